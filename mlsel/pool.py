@@ -1,0 +1,662 @@
+"""Pools and data sets: the HDF5 format, reading and writing.
+
+This module alone knows the layout. It is H5MD 1.1 (https://nongnu.org/h5md), so that h5py, or
+any H5MD reader, finds everything without mlsel:
+
+    /h5md                                    version, author, creator
+    /particles/<run>/box/edges               Å, (F, 3) or, where a box is triclinic, (F, 3, 3)
+    /particles/<run>/species                 atomic numbers, (N,)
+    /particles/<run>/position                Å, (F, N, 3), from the lower corner of the box
+    /particles/<run>/force                   eV/Å, (F, N, 3)
+    /particles/<run>/potential_energy        eV, (F, N): ε_i of `compute pe/atom` (ours, not H5MD's)
+    /observables/<run>/<name>                one number a frame: energy, temperature, …
+    /parameters                              attributes: what made the file; digest
+    /parameters/runs/{name,n_frames,n_atoms} the runs in the order that numbers the frames
+    /parameters/frames/{run,row}             only where frames are not in the order of the runs
+
+Each time-dependent element is a group of `value`, `step` and `time` (ps); steps and times of a
+run are one pair of datasets under several names (hard links). What is known of a run as a whole
+stands in the attributes of /particles/<run>. In a pool of many files /particles/<run> and
+/observables/<run> are external links to the file of the run.
+
+A frame is named by `frame_id`: 0 … n_frames − 1 over all runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from mlsel.errors import MlselError
+from mlsel.provenance import digest, finishing, versions
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+BLOCK_BYTES = 32 * 2**20
+LENGTH, TIME = "Angstrom", "ps"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A quantity per frame and atom: where it lies below /particles/<run>, and its unit."""
+
+    element: str
+    tail: tuple[int, ...]
+    unit: str
+
+
+ATOM_FIELDS: dict[str, Field] = {
+    "positions": Field("position", (3,), LENGTH),
+    "forces": Field("force", (3,), "eV Angstrom-1"),
+    "atomic_energies": Field("potential_energy", (), "eV"),
+}
+OBSERVABLE_UNITS = {
+    "energy": "eV",
+    "temperature": "K",
+    "pressure": "bar",
+    "volume": "Angstrom+3",
+    "mean_square_displacement": "Angstrom+2",
+}
+"""Units of the numbers per frame that mlsel itself writes; others bring their own."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A series of frames of the same atoms: frame ids first_frame … first_frame + n_frames − 1,
+    unless the pool keeps another order (`Pool.is_ordered`)."""
+
+    index: int
+    name: str
+    n_frames: int
+    n_atoms: int
+    first_frame: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Arrays of some frames of one run; the first axis of each is the frame.
+
+    Attributes
+    ----------
+    frame_ids : int64, (F,)
+    run : Run
+    rows : int64, (F,)
+        The frames' places in the run.
+    fields : dict
+        positions (F, N, 3) Å, forces (F, N, 3) eV/Å, atomic_energies (F, N) eV, cell (F, 3, 3) Å,
+        step (F,), and one number a frame for every observable.
+    """
+
+    frame_ids: IntArray
+    run: Run
+    rows: IntArray
+    fields: Mapping[str, Array]
+
+    def __getitem__(self, field: str) -> Array:
+        return self.fields[field]
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+
+class Pool:
+    """A pool or data set, opened for reading: frames by frame_id, arrays in blocks.
+
+    Parameters
+    ----------
+    path : path
+        The pool, a run's own file, or a data set that a selection made.
+
+    Raises
+    ------
+    MlselError
+        If there is no such file or it is no mlsel file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise MlselError(f"There is no pool {self.path}: make one with `mlsel generate`.")
+        try:
+            self._file = h5py.File(self.path, "r", locking=False)
+        except OSError as error:
+            raise MlselError(f"{self.path} is not an HDF5 file that can be read: {error}") from None
+        if "parameters/runs" not in self._file:
+            self._file.close()
+            raise MlselError(
+                f"{self.path} has no /parameters/runs, so it is no mlsel pool: "
+                "make one from a trajectory with `mlsel import`."
+            )
+        table = self._file["parameters/runs"]
+        n_frames = table["n_frames"][()]
+        ends = np.cumsum(n_frames)
+        self.runs: tuple[Run, ...] = tuple(
+            Run(i, name, int(n), int(n_atoms), int(end - n))
+            for i, (name, n, n_atoms, end) in enumerate(
+                zip(table["name"].asstr()[()], n_frames, table["n_atoms"][()], ends, strict=True)
+            )
+        )
+        self._first_frames = np.array([run.first_frame for run in self.runs], dtype=np.int64)
+        self.n_frames = int(n_frames.sum())
+        self.fields: tuple[str, ...] = tuple(table.attrs["fields"])
+        self.attributes: dict[str, Any] = dict(self._file["parameters"].attrs)
+        self.digest: str = self.attributes["digest"]
+        self.is_ordered = "parameters/frames" not in self._file
+        self._order: tuple[IntArray, IntArray] | None = None
+        self._open_runs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._open_runs.clear()
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self.n_frames
+
+    def require(self, *fields: str) -> None:
+        """Raise MlselError, naming what there is, unless every frame has all these fields."""
+        for field in fields:
+            if field not in (*self.fields, "cell", "step"):
+                raise MlselError(
+                    f"{self.path} holds no {field}: it holds {', '.join(self.fields)}."
+                )
+
+    def unit(self, field: str) -> str:
+        """Return the unit of a field in H5MD's notation ('' for a pure number)."""
+        if field in ATOM_FIELDS:
+            return ATOM_FIELDS[field].unit
+        if field == "cell":
+            return LENGTH
+        self.require(field)
+        return str(self._dataset(self.runs[0], field).attrs.get("unit", ""))
+
+    def numbers(self, run: Run) -> IntArray:
+        """Return the atomic numbers of a run's atoms, int64 (N,)."""
+        species: IntArray = self._groups(run)[0]["species"][()].astype(np.int64)
+        return species
+
+    def periodic(self, run: Run) -> tuple[bool, bool, bool]:
+        """Return which of a run's three directions are periodic."""
+        boundary = self._groups(run)[0]["box"].attrs["boundary"]
+        a, b, c = (str(kind) == "periodic" for kind in boundary)
+        return a, b, c
+
+    def run_attributes(self, run: Run) -> dict[str, Any]:
+        """Return what is known of a run as a whole (set temperature, whether it melted, …)."""
+        return dict(self._groups(run)[0].attrs)
+
+    def locate(self, frame_ids: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+        """Return the index of the run and the row in it of each frame, both int64 (F,).
+
+        Raises
+        ------
+        MlselError
+            If a frame id is not in 0 … n_frames − 1.
+        """
+        ids = np.asarray(frame_ids, dtype=np.int64)
+        if ids.size and (ids.min() < 0 or ids.max() >= self.n_frames):
+            bad = ids[(ids < 0) | (ids >= self.n_frames)][0]
+            raise MlselError(
+                f"{self.path} has no frame {bad}: frame ids go from 0 to {self.n_frames - 1}."
+            )
+        if self.is_ordered:
+            run = np.searchsorted(self._first_frames, ids, side="right") - 1
+            return run, ids - self._first_frames[run]
+        if self._order is None:
+            order = self._file["parameters/frames"]
+            self._order = order["run"][()].astype(np.int64), order["row"][()]
+        return self._order[0][ids], self._order[1][ids]
+
+    def values(self, field: str) -> Array:
+        """Return one number a frame for all frames, in the order of frame ids, (n_frames,)."""
+        if field in ATOM_FIELDS or field == "cell":
+            raise ValueError(f"{field} is not one number a frame: read it with blocks()")
+        out: Array | None = None
+        for block in self.blocks(field):
+            if out is None:
+                out = np.empty(self.n_frames, dtype=block[field].dtype)
+            out[block.frame_ids] = block[field]
+        return np.empty(0) if out is None else out
+
+    def blocks(
+        self,
+        *fields: str,
+        frame_ids: range | npt.ArrayLike | None = None,
+        max_bytes: int = BLOCK_BYTES,
+    ) -> Iterator[Block]:
+        """Yield the fields of all frames, or of those named, each frame once.
+
+        Parameters
+        ----------
+        fields : str
+            Names as in `Block`.
+        frame_ids : range of step 1 or int array, optional
+            Which frames; they come sorted by run and row, and `Block.frame_ids` says which came.
+        max_bytes : int
+            Upper bound of a block's arrays (one frame at least).
+        """
+        self.require(*fields)
+        for run, ids, rows in self._spans(frame_ids):
+            n = max(1, max_bytes // max(1, self._frame_bytes(run, fields)))
+            for start in range(0, len(ids), n):
+                part, chosen = ids[start : start + n], rows[start : start + n]
+                arrays = {field: self._take(run, field, chosen) for field in fields}
+                yield Block(part, run, chosen, arrays)
+
+    def _spans(
+        self, frame_ids: range | npt.ArrayLike | None
+    ) -> Iterator[tuple[Run, IntArray, IntArray]]:
+        if frame_ids is None:
+            frame_ids = range(self.n_frames)
+        if isinstance(frame_ids, range) and frame_ids.step == 1 and self.is_ordered:
+            for run in self.runs:
+                start = max(frame_ids.start, run.first_frame)
+                stop = min(frame_ids.stop, run.first_frame + run.n_frames)
+                if start < stop:
+                    ids = np.arange(start, stop)
+                    yield run, ids, ids - run.first_frame
+            return
+        ids = np.asarray(frame_ids, dtype=np.int64)
+        run_of, row_of = self.locate(ids)
+        order = np.lexsort((row_of, run_of))
+        for index in np.unique(run_of):
+            chosen = order[run_of[order] == index]
+            yield self.runs[index], ids[chosen], row_of[chosen]
+
+    def _groups(self, run: Run) -> tuple[Any, Any]:
+        """The run's particles and observables; few runs' files are kept open at a time."""
+        if run.index not in self._open_runs:
+            try:
+                particles = self._file["particles"][run.name]
+                observables = self._file["observables"][run.name]
+            except (KeyError, OSError):
+                raise MlselError(
+                    f"{self.path} points to run {run.name}, whose file is not in its place: "
+                    f"keep the folder of {self.path.name} whole, or pack it with `mlsel pack`."
+                ) from None
+            self._open_runs[run.index] = particles, observables
+            while len(self._open_runs) > 16:
+                self._open_runs.popitem(last=False)
+        self._open_runs.move_to_end(run.index)
+        return self._open_runs[run.index]
+
+    def _dataset(self, run: Run, field: str) -> Any:
+        particles, observables = self._groups(run)
+        if field in ATOM_FIELDS:
+            return particles[ATOM_FIELDS[field].element]["value"]
+        if field == "step":
+            return particles["position"]["step"]
+        return observables[field]["value"]
+
+    def _frame_bytes(self, run: Run, fields: Sequence[str]) -> int:
+        per_atom = sum(
+            int(np.prod(ATOM_FIELDS[field].tail)) for field in fields if field in ATOM_FIELDS
+        )
+        return 8 * (run.n_atoms * per_atom + 9 * ("cell" in fields) + len(fields))
+
+    def _take(self, run: Run, field: str, rows: IntArray) -> Array:
+        if field == "cell":
+            return self._cells(run, rows)
+        return take_rows(self._dataset(run, field), rows)
+
+    def _cells(self, run: Run, rows: IntArray) -> FloatArray:
+        box = self._groups(run)[0]["box"]
+        cells = np.zeros((len(rows), 3, 3))
+        if "edges" in box:
+            edges = take_rows(box["edges"]["value"], rows)
+            if edges.ndim == 3:
+                return edges
+            cells[:, [0, 1, 2], [0, 1, 2]] = edges
+        return cells
+
+
+def take_rows(dataset: Any, rows: IntArray) -> Array:
+    """Read the rows of an HDF5 dataset, in the order given.
+
+    A run of consecutive rows is one read. Scattered rows of a contiguous dataset are gathered
+    from a memory map, because HDF5's own point selection costs tens of microseconds a row.
+    """
+    if len(rows) == 0:
+        return np.empty((0, *dataset.shape[1:]), dtype=dataset.dtype)
+    if rows[-1] - rows[0] == len(rows) - 1 and bool(np.all(np.diff(rows) == 1)):
+        block: Array = dataset[rows[0] : rows[-1] + 1]
+        return block
+    offset = dataset.id.get_offset()
+    if offset is None:
+        return np.stack([dataset[row] for row in rows])
+    mapped = np.memmap(dataset.file.filename, dataset.dtype, "r", offset, dataset.shape)
+    return np.asarray(mapped[rows])
+
+
+class RunWriter:
+    """Writes the frames of one run, in order; made by `PoolWriter.add_run`."""
+
+    def __init__(self, name: str, n_atoms: int, values: dict[str, Any], clock: tuple[Any, Any]):
+        self.name = name
+        self.n_atoms = n_atoms
+        self._values = values
+        self._step, self._time = clock
+        self.n_frames = len(self._step)
+        self.n_written = 0
+        self._hashes = {field: hashlib.blake2b(digest_size=16) for field in values}
+
+    def append(self, step: npt.ArrayLike, time: npt.ArrayLike, **arrays: npt.ArrayLike) -> None:
+        """Write the next frames: step (F,), time (F,) in ps, and every field of the run."""
+        start, stop = self.n_written, self.n_written + len(np.asarray(step))
+        if arrays.keys() != self._values.keys() or stop > self.n_frames:
+            raise ValueError(
+                f"run {self.name}: {stop} of {self.n_frames} frames with fields "
+                f"{sorted(arrays)} where {sorted(self._values)} belong"
+            )
+        self._step[start:stop] = step
+        self._time[start:stop] = time
+        for field, given in arrays.items():
+            dataset = self._values[field]
+            array = np.ascontiguousarray(given, dtype=dataset.dtype)
+            if field == "cell" and dataset.ndim == 2:
+                array = np.ascontiguousarray(array[:, [0, 1, 2], [0, 1, 2]])
+            if array.shape != (stop - start, *dataset.shape[1:]):
+                raise ValueError(f"run {self.name}: {field} has shape {array.shape}")
+            dataset[start:stop] = array
+            self._hashes[field].update(array)
+        self.n_written = stop
+
+    def digest(self) -> str:
+        return digest({field: h.hexdigest() for field, h in self._hashes.items()})
+
+
+class PoolWriter:
+    """Writes a pool, run by run; the file has its name only when it is whole.
+
+    Parameters
+    ----------
+    path : path
+    parameters : mapping
+        Attributes of /parameters: what made the file (JSON text, numbers, strings). The same
+        input must give the same file bit for bit, so times and hosts don't belong here.
+    author : str
+        H5MD's author.
+
+    Examples
+    --------
+    >>> import tempfile; folder = tempfile.TemporaryDirectory()
+    >>> with PoolWriter(Path(folder.name, "pool.h5")) as writer:
+    ...     run = writer.add_run("argon", [18, 18], 1, ["positions"], {"energy": "eV"})
+    ...     run.append([0], [0.0], positions=np.zeros((1, 2, 3)), cell=[np.eye(3)], energy=[-1.0])
+    >>> with Pool(Path(folder.name, "pool.h5")) as pool:
+    ...     pool.n_frames, pool.fields, pool.values("energy")
+    (1, ('positions', 'energy'), array([-1.]))
+    >>> folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        parameters: Mapping[str, Any] | None = None,
+        author: str = "not stated",
+    ) -> None:
+        self.path = Path(path)
+        self._parameters = dict(parameters or {})
+        self._author = author
+        self._runs: list[RunWriter | tuple[str, int, int, str]] = []
+        self._fields: list[set[str]] = []
+        self._order: tuple[Array, Array] | None = None
+
+    def __enter__(self) -> Self:
+        self._finishing = finishing(self.path)
+        self._file = h5py.File(self._finishing.__enter__(), "w", locking=False)
+        h5md = self._file.create_group("h5md")
+        h5md.attrs["version"] = np.array([1, 1], dtype=np.int32)
+        h5md.create_group("author").attrs["name"] = self._author
+        creator = h5md.create_group("creator")
+        creator.attrs["name"] = "mlsel"
+        creator.attrs["version"] = versions()["mlsel"]
+        h5md.create_group("modules/units").attrs["version"] = np.array([1, 0], dtype=np.int32)
+        for group in ("particles", "observables", "parameters"):
+            self._file.create_group(group)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._write_index()
+        except BaseException as failure:
+            self._close_after(failure)
+            raise
+        if kind is None:
+            self._file.close()
+            self._finishing.__exit__(None, None, None)
+        else:
+            assert error is not None
+            self._close_after(error)
+
+    def _close_after(self, error: BaseException) -> None:
+        try:
+            self._file.close()
+        except OSError:
+            pass  # a full disk: the first error tells it
+        try:
+            self._finishing.__exit__(type(error), error, error.__traceback__)
+        except type(error):
+            pass  # the caller raises it
+
+    def add_run(
+        self,
+        name: str,
+        numbers: npt.ArrayLike,
+        n_frames: int,
+        fields: Iterable[str],
+        observables: Mapping[str, str] | None = None,
+        *,
+        periodic: Sequence[bool] = (True, True, True),
+        orthogonal: bool = True,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> RunWriter:
+        """Make room for a run of n_frames frames and return its writer.
+
+        Parameters
+        ----------
+        name : str
+            Unique in the pool, without a slash.
+        numbers : int, (N,)
+            Atomic numbers.
+        fields : of ATOM_FIELDS
+            What the run holds per atom; positions always among them.
+        observables : mapping of name to unit
+            What it holds per frame.
+        periodic : three bools
+        orthogonal : bool
+            Whether all boxes are orthogonal (edges are then stored as three lengths).
+        attributes : mapping
+            What is known of the run as a whole.
+        """
+        species = np.asarray(numbers, dtype=np.int32)
+        particles = self._file["particles"].create_group(name)
+        particles.attrs.update(attributes or {})
+        particles["species"] = species
+        box = particles.create_group("box")
+        box.attrs["dimension"] = np.int32(3)
+        box.attrs["boundary"] = ["periodic" if p else "none" for p in periodic]
+        values: dict[str, Any] = {}
+        clock: tuple[Any, Any] | None = None
+
+        def element(group: Any, path: str, shape: tuple[int, ...], unit: str, dtype: Any) -> Any:
+            nonlocal clock
+            made = group.create_group(path)
+            if clock is None:
+                clock = made.create_dataset("step", (n_frames,), np.int64), made.create_dataset(
+                    "time", (n_frames,), np.float64
+                )
+                clock[1].attrs["unit"] = TIME
+            else:
+                made["step"], made["time"] = clock
+            value = made.create_dataset("value", (n_frames, *shape), dtype)
+            if unit:
+                value.attrs["unit"] = unit
+            return value
+
+        names = list(fields)
+        for field in sorted(names, key=list(ATOM_FIELDS).index):
+            layout = ATOM_FIELDS[field]
+            shape = (len(species), *layout.tail)
+            values[field] = element(particles, layout.element, shape, layout.unit, np.float64)
+        edges = (3,) if orthogonal else (3, 3)
+        values["cell"] = element(box, "edges", edges, LENGTH, np.float64)
+        group = self._file["observables"].create_group(name)
+        for observable, unit in (observables or {}).items():
+            dtype = np.int64 if unit == INTEGER else np.float64
+            values[observable] = element(
+                group, observable, (), "" if unit == INTEGER else unit, dtype
+            )
+        assert clock is not None
+        run = RunWriter(name, len(species), values, clock)
+        self._runs.append(run)
+        self._fields.append({*names, *(observables or {})})
+        return run
+
+    def link_run(self, source: Path, *, copy: bool = False) -> None:
+        """Show the runs of another mlsel file in this one: by link, or whole.
+
+        A link is relative to this pool's folder, so the folder can be moved as a whole.
+        """
+        with Pool(source) as pool:
+            for run in pool.runs:
+                for group in ("particles", "observables"):
+                    if copy:
+                        pool._file.copy(f"{group}/{run.name}", self._file[group])
+                    else:
+                        target = source.resolve().relative_to(self.path.resolve().parent)
+                        self._file[group][run.name] = h5py.ExternalLink(
+                            target.as_posix(), f"/{group}/{run.name}"
+                        )
+                self._runs.append((run.name, run.n_frames, run.n_atoms, pool.digest))
+                self._fields.append(set(pool.fields))
+
+    def set_order(self, run: npt.ArrayLike, row: npt.ArrayLike) -> None:
+        """Number the frames otherwise than run by run: frame f is row[f] of run run[f]."""
+        self._order = np.asarray(run, dtype=np.int32), np.asarray(row, dtype=np.int64)
+
+    def _write_index(self) -> None:
+        rows: list[tuple[str, int, int, str]] = []
+        for run in self._runs:
+            if isinstance(run, RunWriter):
+                if run.n_written != run.n_frames:
+                    raise ValueError(
+                        f"run {run.name}: {run.n_written} of {run.n_frames} frames written"
+                    )
+                rows.append((run.name, run.n_frames, run.n_atoms, run.digest()))
+            else:
+                rows.append(run)
+        table = self._file.create_group("parameters/runs")
+        table.create_dataset("name", data=[row[0] for row in rows], dtype=h5py.string_dtype())
+        table["n_frames"] = np.array([row[1] for row in rows], dtype=np.int64)
+        table["n_atoms"] = np.array([row[2] for row in rows], dtype=np.int64)
+        common = set.intersection(*self._fields) if self._fields else set()
+        known = [*ATOM_FIELDS, *OBSERVABLE_UNITS]
+        ordered = [f for f in known if f in common] + sorted(common.difference(known))
+        table.attrs.create("fields", ordered, dtype=h5py.string_dtype())
+        order = ""
+        if self._order is not None:
+            group = self._file.create_group("parameters/frames")
+            group["run"], group["row"] = self._order
+            order = digest(self._order[0].tobytes() + self._order[1].tobytes())
+        attributes = {**self._parameters, "digest": digest([*(row[3] for row in rows), order])}
+        self._file["parameters"].attrs.update(attributes)
+
+
+INTEGER = "integer"
+"""Given instead of a unit, it makes an observable of whole numbers (indices, say)."""
+
+
+def write_subset(
+    pool: Pool,
+    frame_ids: npt.ArrayLike,
+    path: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    author: str = "not stated",
+) -> None:
+    """Write chosen frames of a pool as a data set, in the order given.
+
+    Frames of the same atoms become one run of the data set. `step` counts them in the order
+    chosen; the observables source_frame and source_run say where in the pool each comes from
+    (source_run indexes the attribute `source_runs` of /parameters).
+
+    Parameters
+    ----------
+    frame_ids : int, (n,)
+        Unique frame ids of the pool.
+    """
+    ids = np.asarray(frame_ids, dtype=np.int64)
+    run_of, _ = pool.locate(ids)
+    fields = [f for f in pool.fields if f in ATOM_FIELDS]
+    observables = [f for f in pool.fields if f not in (*ATOM_FIELDS, "source_frame", "source_run")]
+    units = {name: pool.unit(name) for name in observables} if len(pool.runs) else {}
+    units |= {"source_frame": INTEGER, "source_run": INTEGER}
+
+    kinds: dict[tuple[bytes, tuple[bool, ...], bool], list[int]] = {}
+    kind_of_run: dict[int, tuple[bytes, tuple[bool, ...], bool]] = {}
+    for place, index in enumerate(run_of):
+        if index not in kind_of_run:
+            run = pool.runs[index]
+            edges = pool._groups(run)[0]["box/edges/value"]
+            kind_of_run[index] = pool.numbers(run).tobytes(), pool.periodic(run), edges.ndim == 2
+        kinds.setdefault(kind_of_run[index], []).append(place)
+
+    group_of = np.empty(len(ids), dtype=np.int64)
+    row_in = np.empty(len(ids), dtype=np.int64)
+    names = [run.name for run in pool.runs]
+    stamp = {**(parameters or {}), "source_runs": names}
+    with PoolWriter(path, stamp, author) as writer:
+        for group, ((numbers, periodic, orthogonal), members) in enumerate(kinds.items()):
+            places = np.array(members)
+            group_of[places], row_in[places] = group, np.arange(len(places))
+            run_writer = writer.add_run(
+                "frames" if len(kinds) == 1 else f"frames-{group}",
+                np.frombuffer(numbers, dtype=np.int64),
+                len(places),
+                fields,
+                units,
+                periodic=periodic,
+                orthogonal=orthogonal,
+            )
+            for start in range(0, len(places), 1024):
+                part = places[start : start + 1024]
+                arrays = _gather(pool, ids[part], [*fields, "cell", *observables])
+                arrays["source_frame"], arrays["source_run"] = ids[part], run_of[part]
+                run_writer.append(part, np.zeros(len(part)), **arrays)
+        if len(kinds) > 1:
+            writer.set_order(group_of, row_in)
+
+
+def _gather(pool: Pool, ids: IntArray, fields: Sequence[str]) -> dict[str, Array]:
+    """Read frames of the same atoms from any runs, in the order of ids."""
+    place = {int(frame): i for i, frame in enumerate(ids)}
+    out: dict[str, Array] = {}
+    for block in pool.blocks(*fields, frame_ids=ids):
+        at = np.array([place[int(frame)] for frame in block.frame_ids])
+        for field in fields:
+            if field not in out:
+                out[field] = np.empty((len(ids), *block[field].shape[1:]), block[field].dtype)
+            out[field][at] = block[field]
+    return out

@@ -1,0 +1,105 @@
+"""What made a product: versions, hashes, seeds; and how a product is finished.
+
+A product is written under a temporary name and renamed when it is whole, so that its final
+name is the only sign of completion: a killed job leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"
+
+
+def partial_path(path: Path) -> Path:
+    """Return the temporary name of a product: hidden, beside it, and without its suffix.
+
+    >>> partial_path(Path("runs/a/run.h5")).name
+    '.run.h5.partial'
+    """
+    return path.with_name(f".{path.name}{PARTIAL}")
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished temporary file its final name, durably."""
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.replace(path)
+
+
+@contextmanager
+def finishing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` if the block succeeds and vanishes if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    try:
+        yield partial
+        publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file by rename."""
+    with finishing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by rename, keys in the order given."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def digest(value: Any) -> str:
+    """Return a hash (32 hex digits) of bytes, or of the canonical JSON of anything else.
+
+    >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    True
+    """
+    if not isinstance(value, bytes):
+        value = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.blake2b(value, digest_size=16).hexdigest()
+
+
+def derived_seed(seed: int, *labels: object) -> int:
+    """Return a seed in 1 … 900 000 000 − 1 (LAMMPS's range) for a named part of a study.
+
+    It depends on the study's seed and the labels alone, not on how many parts there are or in
+    which order they are done.
+
+    >>> derived_seed(1, "run", "a") == derived_seed(1, "run", "b")
+    False
+    """
+    return 1 + int(digest([seed, *map(str, labels)]), 16) % 899_999_999
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the installed versions of mlsel and of the packages named."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("mlsel", *packages)}
+
+
+def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted keys in which two nested mappings differ, each with both values.
+
+    >>> differing_keys({"pool": {"seed": 1}}, {"pool": {"seed": 2}})
+    ['pool.seed (1 there, 2 now)']
+    """
+    found: list[str] = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        there, now = old.get(key), new.get(key)
+        if isinstance(there, Mapping) and isinstance(now, Mapping):
+            found += differing_keys(there, now, f"{prefix}{key}.")
+        elif there != now:
+            found.append(f"{prefix}{key} ({json.dumps(there)} there, {json.dumps(now)} now)")
+    return found
