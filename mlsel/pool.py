@@ -27,6 +27,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -452,14 +453,10 @@ class PoolWriter:
             self._close_after(error)
 
     def _close_after(self, error: BaseException) -> None:
-        try:
+        with suppress(OSError):  # a full disk: the first error tells it
             self._file.close()
-        except OSError:
-            pass  # a full disk: the first error tells it
-        try:
+        with suppress(type(error)):  # the caller raises it
             self._finishing.__exit__(type(error), error, error.__traceback__)
-        except type(error):
-            pass  # the caller raises it
 
     def add_run(
         self,
@@ -505,8 +502,9 @@ class PoolWriter:
             nonlocal clock
             made = group.create_group(path)
             if clock is None:
-                clock = made.create_dataset("step", (n_frames,), np.int64), made.create_dataset(
-                    "time", (n_frames,), np.float64
+                clock = (
+                    made.create_dataset("step", (n_frames,), np.int64),
+                    made.create_dataset("time", (n_frames,), np.float64),
                 )
                 clock[1].attrs["unit"] = TIME
             else:

@@ -1,0 +1,144 @@
+"""What the commands share: arguments, the study, and how errors end a command."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from mlsel.errors import MlselError, StageIncomplete
+from mlsel.parallel import launched_rank, on_root, world
+from mlsel.study import DEFAULT_STUDY, Study, load_study, presets
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser; under mpirun rank 0 alone prints."""
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
+        if launched_rank() == 0:
+            super()._print_message(message, file)
+
+
+def study_parser(prog: str, description: str) -> Parser:
+    """Return a parser with what every stage takes: STUDY, -o DIR, --set key=value."""
+    parser = Parser(prog=prog, description=description)
+    parser.add_argument(
+        "study",
+        nargs="?",
+        default=DEFAULT_STUDY,
+        metavar="STUDY",
+        help=f"a TOML file, or one of {', '.join(presets())} (default: %(default)s)",
+    )
+    add_study_options(parser)
+    return parser
+
+
+def add_study_options(parser: argparse.ArgumentParser) -> None:
+    """Add -o DIR and --set key=value."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="the study's folder (default: the study's name)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key of the study, for instance pool.seed=7; may be repeated",
+    )
+
+
+def open_study(args: argparse.Namespace, comm: MPI.Comm | None = None) -> tuple[Study, Path]:
+    """Return the study and its folder; rank 0 reads it for all.
+
+    Raises
+    ------
+    MlselError
+        On every rank alike, if the study is wrong.
+    """
+    study = on_root(comm or world(), lambda: load_study(args.study, args.set))
+    return study, args.output or Path(study.name)
+
+
+def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
+    """Run a command's main and return its exit code; the end of every command.
+
+    A user's mistake is one sentence and exit code 2, a stage that ended incomplete a sentence
+    and 1. An error on one rank of several ends all ranks: they would wait for it for ever.
+    """
+    logging.basicConfig(
+        level=logging.INFO if launched_rank() == 0 else logging.WARNING,
+        format="%(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        return main(argv)
+    except MlselError as error:
+        # Before MPI is needed every rank does the same, and makes the same mistake.
+        everywhere = error.is_everywhere or "mpi4py.MPI" not in sys.modules
+        if not everywhere or launched_rank() == 0:
+            print(f"mlsel: {error}", file=sys.stderr, flush=True)
+        code = 1 if isinstance(error, StageIncomplete) else 2
+        if not everywhere:
+            _end_all_ranks(code)
+        return code
+    except BrokenPipeError:  # `mlsel info … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("mlsel: stopped; the same command goes on from here.", file=sys.stderr, flush=True)
+        _end_all_ranks(130)
+        return 130
+    except OSError as error:
+        told = _told(error)
+        if told:
+            print(f"mlsel: {told}", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        _end_all_ranks(2 if told else 1)
+        return 2 if told else 1
+    except Exception:
+        traceback.print_exc()
+        _end_all_ranks(1)
+        return 1
+
+
+def _told(error: OSError) -> str:
+    """Say in a sentence what the system refused, where a user can do something about it."""
+    text = str(error)
+    where = f" for {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+        return (
+            f"the disk is full{where}: make room and give the same command again, "
+            "it goes on from the last checkpoint."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission{where} ({os.strerror(error.errno)}): choose another folder with -o."
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST) and error.filename:
+        return f"{error.filename}: {os.strerror(error.errno)}; choose another folder with -o."
+    return ""
+
+
+def _end_all_ranks(code: int) -> None:
+    """End the other ranks too, if there are any."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "mpi4py.MPI" in sys.modules:
+        from mpi4py import MPI
+
+        if MPI.Is_initialized() and not MPI.Is_finalized() and MPI.COMM_WORLD.size > 1:
+            MPI.COMM_WORLD.Abort(code)
