@@ -153,6 +153,9 @@ class Pool:
         self.fields: tuple[str, ...] = tuple(table.attrs["fields"])
         self.attributes: dict[str, Any] = dict(self._file["parameters"].attrs)
         self.digest: str = self.attributes["digest"]
+        first = self.runs[0].name if self.runs else ""
+        link = self._file["particles"].get(first, getlink=True) if first else None
+        self.is_packed = not isinstance(link, h5py.ExternalLink)
         self.is_ordered = "parameters/frames" not in self._file
         self._order: tuple[IntArray, IntArray] | None = None
         self._open_runs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()

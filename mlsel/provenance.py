@@ -86,7 +86,9 @@ def versions(*packages: str) -> dict[str, str]:
     """Return the installed versions of mlsel and of the packages named."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("mlsel", *packages)}
+    from mlsel import __version__
+
+    return {"mlsel": __version__, **{name: version(name) for name in packages}}
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

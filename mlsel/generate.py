@@ -1,0 +1,233 @@
+"""Stage 1: molecular dynamics runs to the pool.
+
+    python -m mlsel.generate [STUDY] [-o DIR]
+    mpirun -n 64 python -m mlsel.generate
+
+One run for each temperature and pressure of the study, shared out over the ranks. It can be
+stopped at any moment and started again with the same command.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlsel.cli import open_study, run_main, study_parser
+from mlsel.errors import MlselError, StageIncomplete
+from mlsel.parallel import on_root, share, world
+from mlsel.progress import Progress, duration
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from mlsel.md_run import MdRun
+    from mlsel.study import Study
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage."""
+    parser = study_parser("mlsel generate", "Make the pool: MD runs through LAMMPS.")
+    parser.add_argument(
+        "--pack",
+        action="store_true",
+        help="write pool.h5 as one portable file instead of links to the runs' files",
+    )
+    args = parser.parse_args(argv)
+    comm = world()
+    study, folder = open_study(args, comm)
+    generate(study, folder, comm, pack=args.pack)
+    return 0
+
+
+def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = False) -> None:
+    """Make DIR/pool.h5, doing only the runs that are missing.
+
+    Raises
+    ------
+    MlselError
+        If the study is not fit to run, its folder holds another study's runs, or another job
+        works there.
+    StageIncomplete
+        If LAMMPS ended some runs with an error; the pool then holds the others.
+    """
+    from mlsel.lock import FolderLock
+
+    size = study.pool.ranks_per_run
+    if (comm.size % size and comm.size > 1) or size > comm.size:
+        error = MlselError(
+            f"pool.ranks_per_run is {size}, but there are {comm.size} ranks: start a multiple of "
+            f"{size} with mpirun -n."
+        )
+        error.is_everywhere = True
+        raise error
+    lock = FolderLock(folder)
+    on_root(comm, lock.acquire)
+    try:
+        runs = on_root(comm, lambda: _prepare(study, folder))
+        failures = _perform(study, runs, comm)
+        on_root(comm, lambda: _finish(study, runs, failures, folder, pack))
+    finally:
+        if comm.rank == 0:
+            lock.release()
+    if failures:
+        error = StageIncomplete(
+            f"{len(failures)} of {len(runs)} runs were ended by LAMMPS: "
+            + "; ".join(f"{name}: {text}" for name, text in failures[:3])
+            + ("; …" if len(failures) > 3 else "")
+            + f". Their messages stand in {folder}/runs/<run>/error.txt; pool.h5 holds the others."
+        )
+        error.is_everywhere = True
+        raise error
+
+
+def _prepare(study: Study, folder: Path) -> list[MdRun]:
+    """Write the inputs of all runs, after checking that they can be run and are this study's."""
+    import json
+
+    from mlsel import deck
+    from mlsel.md_run import MdRun
+    from mlsel.provenance import differing_keys, digest, write_json, write_text
+    from mlsel.structures import lammps_data, start_structure
+
+    potential = deck.read_potential(study.system.potential, study.system.species)
+    data = lammps_data(start_structure(study.system), study.system.species)
+    made_from: dict[str, Any] = {
+        **study.as_dict("system", "pool"),
+        "potential_digest": digest(potential.encode()),
+        "start_digest": digest(data.encode()),
+        "deck_digest": digest(deck.template("in.generate").encode()),
+    }
+    record = folder / "runs" / "settings.json"
+    if record.is_file():
+        there = json.loads(record.read_text(encoding="utf-8"))
+        changed = differing_keys(there, made_from)
+        if changed:
+            raise MlselError(
+                f"{folder} holds the runs of another study: {'; '.join(changed)}. Choose another "
+                "folder with -o, or set these keys back."
+            )
+    runs = [
+        MdRun(temperature, pressure, folder, study)
+        for pressure in study.pool.pressures
+        for temperature in study.pool.temperatures
+    ]
+    if len({run.name for run in runs}) < len(runs):
+        raise MlselError(
+            f"{study.source}: two runs of the pool would have the same name to six digits: give "
+            "temperatures and pressures that differ more."
+        )
+    if not record.is_file():
+        write_text(folder / "potential.lmp", potential)
+        for run in runs:
+            write_text(run.folder / "start.data", data)
+            write_text(run.folder / "in.lammps", run.deck_text())
+        _try_model(runs[0])
+        write_json(record, made_from)
+    return runs
+
+
+def _try_model(run: MdRun) -> None:
+    """Have LAMMPS compute one point, so that a wrong potential is told before any MD starts."""
+    from mpi4py import MPI
+
+    from mlsel import deck
+    from mlsel.lammps_session import LammpsError, LammpsSession
+    from mlsel.md_run import lammps_path
+
+    lines = deck.sections((run.folder / "in.lammps").read_text(encoding="utf-8"))
+    with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(run.root)}) as session:
+        try:
+            session.execute([*lines[""], *lines["box"], *lines["model"]])
+            session.run(0)
+        except LammpsError as error:
+            raise MlselError(
+                f"LAMMPS can't run the potential {run.study.system.potential}: {error}"
+            ) from None
+
+
+def _perform(study: Study, runs: list[MdRun], comm: MPI.Intracomm) -> list[tuple[str, str]]:
+    """Do the runs that are missing; return the names and messages of those that failed."""
+    missing = on_root(comm, lambda: [i for i, run in enumerate(runs) if not run.product.exists()])
+    # The denser a run, the more pairs and the slower: first those of high pressure, then the cold.
+    missing.sort(key=lambda i: (-runs[i].pressure, runs[i].temperature))
+    n_steps = sum(run.n_steps for run in runs)
+    done_before = n_steps - sum(runs[i].n_steps for i in missing)
+    to_ns = study.pool.timestep * 1e-6
+    interval = study.pool.sampling_interval
+    progress = Progress(
+        n_steps,
+        lambda done, rate: (
+            f"{done / interval:.0f} of {n_steps / interval:.0f} intervals, "
+            f"{rate * to_ns * 86400:.1f} ns/day"
+        ),
+        done_before,
+    )
+    if comm.rank == 0 and missing:
+        log.info(
+            "%d of %d runs to do (%.3g ns) on %d ranks",
+            len(missing),
+            len(runs),
+            (n_steps - done_before) * to_ns,
+            comm.size,
+        )
+    results = share(
+        comm,
+        missing,
+        lambda index, group, report: runs[index].perform(group, report),
+        ranks_per_task=study.pool.ranks_per_run,
+        on_report=lambda _, steps: progress.advance(steps or 0),
+    )
+    progress.end()
+    failures = [
+        (runs[i].name, message) for i, message in zip(missing, results, strict=True) if message
+    ]
+    if comm.rank == 0 and missing:
+        done = progress.done - done_before
+        log.info(
+            "%d runs in %s: %.3g ns, %.1f ns/day",
+            len(missing) - len(failures),
+            duration(progress.elapsed),
+            done * to_ns,
+            progress.rate * to_ns * 86400,
+        )
+    return failures
+
+
+def _finish(
+    study: Study, runs: list[MdRun], failures: list[tuple[str, str]], folder: Path, pack: bool
+) -> None:
+    """Write pool.h5 over all finished runs, unless it is there already, and tell what it is."""
+    from mlsel.pool import Pool, PoolWriter
+
+    failed = {name for name, _ in failures}
+    finished = [run for run in runs if run.name not in failed]
+    path = folder / "pool.h5"
+    if not finished:
+        return
+    if not path.is_file() or not _holds(path, [run.name for run in finished], pack):
+        with PoolWriter(path, finished[0].parameters()) as writer:
+            for run in finished:
+                writer.link_run(run.product, copy=pack)
+    with Pool(path) as pool:
+        n_solid = sum(not pool.run_attributes(run)["molten"] for run in pool.runs)
+        n_atoms = pool.runs[0].n_atoms
+        log.info("%s: %d runs, %d frames of %d atoms", path, len(pool.runs), len(pool), n_atoms)
+        if n_solid:
+            log.info("%d runs did not stay molten; `mlsel info %s` names them", n_solid, path)
+
+
+def _holds(path: Path, names: list[str], pack: bool) -> bool:
+    """Whether a pool is made of these runs, packed or linked as asked."""
+    from mlsel.pool import Pool
+
+    with Pool(path) as pool:
+        return [run.name for run in pool.runs] == names and pool.is_packed == pack
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

