@@ -422,7 +422,8 @@ class _FrameWriter:
         if self._file is None:
             self.path.touch()
             self._file = self.path.open("r+b", buffering=0)
-            self._file.truncate(self._n_kept * row.nbytes)
+            if self.path.stat().st_size > self._n_kept * row.nbytes:
+                self._file.truncate(self._n_kept * row.nbytes)
             self._file.seek(0, os.SEEK_END)
         self._buffer.append(row.tobytes())
         self._n_bytes += row.nbytes
