@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -185,9 +185,11 @@ class MdRun:
                     continue  # a restart file cut short by a full disk: the one before it
                 session.execute(lines["model"])
                 report(step)
-                writer = _FrameWriter(self.folder / "frames.bin", self._n_sampled(phase, step))
-                self._run_phases(session, lines, phase, step, writer, report)
-                return session.n_atoms, self._numbers(session)
+                numbers = self._numbers(session)
+                kept = self._n_sampled(phase, step)
+                with _FrameWriter(self.folder / "frames.bin", kept) as writer:
+                    self._run_phases(session, lines, phase, step, writer, report)
+                return session.n_atoms, numbers
         raise AssertionError("unreachable: the last candidate starts anew")
 
     def _run_phases(
@@ -416,6 +418,13 @@ class _FrameWriter:
         self._file: Any = None
         self._buffer: list[bytes] = []
         self._n_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def add(self, *parts: Any) -> None:
         row = np.concatenate([np.ravel(part) for part in parts]).astype(np.float64)

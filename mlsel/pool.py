@@ -11,11 +11,14 @@ any H5MD reader, finds everything without mlsel:
     /particles/<run>/potential_energy        eV, (F, N): ε_i of `compute pe/atom` (ours, not H5MD's)
     /observables/<run>/<name>                one number a frame: energy, temperature, …
     /parameters                              attributes: what made the file; digest
-    /parameters/runs/{name,n_frames,n_atoms} the runs in the order that numbers the frames
+    /parameters/runs/{name,n_frames,n_atoms,digest}
+                                             the runs in the order that numbers the frames
     /parameters/frames/{run,row}             only where frames are not in the order of the runs
 
 Each time-dependent element is a group of `value`, `step` and `time` (ps); steps and times of a
-run are one pair of datasets under several names (hard links). What is known of a run as a whole
+run are one pair of datasets under several names (hard links). Each `value` has its `unit`; that
+of `force` stands on its group, because MDAnalysis opens no file whose force unit it can't convert,
+and it knows none with eV. What is known of a run as a whole
 stands in the attributes of /particles/<run>. In a pool of many files /particles/<run> and
 /observables/<run> are external links to the file of the run.
 
@@ -514,7 +517,7 @@ class PoolWriter:
                 made["step"], made["time"] = clock
             value = made.create_dataset("value", (n_frames, *shape), dtype)
             if unit:
-                value.attrs["unit"] = unit
+                (made if path == ATOM_FIELDS["forces"].element else value).attrs["unit"] = unit
             return value
 
         names = list(fields)
@@ -542,7 +545,8 @@ class PoolWriter:
         A link is relative to this pool's folder, so the folder can be moved as a whole.
         """
         with Pool(source) as pool:
-            for run in pool.runs:
+            digests = pool._file["parameters/runs/digest"].asstr()[()]
+            for run, of_run in zip(pool.runs, digests, strict=True):
                 for group in ("particles", "observables"):
                     if copy:
                         pool._file.copy(f"{group}/{run.name}", self._file[group])
@@ -551,7 +555,7 @@ class PoolWriter:
                         self._file[group][run.name] = h5py.ExternalLink(
                             target.as_posix(), f"/{group}/{run.name}"
                         )
-                self._runs.append((run.name, run.n_frames, run.n_atoms, pool.digest))
+                self._runs.append((run.name, run.n_frames, run.n_atoms, of_run))
                 self._fields.append(set(pool.fields))
 
     def set_order(self, run: npt.ArrayLike, row: npt.ArrayLike) -> None:
@@ -573,6 +577,7 @@ class PoolWriter:
         table.create_dataset("name", data=[row[0] for row in rows], dtype=h5py.string_dtype())
         table["n_frames"] = np.array([row[1] for row in rows], dtype=np.int64)
         table["n_atoms"] = np.array([row[2] for row in rows], dtype=np.int64)
+        table.create_dataset("digest", data=[row[3] for row in rows], dtype=h5py.string_dtype())
         common = set.intersection(*self._fields) if self._fields else set()
         known = [*ATOM_FIELDS, *OBSERVABLE_UNITS]
         ordered = [f for f in known if f in common] + sorted(common.difference(known))

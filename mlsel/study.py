@@ -73,9 +73,8 @@ class System:
         known = ELEMENTS.split()
         for symbol in self.species:
             if symbol not in known:
-                return (
-                    f"system.species names {symbol!r}, which is no element{nearest(symbol, known)}"
-                )
+                hint = nearest(symbol, known)
+                return f'system.species names "{symbol}", which is no element{hint}'
         if len(set(self.species)) != len(self.species):
             return f"system.species names one element twice: {', '.join(self.species)}"
         if self.composition and len(self.composition) != len(self.species):

@@ -1,0 +1,91 @@
+"""What tests share: tolerances with a meaning, small studies, commands as a user gives them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from enum import Enum
+from pathlib import Path
+
+from mlsel.generate import generate
+from mlsel.parallel import world
+from mlsel.study import Study, load_study
+
+
+class Tolerance(Enum):
+    """Relative differences that mean something."""
+
+    ROUNDING = 1e-10
+    """The same sum in another order."""
+    EWALD = 1e-6
+    """Two Ewald sums, each converged far below this."""
+    FINITE_DIFFERENCE = 1e-5
+    """A central difference of a smooth energy against its derivative."""
+    PERCENT = 1e-2
+    """A static crystal at 0 K against one at room temperature, or another reading of a table."""
+
+
+TINY_STUDY = """
+[system]
+species = ["Na", "Cl"]
+potential = "nacl-tosi-fumi"
+n_atoms = 64
+[pool]
+temperatures = [1300, 1800]
+pressures = [1, 10000]
+melt_temperature = 3000
+melt = 0.1
+equilibration = 0.2
+frames_per_run = 30
+sampling_interval = 20
+checkpoint_interval = 100
+"""
+
+
+def write_study(folder: Path, text: str = TINY_STUDY) -> Path:
+    """Write a study file and return its path."""
+    path = folder / "tiny.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def make_pool(folder: Path, *overrides: str) -> Path:
+    """Run the tiny study in this process and return its folder."""
+    study = load_study(str(write_study(folder)), overrides)
+    generate(study, folder / "tiny", world())
+    return folder / "tiny"
+
+
+def load_tiny(folder: Path, *overrides: str) -> Study:
+    """Return the tiny study."""
+    return load_study(str(write_study(folder)), overrides)
+
+
+def environment() -> dict[str, str]:
+    """Return an environment without what a launcher of pytest itself may have set."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PMI_", "OMPI_", "SLURM_"))
+    }
+
+
+def mpirun(ranks: int) -> list[str]:
+    """Return the launcher of this environment."""
+    return [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)]
+
+
+def run_mlsel(
+    *arguments: str | Path, ranks: int = 0, cwd: Path | None = None, **extra: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m mlsel …`, under mpirun if ranks are given."""
+    launcher = mpirun(ranks) if ranks else []
+    return subprocess.run(
+        [*launcher, sys.executable, "-m", "mlsel", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment() | extra,
+        timeout=300,
+    )

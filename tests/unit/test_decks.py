@@ -1,0 +1,90 @@
+"""Decks, potentials and start structures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlsel import deck
+from mlsel.errors import MlselError
+from mlsel.structures import grid_shape, grid_structure, lammps_data, start_structure
+from mlsel.study import System
+
+
+def test_every_potential_says_what_it_is() -> None:
+    names = deck.potential_names()
+    assert len(names) >= 6
+    for name in names:
+        text = (deck.packaged_folder("potentials") / f"{name}.lmp").read_text(encoding="utf-8")
+        for words in ("# species:", "metal units", "Source:", "pair_modify tail no"):
+            assert words in text, name
+
+
+def test_wrong_potentials_get_a_sentence() -> None:
+    with pytest.raises(MlselError, match=r"nacl-tosi-fumy.*did you mean nacl-tosi-fumi\?"):
+        deck.read_potential("nacl-tosi-fumy", ("Na", "Cl"))
+    with pytest.raises(
+        MlselError, match=r"system.species is Cl Na, .* is for Na Cl, in this order"
+    ):
+        deck.read_potential("nacl-tosi-fumi", ("Cl", "Na"))
+
+
+def test_deck_sections_hold_the_whole_deck() -> None:
+    text = deck.template("in.generate")
+    parts = deck.sections(text)
+    assert {"box", "model", "melt", "equilibrate", "sample"} <= set(parts)
+    kept = sum(len(lines) for lines in parts.values()) + len(parts) - 1
+    assert kept == len(text.splitlines())
+    with pytest.raises(ValueError, match="no variable presure"):
+        deck.fill(text, {"presure": 1})
+
+
+@pytest.mark.parametrize("n", [2, 8, 64, 100, 128, 1000, 10000])
+def test_grid_has_room_and_little_more(n: int) -> None:
+    shape = grid_shape(n)
+    assert n <= np.prod(shape) <= 1.3 * n
+    assert max(shape) <= 2 * min(shape)
+
+
+@pytest.mark.parametrize("composition", [(1, 1), (1, 2), (2, 3)])
+def test_grid_structure_is_neutral_by_formula_and_spaced(composition: tuple[int, int]) -> None:
+    n_atoms = sum(composition) * 20
+    atoms = grid_structure(System(("Na", "Cl"), "x", n_atoms, composition, spacing=3.0))
+    counts = atoms.symbols.formula.count()
+    assert counts == {"Na": 20 * composition[0], "Cl": 20 * composition[1]}
+    distances = atoms.get_all_distances(mic=True) + 10 * np.eye(n_atoms)
+    assert distances.min() > 2.0
+
+
+def test_neighbours_on_an_even_grid_are_unlike() -> None:
+    atoms = grid_structure(System(("Na", "Cl"), "x", 64, spacing=3.0))
+    distances = atoms.get_all_distances(mic=True)
+    near = np.argwhere((distances > 0) & (distances < 3.1))
+    numbers = atoms.numbers
+    assert len(near) == 64 * 6
+    assert all(numbers[i] != numbers[j] for i, j in near)
+
+
+def test_wrong_start_structures_get_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(MlselError, match="no such file"):
+        start_structure(System(("Ar",), "x", start="none.cif"))
+    bad = tmp_path / "bad.cif"
+    bad.write_text("nonsense")
+    with pytest.raises(MlselError, match="ASE can't read"):
+        start_structure(System(("Ar",), "x", start=str(bad)))
+    from ase.build import bulk
+
+    bulk("Ne", "fcc", 4.4).write(tmp_path / "ne.xyz", format="extxyz")
+    with pytest.raises(MlselError, match=r"holds Ne, which system.species does not name"):
+        start_structure(System(("Ar",), "x", start=str(tmp_path / "ne.xyz")))
+
+
+def test_data_file_orders_types_by_species() -> None:
+    system = System(("Na", "Cl"), "x", 8)
+    text = lammps_data(grid_structure(system), ("Na", "Cl"))
+    masses = re.findall(r"^\s*(\d)\s+([\d.]+)\s+# (\w+)$", text, re.MULTILINE)
+    assert [(kind, symbol) for kind, _, symbol in masses] == [("1", "Na"), ("2", "Cl")]
+    assert float(masses[0][1]) == pytest.approx(22.98977, abs=1e-3)
