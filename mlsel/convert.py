@@ -122,7 +122,7 @@ def _frames(sources: Sequence[Path]) -> Iterator[tuple[Path, int, Atoms]]:
         if not source.is_file():
             raise MlselError(f"there is no file {source}.")
         try:
-            for number, atoms in enumerate(iread(source, index=":")):
+            for number, atoms in enumerate(iread(source, index=":", parallel=False)):
                 yield source, number, atoms
         except MlselError:
             raise

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 PHASES = ("melt", "equilibrate", "sample")
+ENSEMBLES = {"melt": "melt", "equilibrate": "equilibrate", "sample": "equilibrate"}
+"""The section of the deck that sets each phase's thermostat and barostat."""
 # A frame's row: these numbers, the cell (9), then positions, forces and atomic energies.
 SCALARS = ("step", "energy", "temperature", "pressure", "volume", "mean_square_displacement")
 OBSERVABLES = SCALARS[1:]
@@ -203,11 +205,21 @@ class MdRun:
     ) -> None:
         start = PHASES.index(phase) if phase else 0
         ends = np.cumsum([self.phase_steps[name] for name in PHASES])
+        ensemble = ""
         for index in range(start, len(PHASES)):
             name, end = PHASES[index], int(ends[index])
-            if phase == name and step >= end:
-                continue  # its last checkpoint: the next phase begins
-            session.execute(lines[name])
+            at_its_end = phase == name and step >= end
+            if ENSEMBLES[name] != ensemble:
+                # Also at a phase's end: the next may go on with this thermostat, whose state is
+                # in the restart file.
+                if ensemble:
+                    session.execute(["unfix ensemble"])
+                ensemble = ENSEMBLES[name]
+                session.execute(lines[ensemble])
+            if at_its_end:
+                continue
+            if name != ensemble:
+                session.execute(lines[name])
             while True:
                 n_steps = min(self.segment, end - session.step)
                 session.run(0)
@@ -218,8 +230,6 @@ class MdRun:
                 self._checkpoint(session, name, writer)
                 if session.step >= end:
                     break
-            if name != "sample":
-                session.execute(["unfix ensemble"])
 
     def _pass(self, session: LammpsSession, n_steps: int, report: Callable[[int], None]) -> None:
         piece = self.study.pool.sampling_interval * max(

@@ -82,7 +82,7 @@ def start_structure(system: System) -> Atoms:
             "path of a structure file that ASE reads."
         )
     try:
-        atoms = read(path)
+        atoms = read(path, parallel=False)  # on rank 0 alone
     except Exception as error:  # ASE's readers raise whatever they like
         raise MlselError(f"system.start: ASE can't read {path} ({error}).") from None
     found = list(dict.fromkeys(atoms.get_chemical_symbols()))

