@@ -25,6 +25,8 @@ A frame is named by `frame_id`: 0 … n_frames − 1 over all runs.
 from __future__ import annotations
 
 import hashlib
+import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -159,6 +161,8 @@ class Pool:
         self.is_ordered = "parameters/frames" not in self._file
         self._order: tuple[IntArray, IntArray] | None = None
         self._open_runs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+        self._places: dict[tuple[int, str], _Place | None] = {}
+        self._descriptors = _Descriptors()
 
     def __enter__(self) -> Self:
         return self
@@ -168,6 +172,7 @@ class Pool:
 
     def close(self) -> None:
         self._open_runs.clear()
+        self._descriptors.close()
         self._file.close()
 
     def __len__(self) -> int:
@@ -300,6 +305,18 @@ class Pool:
         self._open_runs.move_to_end(run.index)
         return self._open_runs[run.index]
 
+    def _place(self, run: Run, field: str) -> _Place | None:
+        key = run.index, field
+        if key not in self._places:
+            dataset = self._dataset(run, field)
+            offset = dataset.id.get_offset()  # None where the dataset isn't contiguous
+            self._places[key] = (
+                None
+                if offset is None or dataset.external
+                else _Place(dataset.file.filename, offset, dataset.dtype, dataset.shape)
+            )
+        return self._places[key]
+
     def _dataset(self, run: Run, field: str) -> Any:
         particles, observables = self._groups(run)
         if field in ATOM_FIELDS:
@@ -317,7 +334,10 @@ class Pool:
     def _take(self, run: Run, field: str, rows: IntArray) -> Array:
         if field == "cell":
             return self._cells(run, rows)
-        return take_rows(self._dataset(run, field), rows)
+        place = self._place(run, field)
+        if place is None:
+            return take_rows(self._dataset(run, field), rows)
+        return place.take(self._descriptors[place.filename], rows)
 
     def _cells(self, run: Run, rows: IntArray) -> FloatArray:
         box = self._groups(run)[0]["box"]
@@ -330,22 +350,78 @@ class Pool:
         return cells
 
 
-def take_rows(dataset: Any, rows: IntArray) -> Array:
-    """Read the rows of an HDF5 dataset, in the order given.
+def _consecutive(rows: IntArray) -> bool:
+    return bool(rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1))
 
-    A run of consecutive rows is one read. Scattered rows of a contiguous dataset are gathered
-    from a memory map, because HDF5's own point selection costs tens of microseconds a row.
-    """
+
+def take_rows(dataset: Any, rows: IntArray) -> Array:
+    """Read the rows of an HDF5 dataset of any layout, in the order given."""
     if len(rows) == 0:
         return np.empty((0, *dataset.shape[1:]), dtype=dataset.dtype)
-    if rows[-1] - rows[0] == len(rows) - 1 and bool(np.all(np.diff(rows) == 1)):
+    if _consecutive(rows):
         block: Array = dataset[rows[0] : rows[-1] + 1]
         return block
-    offset = dataset.id.get_offset()
-    if offset is None:
-        return np.stack([dataset[row] for row in rows])
-    mapped = np.memmap(dataset.file.filename, dataset.dtype, "r", offset, dataset.shape)
-    return np.asarray(mapped[rows])
+    return np.stack([dataset[row] for row in rows])
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a contiguous dataset lies in its file.
+
+    Reading from there costs a microsecond a call where HDF5's slicing costs tens, and its point
+    selection tens a row: a pool of hundreds of runs is read 2 to 3 times as fast.
+    """
+
+    filename: str
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def take(self, descriptor: int, rows: IntArray) -> Array:
+        out = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        if out.size == 0:
+            return out
+        if _consecutive(rows):
+            self._read(descriptor, out, int(rows[0]))
+        elif len(rows) < 64:  # where a call a row is cheaper than making a map
+            for place, row in zip(out.reshape(len(rows), -1), rows.tolist(), strict=True):
+                self._read(descriptor, place, row)
+        else:
+            out[:] = np.memmap(self.filename, self.dtype, "r", self.offset, self.shape)[rows]
+        return out
+
+    def _read(self, descriptor: int, out: Array, row: int) -> None:
+        start = self.offset + row * (self.dtype.itemsize * int(np.prod(self.shape[1:])))
+        rest = memoryview(out.reshape(-1).view(np.uint8))
+        while rest:
+            n = os.preadv(descriptor, [rest], start)
+            if n == 0:
+                raise MlselError(f"{self.filename} ends early: it was cut short, make it again.")
+            rest, start = rest[n:], start + n
+
+
+class _Descriptors:
+    """Files open for reading, the few used last; closed when the pool is."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._finalizer = weakref.finalize(self, self._close_all, self._open)
+
+    def __getitem__(self, filename: str) -> int:
+        if filename not in self._open:
+            self._open[filename] = os.open(filename, os.O_RDONLY)
+            if len(self._open) > 16:
+                os.close(self._open.popitem(last=False)[1])
+        self._open.move_to_end(filename)
+        return self._open[filename]
+
+    def close(self) -> None:
+        self._close_all(self._open)
+
+    @staticmethod
+    def _close_all(opened: OrderedDict[str, int]) -> None:
+        while opened:
+            os.close(opened.popitem()[1])
 
 
 class RunWriter:
