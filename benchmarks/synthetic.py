@@ -51,7 +51,7 @@ def write_synthetic_pool(
                 n,
                 fields,
                 {"energy": "eV", "temperature": "K"},
-                attributes={"temperature": 1400.0 * heat, "pressure": 1.0},
+                attributes={"temperature_set": 1400.0 * heat, "pressure_set": 1.0},
             )
             arrays = _frames(np.random.default_rng([seed, index]), n, n_atoms, heat)
             kept: Mapping[str, np.ndarray] = {
