@@ -13,6 +13,7 @@ from mlsel.study import nearest
 
 STAGES = {
     "generate": ("mlsel.generate", "make the pool: MD runs through LAMMPS"),
+    "selection": ("mlsel.selection", "choose the data sets from the pool"),
 }
 TOOLS = {
     "info": ("mlsel.info", "print what a pool holds"),

@@ -28,6 +28,9 @@ A frame is named by `frame_id`: 0 … n_frames − 1 over all runs.
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -113,6 +116,11 @@ class Block:
     def __len__(self) -> int:
         return len(self.frame_ids)
 
+    def at(self, places: IntArray) -> Block:
+        """Return the frames at some places of the block, as a block."""
+        some = {field: array[places] for field, array in self.fields.items()}
+        return Block(self.frame_ids[places], self.run, self.rows[places], some)
+
 
 class Pool:
     """A pool or data set, opened for reading: frames by frame_id, arrays in blocks.
@@ -162,6 +170,8 @@ class Pool:
         self.is_ordered = "parameters/frames" not in self._file
         self._order: tuple[IntArray, IntArray] | None = None
         self._open_runs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+        self._places: dict[tuple[int, str], _Place | None] = {}
+        self._descriptors = _Descriptors()
 
     def __enter__(self) -> Self:
         return self
@@ -171,6 +181,7 @@ class Pool:
 
     def close(self) -> None:
         self._open_runs.clear()
+        self._descriptors.close()
         self._file.close()
 
     def __len__(self) -> int:
@@ -259,16 +270,18 @@ class Pool:
             Upper bound of a block's arrays (one frame at least).
         """
         self.require(*fields)
-        for run, ids, rows in self._spans(frame_ids):
+        for run, ids, rows, one_piece in self._spans(frame_ids):
             n = max(1, max_bytes // max(1, self._frame_bytes(run, fields)))
             for start in range(0, len(ids), n):
                 part, chosen = ids[start : start + n], rows[start : start + n]
-                arrays = {field: self._take(run, field, chosen) for field in fields}
+                consecutive = one_piece or _consecutive(chosen)
+                arrays = {field: self._take(run, field, chosen, consecutive) for field in fields}
                 yield Block(part, run, chosen, arrays)
 
     def _spans(
         self, frame_ids: range | npt.ArrayLike | None
-    ) -> Iterator[tuple[Run, IntArray, IntArray]]:
+    ) -> Iterator[tuple[Run, IntArray, IntArray, bool]]:
+        """Yield frames run by run: ids, rows, and whether these are known to be consecutive."""
         if frame_ids is None:
             frame_ids = range(self.n_frames)
         if isinstance(frame_ids, range) and frame_ids.step == 1 and self.is_ordered:
@@ -277,14 +290,14 @@ class Pool:
                 stop = min(frame_ids.stop, run.first_frame + run.n_frames)
                 if start < stop:
                     ids = np.arange(start, stop)
-                    yield run, ids, ids - run.first_frame
+                    yield run, ids, ids - run.first_frame, True
             return
         ids = np.asarray(frame_ids, dtype=np.int64)
         run_of, row_of = self.locate(ids)
         order = np.lexsort((row_of, run_of))
         for index in np.unique(run_of):
             chosen = order[run_of[order] == index]
-            yield self.runs[index], ids[chosen], row_of[chosen]
+            yield self.runs[index], ids[chosen], row_of[chosen], False
 
     def _groups(self, run: Run) -> tuple[Any, Any]:
         """The run's particles and observables; few runs' files are kept open at a time."""
@@ -303,13 +316,27 @@ class Pool:
         self._open_runs.move_to_end(run.index)
         return self._open_runs[run.index]
 
+    def _place(self, run: Run, field: str) -> _Place | None:
+        """Where a field of a run lies, if it is one stretch of a file; found once."""
+        key = run.index, field
+        if key not in self._places:
+            path = _element(run.name, field)
+            try:  # h5py's own objects would take five times as long, and there are many runs
+                dataset = h5py.h5d.open(self._file.id, path.encode())
+            except KeyError:
+                self._groups(run)
+                raise
+            offset = dataset.get_offset()  # None where the dataset isn't contiguous
+            if offset is None or dataset.get_create_plist().get_external_count():
+                self._places[key] = None
+            else:
+                filename = os.fsdecode(h5py.h5f.get_name(dataset))
+                self._places[key] = _Place(filename, offset, dataset.dtype, dataset.shape)
+        return self._places[key]
+
     def _dataset(self, run: Run, field: str) -> Any:
-        particles, observables = self._groups(run)
-        if field in ATOM_FIELDS:
-            return particles[ATOM_FIELDS[field].element]["value"]
-        if field == "step":
-            return particles["position"]["step"]
-        return observables[field]["value"]
+        self._groups(run)
+        return self._file[_element(run.name, field)]
 
     def _frame_bytes(self, run: Run, fields: Sequence[str]) -> int:
         per_atom = sum(
@@ -317,38 +344,117 @@ class Pool:
         )
         return 8 * (run.n_atoms * per_atom + 9 * ("cell" in fields) + len(fields))
 
-    def _take(self, run: Run, field: str, rows: IntArray) -> Array:
+    def _take(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
         if field == "cell":
-            return self._cells(run, rows)
-        return take_rows(self._dataset(run, field), rows)
+            return self._cells(run, rows, consecutive)
+        return self._read_rows(run, field, rows, consecutive)
 
-    def _cells(self, run: Run, rows: IntArray) -> FloatArray:
-        box = self._groups(run)[0]["box"]
+    def _read_rows(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
+        place = self._place(run, field)
+        if place is None:
+            return take_rows(self._dataset(run, field), rows, consecutive)
+        return place.take(self._descriptors[place.filename], rows, consecutive)
+
+    def _cells(self, run: Run, rows: IntArray, consecutive: bool) -> FloatArray:
         cells = np.zeros((len(rows), 3, 3))
-        if "edges" in box:
-            edges = take_rows(box["edges"]["value"], rows)
+        if "edges" in self._groups(run)[0]["box"]:
+            edges = self._read_rows(run, "cell", rows, consecutive)
             if edges.ndim == 3:
                 return edges
             cells[:, [0, 1, 2], [0, 1, 2]] = edges
         return cells
 
 
-def take_rows(dataset: Any, rows: IntArray) -> Array:
-    """Read the rows of an HDF5 dataset, in the order given.
+def _element(run: str, field: str) -> str:
+    """Return the path of the dataset that holds a field of a run."""
+    if field in ATOM_FIELDS:
+        return f"particles/{run}/{ATOM_FIELDS[field].element}/value"
+    if field == "cell":
+        return f"particles/{run}/box/edges/value"
+    if field == "step":
+        return f"particles/{run}/position/step"
+    return f"observables/{run}/{field}/value"
 
-    A run of consecutive rows is one read. Scattered rows of a contiguous dataset are gathered
-    from a memory map, because HDF5's own point selection costs tens of microseconds a row.
-    """
-    if len(rows) == 0:
-        return np.empty((0, *dataset.shape[1:]), dtype=dataset.dtype)
-    if rows[-1] - rows[0] == len(rows) - 1 and bool(np.all(np.diff(rows) == 1)):
+
+def _consecutive(rows: IntArray) -> bool:
+    """Whether rows, one at least, go up in steps of one."""
+    return bool(rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1))
+
+
+def take_rows(dataset: Any, rows: IntArray, consecutive: bool) -> Array:
+    """Read the rows of an HDF5 dataset of any layout, in the order given."""
+    if consecutive:
         block: Array = dataset[rows[0] : rows[-1] + 1]
         return block
-    offset = dataset.id.get_offset()
-    if offset is None:
-        return np.stack([dataset[row] for row in rows])
-    mapped = np.memmap(dataset.file.filename, dataset.dtype, "r", offset, dataset.shape)
-    return np.asarray(mapped[rows])
+    return np.stack([dataset[row] for row in rows])
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a contiguous dataset lies in its file.
+
+    Reading from there costs a microsecond a call where HDF5's slicing costs tens, and its point
+    selection tens a row: a pool of hundreds of runs is read 2 to 3 times as fast.
+    """
+
+    filename: str
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def take(self, descriptor: int, rows: IntArray, consecutive: bool) -> Array:
+        shape = (len(rows), *self.shape[1:])
+        row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+        if row_bytes == 0:
+            return np.empty(shape, dtype=self.dtype)
+        if consecutive:
+            out = np.empty(shape, dtype=self.dtype)
+            rest = memoryview(out.reshape(-1).view(np.uint8))
+            start = self.offset + int(rows[0]) * row_bytes
+            while rest:
+                n = os.preadv(descriptor, [rest], start)
+                if n == 0:
+                    raise self._cut_short()
+                rest, start = rest[n:], start + n
+            return out
+        if len(rows) > 256:  # where making a map is cheaper than a call a row
+            return np.asarray(
+                np.memmap(self.filename, self.dtype, "r", self.offset, self.shape)[rows]
+            )
+        read, start = os.pread, self.offset
+        text = bytearray().join(
+            [read(descriptor, row_bytes, start + row * row_bytes) for row in rows.tolist()]
+        )
+        if len(text) != len(rows) * row_bytes:
+            raise self._cut_short()
+        return np.frombuffer(text, dtype=self.dtype).reshape(shape)
+
+    def _cut_short(self) -> MlselError:
+        return MlselError(f"{self.filename} ends early: it was cut short, make it again.")
+
+
+class _Descriptors:
+    """Files open for reading, the few used last; closed when the pool is."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._finalizer = weakref.finalize(self, self._close_all, self._open)
+
+    def __getitem__(self, filename: str) -> int:
+        if filename not in self._open:
+            self._open[filename] = os.open(filename, os.O_RDONLY)
+            if len(self._open) > 16:
+                os.close(self._open.popitem(last=False)[1])
+        self._open.move_to_end(filename)
+        return self._open[filename]
+
+    def close(self) -> None:
+        self._close_all(self._open)
+
+    @staticmethod
+    def _close_all(opened: OrderedDict[str, int]) -> None:
+        while opened:
+            os.close(opened.popitem()[1])
 
 
 class RunWriter:

@@ -136,6 +136,45 @@ class PoolSection:
 
 
 @dataclass(frozen=True)
+class SelectionSection:
+    """The data sets that are selected from the pool: one for each method, and a test set.
+
+    Of each method there is a training set and a validation set; the test set has equal parts from
+    `test_methods`, and shares no frame with any of them.
+    """
+
+    methods: tuple[str, ...] = quantity(
+        ("random", "single-md-random", "global-energy", "atomic-energy", "force"), one_or_more=True
+    )
+    n_train: int = quantity(512, at_least=1)
+    n_validation: int = quantity(128, at_least=0)
+    n_test: int = quantity(20480, at_least=0)
+    test_methods: tuple[str, ...] = quantity(
+        ("random", "single-md-random", "global-energy", "atomic-energy", "force")
+    )
+    bins: int = quantity(512, at_least=1, doc="of the methods that are uniform in a property")
+    run: str = quantity("", doc="of single-md-random; empty: at the lowest pressure and nearest to")
+    run_temperature: float = quantity(1400.0, unit="K", above=0, doc="of single-md-random's run")
+    seed: int = quantity(1, at_least=0)
+
+    def check(self) -> str | None:
+        for name in ("methods", "test_methods"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                return f"selection.{name} names one method twice: {', '.join(values)}"
+        n_parts = len(self.test_methods)
+        if self.n_test and not n_parts:
+            return "selection.test_methods is empty: name methods, or set selection.n_test = 0"
+        if self.n_test and self.n_test % n_parts:
+            below = self.n_test // n_parts * n_parts
+            return (
+                f"selection.n_test is {self.n_test}, which is not {n_parts} equal parts: "
+                f"take {below} or {below + n_parts}"
+            )
+        return None
+
+
+@dataclass(frozen=True)
 class Study:
     """A study: its name and its sections."""
 
@@ -143,6 +182,7 @@ class Study:
     source: str
     system: System
     pool: PoolSection
+    selection: SelectionSection
 
     def as_dict(self, *sections: str) -> dict[str, Any]:
         """Return sections as plain values, for provenance and comparison."""

@@ -1,0 +1,343 @@
+"""What all methods of selection share: the checks, the ranks, the record of what was asked.
+
+A method is a class with one function, `choose(task)`; `Selector.select` does the rest. So a new
+method is one short file and a line in the registry.
+
+How a selection is made independent of ranks and blocks: whatever is random is drawn before the
+pool is read, one number for each frame id, from a generator that is the same on all ranks; and
+what a rank learns from its share of the frames is put together in the order of frame ids before
+anything is decided.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mlsel.errors import MlselError
+from mlsel.pool import ATOM_FIELDS, Array, Block, FloatArray, IntArray, Pool, write_subset
+from mlsel.provenance import digest
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+BLOCK_BYTES = 2 * 2**20
+"""Size of the blocks that are read: small enough to stay in the cache while it is worked on."""
+
+
+def refuse(sentence: str) -> MlselError:
+    """Return the error for a mistake that all ranks find alike."""
+    error = MlselError(sentence)
+    error.is_everywhere = True
+    return error
+
+
+@dataclass(frozen=True)
+class Task:
+    """One selection to make: what `Selector.choose` gets.
+
+    Attributes
+    ----------
+    pool : Pool
+    n : int
+        How many frames to choose; there are as many eligible ones.
+    eligible : bool, (n_frames,)
+        The frames that may be chosen.
+    rng : numpy.random.Generator
+        In the same state on all ranks.
+    comm : MPI communicator or None
+    block_bytes : int
+        Upper bound of the arrays that are read at a time.
+    """
+
+    pool: Pool
+    n: int
+    eligible: npt.NDArray[np.bool_]
+    rng: np.random.Generator
+    comm: MPI.Comm | None = None
+    block_bytes: int = BLOCK_BYTES
+
+    @property
+    def frame_ids(self) -> IntArray:
+        """The eligible frames, sorted, int64 (n_eligible,)."""
+        return np.flatnonzero(self.eligible)
+
+    def keys(self) -> FloatArray:
+        """Draw a random number in [0, 1) for every frame of the pool, (n_frames,).
+
+        The frames in the order of their keys (ties: of their ids) are in random order, and the
+        first of them are known without sorting all.
+        """
+        return self.rng.random(self.pool.n_frames)
+
+    def share(self, frame_ids: IntArray | None = None) -> range | IntArray:
+        """Return this rank's part of all frames, or of those given: a stretch of them."""
+        n = self.pool.n_frames if frame_ids is None else len(frame_ids)
+        rank, size = (0, 1) if self.comm is None else (self.comm.rank, self.comm.size)
+        start, stop = n * rank // size, n * (rank + 1) // size
+        return range(start, stop) if frame_ids is None else frame_ids[start:stop]
+
+    def blocks(self, *fields: str, frame_ids: IntArray | None = None) -> Iterator[Block]:
+        """Read this rank's share of all frames, or of those given."""
+        return self.pool.blocks(
+            *fields, frame_ids=self.share(frame_ids), max_bytes=self.block_bytes
+        )
+
+    def join(self, part: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the arrays of all ranks, one after the other along the first axis."""
+        if self.comm is None or self.comm.size == 1:
+            return part
+        part = np.ascontiguousarray(part)
+        lengths = self.comm.allgather(len(part))
+        whole = np.empty((sum(lengths), *part.shape[1:]), part.dtype)
+        row = part.itemsize * int(np.prod(part.shape[1:]))
+        counts = [n * row for n in lengths]
+        self.comm.Allgatherv(part.view(np.uint8).reshape(-1), [whole.view(np.uint8), counts])
+        return whole
+
+    def per_frame(self, ids: IntArray, part: Array) -> Array:
+        """Put values of this rank's frames in their places: (n_frames, …) on all ranks.
+
+        Parameters
+        ----------
+        ids : int64, (F,)
+            All frames of this rank's share of the whole pool, in any order.
+        part : (F, …)
+        """
+        if len(ids) == self.pool.n_frames and (self.comm is None or self.comm.size == 1):
+            in_order = len(ids) == 0 or (ids[0] == 0 and bool(np.all(np.diff(ids) == 1)))
+            if in_order:
+                return part
+        start = ids.min() if len(ids) else 0
+        local = np.empty_like(part)
+        local[ids - start] = part
+        return self.join(local)
+
+    def first(self, keys: FloatArray, n: int) -> IntArray:
+        """Return the n eligible frames with the smallest keys, in the order of the keys."""
+        allowed = self.frame_ids
+        n = min(n, len(allowed))
+        limit = (n + 8.0 * np.sqrt(n) + 32.0) / max(1, len(allowed))
+        few = allowed[keys[allowed] < limit]
+        return self.in_order(few if len(few) >= n else allowed, keys)[:n]
+
+    def in_order(self, frame_ids: IntArray, keys: FloatArray) -> IntArray:
+        """Return frames in the random order that the keys stand for."""
+        return frame_ids[np.lexsort((frame_ids, keys[frame_ids]))]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Chosen frames, and what was asked.
+
+    Attributes
+    ----------
+    frame_ids : int64, (n,)
+        Unique, in the order chosen.
+    method : str
+    parameters : mapping
+        The method's parameters, defaults filled in.
+    n : int
+    seed : int or None
+        None where a generator was given instead.
+    pool, pool_digest : str
+        The pool's path and its digest.
+    n_excluded : int
+        Frames of the pool that were not allowed.
+    excluded : str
+        Digest of those frames' ids ('' for none).
+    """
+
+    frame_ids: IntArray
+    method: str
+    parameters: Mapping[str, Any]
+    n: int
+    seed: int | None
+    pool: str
+    pool_digest: str
+    n_excluded: int
+    excluded: str
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    def record(self) -> dict[str, Any]:
+        """Return what was asked, as plain values (seed −1 where a generator was given)."""
+        plain = {
+            key: digest(value.tobytes()) if isinstance(value, np.ndarray) else value
+            for key, value in self.parameters.items()
+        }
+        return {
+            "method": self.method,
+            "method_parameters": plain,
+            "n": self.n,
+            "seed": -1 if self.seed is None else self.seed,
+            "pool_digest": self.pool_digest,
+            "n_excluded": self.n_excluded,
+            "excluded": self.excluded,
+        }
+
+    def write(self, pool: Pool, path: Path) -> None:
+        """Write the frames as a data set, in the order chosen.
+
+        The data set is a pool file; its /parameters say what was asked, and its observable
+        source_frame holds the frame ids.
+
+        Raises
+        ------
+        MlselError
+            If a chosen frame holds a NaN or an infinity in any field.
+        """
+        import json
+
+        check_finite(pool, self.frame_ids)
+
+        attributes = self.record()
+        attributes["method_parameters"] = json.dumps(attributes["method_parameters"])
+        attributes["pool"] = os.path.relpath(pool.path, path.parent)
+        write_subset(pool, self.frame_ids, path, {"made_by": "mlsel.selection", **attributes})
+
+
+class Selector(ABC):
+    """A method of selection. Subclasses are dataclasses whose fields are the parameters."""
+
+    name: ClassVar[str]
+    """As users write it."""
+    summary: ClassVar[str]
+    """What it chooses, in a few words."""
+    fields: ClassVar[tuple[str, ...]] = ()
+    """What the pool must hold."""
+    nested: ClassVar[bool] = True
+    """Whether the first k of n chosen frames are those that k would have given."""
+
+    @abstractmethod
+    def choose(self, task: Task) -> IntArray:
+        """Return task.n unique eligible frame ids in the order chosen, the same on all ranks."""
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the method's parameters with their defaults (MISSING where there is none)."""
+        assert dataclasses.is_dataclass(cls)
+        return {f.name: f.default for f in dataclasses.fields(cls)}
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the method's parameters by name."""
+        return {name: getattr(self, name) for name in self.defaults()}
+
+    def select(
+        self,
+        pool: Pool,
+        n: int,
+        rng: int | np.random.Generator,
+        exclude: npt.ArrayLike = (),
+        comm: MPI.Comm | None = None,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> Selection:
+        """Choose n frames of a pool.
+
+        Collective over comm, if one is given: every rank reads a share of the pool and returns
+        the same selection, which is also the one without MPI.
+
+        Parameters
+        ----------
+        pool : Pool
+        n : int
+            From 1 to the number of frames that are not excluded.
+        rng : int or numpy.random.Generator
+            A seed, or a generator in the same state on all ranks.
+        exclude : int, (m,)
+            Frame ids that must not be chosen.
+        comm : MPI communicator, optional
+        block_bytes : int
+            Upper bound of the arrays that are read at a time; the result doesn't depend on it.
+
+        Raises
+        ------
+        MlselError
+            If there are not n frames, if the pool lacks what the method needs, or if what the
+            method reads holds a NaN or an infinity.
+        """
+        self._require_fields(pool)
+        eligible = np.ones(pool.n_frames, dtype=bool)
+        ids = np.unique(np.asarray(exclude, dtype=np.int64))
+        if len(ids) and (ids[0] < 0 or ids[-1] >= pool.n_frames):
+            raise refuse(
+                f"Asked to exclude frame {ids[0] if ids[0] < 0 else ids[-1]}, but frame ids of "
+                f"{pool.path} go from 0 to {pool.n_frames - 1}."
+            )
+        eligible[ids] = False
+        n_left = pool.n_frames - len(ids)
+        check_n(n, n_left, pool, len(ids))
+        seed = rng if isinstance(rng, int) else None
+        generator = np.random.default_rng(rng) if isinstance(rng, int) else rng
+        task = Task(pool, n, eligible, generator, comm, block_bytes)
+        chosen = self.choose(task)
+        if len(chosen) != n or len(np.unique(chosen)) != n or not eligible[chosen].all():
+            raise AssertionError(f"{self.name} broke its contract")
+        return dataclasses.replace(self.asked(pool, n, seed, ids), frame_ids=chosen)
+
+    def asked(self, pool: Pool, n: int, seed: int | None, exclude: npt.ArrayLike = ()) -> Selection:
+        """Return the record of a selection that is still to be made: without its frames."""
+        ids = np.unique(np.asarray(exclude, dtype=np.int64))
+        return Selection(
+            np.empty(0, dtype=np.int64),
+            self.name,
+            self.parameters(),
+            n,
+            seed,
+            str(pool.path),
+            pool.digest,
+            len(ids),
+            digest(ids.tobytes()) if len(ids) else "",
+        )
+
+    def _require_fields(self, pool: Pool) -> None:
+        missing = [field for field in self.fields if field not in pool.fields]
+        if missing:
+            from mlsel.selection import possible_methods
+
+            raise refuse(
+                f"{self.name} needs {missing[0]}, and {pool.path} holds "
+                f"{', '.join(pool.fields)}: methods that would work on it are "
+                f"{', '.join(possible_methods(pool))}."
+            )
+
+
+def check_n(n: int, n_left: int, pool: Pool, n_excluded: int, which: str = "") -> None:
+    """Raise, with both sides, unless n frames can be had."""
+    if not 1 <= n <= n_left:
+        after = f" after excluding {n_excluded}" if n_excluded else ""
+        allowed = f"n must be between 1 and {n_left}" if n_left else "none can be chosen"
+        raise refuse(f"Asked for {n} frames, {pool.path} has {n_left}{which}{after}: {allowed}.")
+
+
+def not_finite(pool: Pool, field: str, frame: int) -> MlselError:
+    """Return the error that names the first NaN or infinity of a field in a frame."""
+    run, row = (int(index[0]) for index in pool.locate([frame]))
+    atom = ""
+    if field in ATOM_FIELDS:
+        (block,) = pool.blocks(field, frame_ids=np.array([frame]))
+        values = block[field][0].reshape(len(block[field][0]), -1)
+        atom = f", atom {int(np.argmin(np.isfinite(values).all(axis=1)))}"
+    return refuse(
+        f"{field} of frame {frame} (run {pool.runs[run].name}, its frame {row}{atom}) is NaN or "
+        f"infinite in {pool.path}: exclude the frame, or repair the run."
+    )
+
+
+def check_finite(pool: Pool, frame_ids: IntArray) -> None:
+    """Raise if any field of these frames holds a NaN or an infinity."""
+    fields = (*pool.fields, "cell")
+    for block in pool.blocks(*fields, frame_ids=np.sort(frame_ids)):
+        for field in fields:
+            good = np.isfinite(block[field].reshape(len(block), -1)).all(axis=1)
+            if not good.all():
+                raise not_finite(pool, field, int(block.frame_ids[~good].min()))

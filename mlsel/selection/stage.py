@@ -1,0 +1,325 @@
+"""Stage 2: data sets from the pool.
+
+    python -m mlsel.selection [STUDY] [-o DIR]
+    mpirun -n 4 python -m mlsel.selection
+    python -m mlsel.selection --pool pool.h5 --method atomic-energy -n 512 --seed 1 -o train.h5
+
+The first two make every data set of a study, in DIR/data, and do only what is missing:
+<method>.h5 to train on, <method>-validation.h5, and test.h5. The last makes one data set from any
+pool. With any number of ranks the frames are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlsel.cli import open_study, study_parser
+from mlsel.errors import MlselError
+from mlsel.parallel import on_root, world
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mpi4py import MPI
+
+    from mlsel.pool import IntArray, Pool
+    from mlsel.study import SelectionSection, Study
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage."""
+    parser = study_parser("mlsel selection", "Choose data sets from the pool.")
+    one = parser.add_argument_group("one data set from any pool")
+    one.add_argument("--pool", type=Path, metavar="FILE", help="the pool; -o is then a file")
+    one.add_argument("--method", metavar="NAME", help="how to choose (--list tells the methods)")
+    one.add_argument("-n", type=int, metavar="N", help="how many frames")
+    one.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    one.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter of the method, for instance species=Na; may be repeated",
+    )
+    one.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a data set of the same pool whose frames must not be chosen; may be repeated",
+    )
+    parser.add_argument("--list", action="store_true", help="list the methods and end")
+    args = parser.parse_args(argv)
+    if args.list:
+        print(_list_methods())
+        return 0
+    if args.pool is None:
+        for option in ("method", "n", "parameter", "exclude"):
+            if getattr(args, option):
+                raise MlselError(f"--{option} is for one data set: say from which --pool, too.")
+        comm = world()
+        study, folder = open_study(args, comm)
+        select_study(study, folder, comm)
+        return 0
+    for option in ("method", "n", "output"):
+        if getattr(args, option) is None:
+            name = {"method": "--method", "n": "-n", "output": "-o"}[option]
+            raise MlselError(f"{name} is missing: with --pool give --method NAME -n N -o FILE.")
+    if args.set or args.study != parser.get_default("study"):
+        raise MlselError("STUDY and --set are for a whole study: leave them away with --pool.")
+    _select_one(args, world())
+    return 0
+
+
+def _list_methods() -> str:
+    from dataclasses import MISSING
+
+    from mlsel.selection import METHODS
+
+    lines: list[str] = []
+    for name, kind in METHODS.items():
+        given = ", ".join(
+            parameter if default is MISSING else f"{parameter}={default}"
+            for parameter, default in kind.defaults().items()
+        )
+        lines.append(f"{name:20} {kind.summary}" + (f" ({given})" if given else ""))
+    return "\n".join(lines)
+
+
+def _select_one(args: argparse.Namespace, comm: MPI.Intracomm) -> None:
+    from mlsel.pool import Pool
+    from mlsel.selection import make_selector
+
+    parameters = parse_parameters(args.parameter)
+    selector = make_selector(args.method, parameters)
+    with _opened(args.pool, comm) as pool:
+        exclude = on_root(comm, lambda: _frames_of(args.exclude, pool))
+        selection = selector.select(pool, args.n, args.seed, exclude, comm)
+        on_root(comm, lambda: selection.write(pool, args.output))
+    if comm.rank == 0:
+        with Pool(args.output) as made:
+            log.info("%s: %d frames of %s by %s", args.output, len(made), args.pool, args.method)
+
+
+def parse_parameters(words: Iterable[str]) -> dict[str, Any]:
+    """Return the values of KEY=VALUE words, in TOML's notation; a bare word is a text.
+
+    Examples
+    --------
+    >>> parse_parameters(["bins=64", "species=Na"])
+    {'bins': 64, 'species': 'Na'}
+    """
+    values = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key.strip():
+            raise MlselError(f"--parameter {word}: write KEY=VALUE, for instance species=Na.")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()
+    return values
+
+
+def _opened(path: Path, comm: MPI.Intracomm) -> Pool:
+    """Open a pool on every rank; a mistake is found by rank 0 for all."""
+    from mlsel.pool import Pool
+
+    on_root(comm, lambda: Pool(path).close())
+    return Pool(path)
+
+
+def _frames_of(paths: Iterable[Path], pool: Pool) -> list[int]:
+    """Return the frames of a pool that data sets hold."""
+    from mlsel.pool import Pool
+
+    frames: list[int] = []
+    for path in paths:
+        with Pool(path) as data:
+            made_from = data.attributes.get("pool_digest")
+            if made_from != pool.digest:
+                raise MlselError(
+                    f"{path} was not selected from {pool.path}: it was made from a pool with the "
+                    f"digest {made_from}, this one has {pool.digest}."
+                )
+            frames += data.values("source_frame").tolist()
+    return frames
+
+
+def select_study(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
+    """Make every data set of a study that is missing.
+
+    Raises
+    ------
+    MlselError
+        If a data set that is there was made otherwise than the study now says.
+    """
+    from mlsel.lock import FolderLock
+
+    with _opened(folder / "pool.h5", comm) as pool:
+        lock = FolderLock(folder)
+        on_root(comm, lock.acquire)
+        try:
+            _Sets(study.selection, pool, folder / "data", comm).make()
+        finally:
+            if comm.rank == 0:
+                lock.release()
+
+
+class _Sets:
+    """The data sets of a study, in the order in which they must be made."""
+
+    def __init__(
+        self, section: SelectionSection, pool: Pool, folder: Path, comm: MPI.Intracomm
+    ) -> None:
+        self._section, self._pool, self._folder, self._comm = section, pool, folder, comm
+
+    def make(self) -> None:
+        import numpy as np
+
+        section = self._section
+        training = [self._one(m, "", section.n_train, ()) for m in section.methods]
+        taken = _union(training)
+        validation = []
+        if section.n_validation:
+            validation = [
+                self._one(m, "-validation", section.n_validation, taken) for m in section.methods
+            ]
+        taken = _union([*training, *validation])
+        if not section.n_test:
+            return
+        test = self._test(taken)
+        frames = np.sort(test)
+        n_double = int((np.diff(frames) == 0).sum()) + len(np.intersect1d(frames, taken))
+        if n_double or len(frames) != section.n_test:
+            raise AssertionError(f"{n_double} frames of the test set are not its own")
+
+    def _parameters(self, method: str) -> dict[str, Any]:
+        from mlsel.selection import METHODS
+
+        section = self._section
+        if method == "single-md-random":
+            return {"run": section.run, "temperature": section.run_temperature}
+        has_bins = method in METHODS and "bins" in METHODS[method].defaults()
+        return {"bins": section.bins} if has_bins else {}
+
+    def _one(self, method: str, suffix: str, n: int, exclude: IntArray | tuple[()]) -> IntArray:
+        """Make <method><suffix>.h5 unless it is there; return its frames."""
+        from mlsel.provenance import derived_seed
+        from mlsel.selection import make_selector
+
+        selector = make_selector(method, self._parameters(method))
+        seed = derived_seed(self._section.seed, method + suffix)
+        path = self._folder / f"{method}{suffix}.h5"
+        expected = selector.asked(self._pool, n, seed, exclude).record()
+        frames = on_root(self._comm, lambda: self._there(path, expected))
+        if frames is None:
+            selection = selector.select(self._pool, n, seed, exclude, self._comm)
+            on_root(self._comm, lambda: selection.write(self._pool, path))
+            frames = selection.frame_ids
+            self._tell(path, n, method)
+        return frames
+
+    def _test(self, taken: IntArray) -> IntArray:
+        """Make test.h5 unless it is there; return its frames."""
+        import numpy as np
+
+        from mlsel.pool import write_subset
+        from mlsel.provenance import derived_seed, digest
+        from mlsel.selection import make_selector
+        from mlsel.selection.base import check_finite
+
+        section, pool = self._section, self._pool
+        each = section.n_test // len(section.test_methods)
+        selectors = {}
+        for method in section.test_methods:
+            parameters = self._parameters(method)
+            if method == "single-md-random" and not section.run:
+                # One run has too few frames for its part: the runs of the lowest pressure
+                # together have enough, and span the temperatures.
+                parameters["runs"] = self._runs_at_lowest_pressure()
+            selectors[method] = make_selector(method, parameters)
+        expected = {
+            "method": "test",
+            "parts": [
+                {"method": method, "n": each, "parameters": selector.parameters()}
+                for method, selector in selectors.items()
+            ],
+            "seed": section.seed,
+            "pool_digest": pool.digest,
+            "n_excluded": len(taken),
+            "excluded": digest(taken.tobytes()),
+        }
+        path = self._folder / "test.h5"
+        frames = on_root(self._comm, lambda: self._there(path, expected))
+        if frames is not None:
+            return frames
+        parts: list[IntArray] = []
+        # The single run has the fewest frames to choose from, random has all: the rarer first.
+        order = sorted(section.test_methods, key=lambda m: (m == "random", m != "single-md-random"))
+        made: dict[str, IntArray] = {}
+        for method in order:
+            seed = derived_seed(section.seed, method, "test")
+            exclude = _union([taken, *made.values()])
+            made[method] = selectors[method].select(pool, each, seed, exclude, self._comm).frame_ids
+        parts = [made[method] for method in section.test_methods]
+        frames = np.concatenate(parts)
+
+        def write() -> None:
+            check_finite(pool, frames)
+            stamp = {"made_by": "mlsel.selection", **expected}
+            stamp["parts"] = json.dumps(expected["parts"])
+            write_subset(pool, frames, path, stamp)
+
+        on_root(self._comm, write)
+        self._tell(path, section.n_test, f"{len(parts)} methods, {each} each")
+        return frames
+
+    def _runs_at_lowest_pressure(self) -> int:
+        known = [self._pool.run_attributes(run) for run in self._pool.runs]
+        pressures = [float(of["pressure_set"]) for of in known if "pressure_set" in of]
+        return pressures.count(min(pressures)) if len(pressures) == len(known) else 1
+
+    def _there(self, path: Path, expected: Mapping[str, Any]) -> IntArray | None:
+        """Return the frames of a data set that is there; raise if it was made otherwise."""
+        from mlsel.pool import Pool
+        from mlsel.provenance import differing_keys
+
+        if not path.is_file():
+            return None
+        with Pool(path) as data:
+            there = {key: _plain(data.attributes.get(key)) for key in expected}
+            changed = differing_keys(there, {key: _plain(v) for key, v in expected.items()})
+            if changed:
+                raise MlselError(
+                    f"{path} was made otherwise than the study now says: {'; '.join(changed)}. "
+                    "Remove it to have it made again, or choose another folder with -o."
+                )
+            frames: np.ndarray = data.values("source_frame")
+            return frames
+
+    def _tell(self, path: Path, n: int, method: str) -> None:
+        if self._comm.rank == 0:
+            log.info("%s: %d frames, %s", path, n, method)
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute as the value that was written, JSON text parsed."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, str) and value.startswith(("[", "{")):
+        return json.loads(value)
+    return value
+
+
+def _union(frames: Sequence[Any]) -> IntArray:
+    import numpy as np
+
+    return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *frames]))

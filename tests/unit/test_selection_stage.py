@@ -1,0 +1,118 @@
+"""The stage: all data sets of a study, and one from any pool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.synthetic import write_synthetic_pool
+from mlsel.errors import MlselError
+from mlsel.pool import Pool
+from mlsel.selection import PAPER_METHODS, main
+
+SMALL = ["selection.n_train=20", "selection.n_validation=5", "selection.n_test=100"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_synthetic_pool(tmp_path / "pool.h5", 400, n_atoms=10, frames_per_run=100)
+    return tmp_path
+
+
+def run_stage(folder: Path, *settings: str) -> int:
+    words = [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
+    return main(["quick", "-o", str(folder), *words])
+
+
+def frames(path: Path) -> set[int]:
+    with Pool(path) as data:
+        return set(data.values("source_frame").tolist())
+
+
+def test_all_data_sets_of_a_study(folder: Path) -> None:
+    assert run_stage(folder) == 0
+    training = {m: frames(folder / f"data/{m}.h5") for m in PAPER_METHODS}
+    validation = {m: frames(folder / f"data/{m}-validation.h5") for m in PAPER_METHODS}
+    taken: set[int] = set().union(*training.values(), *validation.values())
+    assert all(len(found) == 20 for found in training.values())
+    assert all(len(found) == 5 for found in validation.values())
+    assert not set().union(*training.values()) & set().union(*validation.values())
+    assert len(training["single-md-random"] | frames(folder / "data/random.h5")) > 20
+    with Pool(folder / "data/test.h5") as test:
+        chosen = test.values("source_frame")
+        parts = json.loads(test.attributes["parts"])
+    assert len(set(chosen.tolist())) == len(chosen) == 100
+    assert not taken & set(chosen.tolist())
+    assert [part["method"] for part in parts] == list(PAPER_METHODS)
+    assert [part["n"] for part in parts] == [20] * 5
+
+
+def test_starting_again_does_nothing(folder: Path) -> None:
+    run_stage(folder)
+    times = {path: path.stat().st_mtime_ns for path in (folder / "data").iterdir()}
+    (folder / "data/force.h5").unlink()
+    run_stage(folder)
+    after = {path: path.stat().st_mtime_ns for path in (folder / "data").iterdir()}
+    changed = [path.name for path in times if times[path] != after[path]]
+    assert changed == ["force.h5"]
+
+
+def test_a_stale_data_set_is_named(folder: Path) -> None:
+    run_stage(folder)
+    with pytest.raises(MlselError, match=r"random.h5 was made otherwise .*n \(20 there, 21 now\)"):
+        run_stage(folder, "selection.n_train=21")
+
+
+def test_too_few_frames_for_the_single_run(folder: Path) -> None:
+    with pytest.raises(MlselError, match=r"Asked for 120 frames, .* has 100 in run run-"):
+        run_stage(folder, "selection.n_train=120")
+
+
+def test_one_data_set(folder: Path) -> None:
+    pool, first, second = (str(folder / name) for name in ("pool.h5", "a.h5", "b.h5"))
+    common = ["--pool", pool, "--method", "force", "-n", "30", "--parameter", "bins=64"]
+    assert main([*common, "-o", first]) == 0
+    assert main([*common, "--exclude", first, "-o", second]) == 0
+    assert not frames(folder / "a.h5") & frames(folder / "b.h5")
+    with Pool(first) as data:
+        assert json.loads(data.attributes["method_parameters"]) == {"bins": 64, "species": ""}
+        assert data.attributes["seed"] == 1
+        energies = data.values("energy")
+        chosen = data.values("source_frame")
+    with Pool(pool) as whole:
+        assert np.array_equal(energies, whole.values("energy")[chosen])
+        assert whole.digest == data.attributes["pool_digest"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--method", "force"], "--method is for one data set"),
+        (["--pool", "pool.h5", "--method", "force", "-o", "x.h5"], "-n is missing"),
+        (["--pool", "no.h5", "--method", "force", "-n", "1", "-o", "x"], "There is no pool no.h5"),
+        (["--pool", "a", "--method", "farce", "-n", "1", "-o", "x"], r"did you mean force\?"),
+        (["--pool", "a", "--method", "force", "-n", "1", "-o", "x", "--parameter", "k"], "write K"),
+        (["quick", "--pool", "a", "--method", "force", "-n", "1", "-o", "x"], "leave them away"),
+    ],
+)
+def test_mistakes_are_told(words: list[str], sentence: str) -> None:
+    with pytest.raises(MlselError, match=sentence):
+        main(words)
+
+
+def test_excluding_frames_of_another_pool_is_refused(folder: Path) -> None:
+    write_synthetic_pool(folder / "other.h5", 20, n_atoms=10, seed=2)
+    words = ["--method", "random", "-n", "5"]
+    pool, other = str(folder / "pool.h5"), str(folder / "a.h5")
+    main(["--pool", str(folder / "other.h5"), *words, "-o", other])
+    with pytest.raises(MlselError, match=r"a.h5 was not selected from .*pool.h5"):
+        main(["--pool", pool, *words, "-o", str(folder / "b.h5"), "--exclude", other])
+
+
+def test_list_names_all_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert set(PAPER_METHODS) <= set(listed)

@@ -1,0 +1,194 @@
+"""The uniform methods against their definition, computed the slow way, and known answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlsel.errors import MlselError
+from mlsel.pool import Pool, PoolWriter
+from mlsel.selection import make_selector, uniform
+
+
+def by_definition(
+    values: list[np.ndarray], n: int, seed: int, n_bins: int, exclude: list[int]
+) -> list[int]:
+    """Choose by the pseudo-code of `mlsel.selection.uniform`, from every frame's values."""
+    rng = np.random.default_rng(seed)
+    keys = rng.random(len(values))
+    frames = [f for f in range(len(values)) if f not in exclude and len(values[f])]
+    low = min(values[f].min() for f in frames)
+    high = max(values[f].max() for f in frames)
+    holders: list[list[int]] = [[] for _ in range(n_bins)]
+    for f in sorted(frames, key=lambda f: (keys[f], f)):
+        for k in {
+            0 if low == high else min(n_bins - 1, int((x - low) / (high - low) * n_bins))
+            for x in values[f]
+        }:
+            holders[k].append(f)
+    chosen: list[int] = []
+    while len(chosen) < n:
+        for k in uniform.spread_order(n_bins, rng):
+            free = [f for f in holders[k] if f not in chosen]
+            # A bin that is empty in one round is empty in all.
+            if free and len(chosen) < n:
+                chosen.append(free[0])
+    return chosen
+
+
+def write(path: Path, atomic: list[np.ndarray], forces: list[np.ndarray] | None = None) -> None:
+    """Write runs of frames with given atomic energies (F, N); odd atoms are Cl, others Na."""
+    with PoolWriter(path) as writer:
+        for index, energies in enumerate(atomic):
+            n, n_atoms = energies.shape
+            run = writer.add_run(
+                f"run-{index}",
+                [11 + 6 * (i % 2) for i in range(n_atoms)],
+                n,
+                ["positions", "forces", "atomic_energies"],
+                {"energy": "eV"},
+            )
+            zeros = np.zeros((n, n_atoms, 3))
+            run.append(
+                np.arange(n),
+                np.arange(n),
+                positions=zeros,
+                forces=zeros if forces is None else forces[index],
+                atomic_energies=energies,
+                energy=energies.sum(axis=1),
+                cell=np.tile(np.eye(3), (n, 1, 1)),
+            )
+
+
+@pytest.mark.parametrize("sample", [1, 10**6])
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    n_runs=st.integers(1, 3),
+    n_bins=st.sampled_from([1, 2, 7, 16, 64]),
+    species=st.sampled_from(["", "Na", "Cl"]),
+    data=st.data(),
+)
+def test_atomic_energy_is_its_definition(
+    sample: int,
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    n_runs: int,
+    n_bins: int,
+    species: str,
+    data: st.DataObject,
+) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 6, n_runs)
+    atomic = [rng.standard_normal((40, n)) ** 3 for n in sizes]
+    path = tmp_path_factory.mktemp("uniform") / "pool.h5"
+    write(path, atomic)
+    columns = {"": slice(None), "Na": slice(0, None, 2), "Cl": slice(1, None, 2)}[species]
+    values = [row[columns] for run in atomic for row in run]
+    exclude = rng.choice(40 * n_runs, 10, replace=False).tolist()
+    n_allowed = sum(len(v) > 0 for f, v in enumerate(values) if f not in exclude)
+    if n_allowed == 0:
+        return
+    n = data.draw(st.integers(1, n_allowed), "n")
+    with Pool(path) as pool, pytest.MonkeyPatch.context() as patch:
+        # However few frames the first pass keeps, the answer is the same.
+        patch.setattr(uniform, "SAMPLE_BYTES", sample)
+        selector = make_selector("atomic-energy", {"bins": n_bins, "species": species})
+        chosen = selector.select(pool, n, seed, exclude)
+    assert chosen.frame_ids.tolist() == by_definition(values, n, seed, n_bins, exclude)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 60))
+def test_force_and_global_energy_are_their_definition(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, n: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    atomic = [rng.standard_normal((30, 2)), rng.standard_normal((30, 5))]
+    forces = [rng.standard_normal((30, 2, 3)) ** 3, rng.standard_normal((30, 5, 3))]
+    path = tmp_path_factory.mktemp("uniform") / "pool.h5"
+    write(path, atomic, forces)
+    sizes = {"bins": 16}
+    with Pool(path) as pool:
+        by_force = make_selector("force", sizes).select(pool, n, seed).frame_ids.tolist()
+        by_energy = make_selector("global-energy", sizes).select(pool, n, seed).frame_ids.tolist()
+    norms = [np.sqrt(f[:, 0] ** 2 + f[:, 1] ** 2 + f[:, 2] ** 2) for run in forces for f in run]
+    assert by_force == by_definition(norms, n, seed, 16, [])
+    energies = [np.array([row.sum() / len(row)]) for run in atomic for row in run]
+    assert by_energy == by_definition(energies, n, seed, 16, [])
+
+
+def test_known_by_hand(tmp_path: Path) -> None:
+    # Energies 0 … 1; the bins (0, 1/4, …) hold frames {0, 1, 2, 3, 4}, {5}, {}, {6, 7}.
+    energies = np.array([0, 0.01, 0.02, 0.03, 0.04, 0.3, 0.9, 1.0])[:, None]
+    write(tmp_path / "pool.h5", [energies])
+    with Pool(tmp_path / "pool.h5") as pool:
+        for seed in range(20):
+            chosen = make_selector("global-energy", {"bins": 4}).select(pool, 8, seed).frame_ids
+            first, second, rest = (set(part.tolist()) for part in np.split(chosen, [3, 5]))
+            assert 5 in first and len(first & {6, 7}) == 1 and len(first & {0, 1, 2, 3, 4}) == 1
+            assert len(second & {6, 7}) == 1 and len(second & {0, 1, 2, 3, 4}) == 1
+            assert rest < {0, 1, 2, 3, 4}
+
+
+def test_a_frame_is_a_fair_draw_of_its_bin(tmp_path: Path) -> None:
+    energies = np.array([0.0, 0.1, 0.2, 0.3, 1.0])[:, None]
+    write(tmp_path / "pool.h5", [energies])
+    counts = np.zeros(5)
+    with Pool(tmp_path / "pool.h5") as pool:
+        selector = make_selector("global-energy", {"bins": 2})
+        for seed in range(2000):
+            counts[selector.select(pool, 2, seed).frame_ids] += 1
+    assert counts[4] == 2000
+    # 500 each; five standard deviations of a binomial
+    assert np.all(np.abs(counts[:4] - 500) < 5 * np.sqrt(2000 * 0.25 * 0.75))
+
+
+def test_tails_are_fatter_than_the_pools(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    energies = rng.standard_normal((4000, 8))
+    write(tmp_path / "pool.h5", [energies])
+    limit = np.quantile(np.abs(energies), 0.999)
+    shares = {}
+    with Pool(tmp_path / "pool.h5") as pool:
+        for method in ("random", "global-energy", "atomic-energy"):
+            frames = make_selector(method).select(pool, 400, 1).frame_ids
+            shares[method] = (np.abs(energies[frames]) > limit).mean()
+    # In the pool, and so in a random set, one in a thousand.
+    assert shares["atomic-energy"] > 5e-3
+    assert max(shares["random"], shares["global-energy"]) < 2.5e-3
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 13, 512])
+def test_spread_order_spreads_every_prefix(n: int) -> None:
+    order = uniform.spread_order(n, np.random.default_rng(n))
+    assert sorted(order.tolist()) == list(range(n))
+    if n & (n - 1) == 0:
+        for m in (2**i for i in range(n.bit_length())):
+            assert sorted((order[:m] * m // n).tolist()) == list(range(m))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"bins": 0}, "bins is 0: it must be from 1"),
+        ({"species": "Nq"}, "species is 'Nq', which is no element"),
+    ],
+)
+def test_wrong_parameters_are_told(parameters: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(MlselError, match=sentence):
+        make_selector("atomic-energy", parameters)
+
+
+def test_a_species_that_no_frame_holds(tmp_path: Path) -> None:
+    write(tmp_path / "pool.h5", [np.ones((3, 2))])
+    with (
+        Pool(tmp_path / "pool.h5") as pool,
+        pytest.raises(MlselError, match=r"Asked for 1 frames, .* has 0 with K: none can be"),
+    ):
+        make_selector("force", {"species": "K"}).select(pool, 1, 1)
