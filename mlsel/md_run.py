@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +26,7 @@ import numpy as np
 
 from mlsel import deck
 from mlsel.errors import MlselError
-from mlsel.lammps_session import FloatArray, LammpsError, LammpsSession
+from mlsel.lammps_session import FloatArray, Frame, LammpsError, LammpsSession
 from mlsel.pool import OBSERVABLE_UNITS, PoolWriter
 from mlsel.provenance import derived_seed, partial_path, publish, versions, write_json
 from mlsel.study import Study
@@ -40,6 +40,8 @@ ENSEMBLES = {"melt": "melt", "equilibrate": "equilibrate", "sample": "equilibrat
 # A frame's row: these numbers, the cell (9), then positions, forces and atomic energies.
 SCALARS = ("step", "energy", "temperature", "pressure", "volume", "mean_square_displacement")
 OBSERVABLES = SCALARS[1:]
+THERMO = ("Temp", "Press", "Volume", "c_msd[4]")
+"""LAMMPS's keywords for the scalars that come from its thermo output."""
 BUFFER_BYTES = 8 * 2**20
 
 MOLTEN = (
@@ -142,7 +144,8 @@ class MdRun:
         Parameters
         ----------
         report : callable
-            Called on rank 0 with the number of steps done since the last call.
+            Called on each rank with the number of steps done since the last call; negative
+            for those that were done before this start.
 
         Returns
         -------
@@ -186,7 +189,7 @@ class MdRun:
                         raise
                     continue  # a restart file cut short by a full disk: the one before it
                 session.execute(lines["model"])
-                report(step)
+                report(-step)
                 numbers = self._numbers(session)
                 kept = self._n_sampled(phase, step)
                 with _FrameWriter(self.folder / "frames.bin", kept) as writer:
@@ -222,10 +225,10 @@ class MdRun:
                 session.execute(lines[name])
             while True:
                 n_steps = min(self.segment, end - session.step)
-                session.run(0)
                 if name == "sample":
                     self._sample(session, n_steps, writer, report)
                 else:
+                    session.run(0)
                     self._pass(session, n_steps, report)
                 self._checkpoint(session, name, writer)
                 if session.step >= end:
@@ -239,8 +242,7 @@ class MdRun:
             done = min(piece, n_steps)
             session.run(done, setup=False)
             n_steps -= done
-            if session.comm.rank == 0:
-                report(done)
+            report(done)
 
     def _sample(
         self,
@@ -252,28 +254,19 @@ class MdRun:
         interval = self.study.pool.sampling_interval
         unreported = 0
         told = time.monotonic()
-        for _ in range(n_steps // interval):
-            session.run(interval, setup=False)
-            atoms = session.atoms("atomic_energy")
+
+        def keep(frame: Frame) -> None:
+            nonlocal unreported, told
+            atoms = frame.atoms
+            scalars = (frame.step, atoms.atomic_energies.sum(), *frame.thermo)
+            writer.add(scalars, frame.cell, atoms.positions, atoms.forces, atoms.atomic_energies)
             unreported += interval
-            if atoms is None:
-                continue
-            thermo = session.thermo()
-            energies = atoms.atomic_energies
-            scalars = (
-                session.step,
-                energies.sum(),
-                thermo["Temp"],
-                thermo["Press"],
-                thermo["Volume"],
-                thermo["c_msd[4]"],
-            )
-            writer.add(scalars, session.cell(), atoms.positions, atoms.forces, energies)
             if time.monotonic() - told > 1.0:
                 report(unreported)
                 unreported, told = 0, time.monotonic()
-        if session.comm.rank == 0:
-            report(unreported)
+
+        session.sample(n_steps, interval, "atomic_energy", THERMO, keep)
+        report(unreported)
 
     def _checkpoint(self, session: LammpsSession, phase: str, writer: _FrameWriter) -> None:
         path = self.folder / f"{phase}-{session.step}.restart"
@@ -325,23 +318,20 @@ class MdRun:
 
     def _write_product(self, n_atoms: int, numbers: list[int]) -> None:
         path = self.folder / "frames.bin"
-        rows = np.memmap(path, np.float64, "r").reshape(-1, row_length(n_atoms))
-        observables = {name: OBSERVABLE_UNITS[name] for name in OBSERVABLES}
-        orthogonal = not np.any(rows[:, [len(SCALARS) + i for i in (1, 2, 3, 5, 6, 7)]])
-        attributes = self._attributes(rows, n_atoms)
+        parts = [part[:, : len(SCALARS) + 9].copy() for part in _blocks(path, n_atoms)]
+        scalars, cell = np.split(np.concatenate(parts), [len(SCALARS)], axis=1)
+        off_diagonal = cell[:, [1, 2, 3, 5, 6, 7]]
         with PoolWriter(self.product, self.parameters()) as pool:
             run = pool.add_run(
                 self.name,
                 numbers,
-                len(rows),
+                len(scalars),
                 ("positions", "forces", "atomic_energies"),
-                observables,
-                orthogonal=bool(orthogonal),
-                attributes=attributes,
+                {name: OBSERVABLE_UNITS[name] for name in OBSERVABLES},
+                orthogonal=not off_diagonal.any(),
+                attributes=self._attributes(dict(zip(SCALARS, scalars.T, strict=True)), n_atoms),
             )
-            block = max(1, BUFFER_BYTES // rows[0].nbytes)
-            for start in range(0, len(rows), block):
-                part = np.array(rows[start : start + block])
+            for part in _blocks(path, n_atoms):
                 scalars, cell, positions, forces, energies = split_rows(part, n_atoms)
                 values = dict(zip(SCALARS, scalars.T, strict=True))
                 step = values.pop("step").astype(np.int64)
@@ -367,9 +357,9 @@ class MdRun:
             "ensemble": "NPT",
         }
 
-    def _attributes(self, rows: FloatArray, n_atoms: int) -> dict[str, Any]:
-        values = dict(zip(SCALARS, rows[:, : len(SCALARS)].T, strict=True))
-        msd, n = values["mean_square_displacement"], len(rows)
+    def _attributes(self, values: dict[str, FloatArray], n_atoms: int) -> dict[str, Any]:
+        msd = values["mean_square_displacement"]
+        n = len(msd)
         time_ps = (values["step"][-1] - values["step"][0]) * self.study.pool.timestep / 1000
         half = n // 2
         rise = float(msd[-1] - msd[half])
@@ -401,6 +391,18 @@ def lammps_path(path: Path) -> str:
 def row_length(n_atoms: int) -> int:
     """Doubles in a frame's row."""
     return len(SCALARS) + 9 + 7 * n_atoms
+
+
+def _blocks(path: Path, n_atoms: int) -> Iterator[FloatArray]:
+    """Read the rows of a file, a few at a time."""
+    length = row_length(n_atoms)
+    n_rows = max(1, BUFFER_BYTES // (8 * length))
+    with path.open("rb") as file:
+        while True:
+            part = np.fromfile(file, np.float64, n_rows * length)
+            if not len(part):
+                return
+            yield part.reshape(-1, length)
 
 
 def split_rows(

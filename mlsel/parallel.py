@@ -156,7 +156,8 @@ def share(
         The same on every rank.
     work : callable
         work(task, group, report) -> result; called on all ranks of a group, the result of the
-        group's rank 0 counts (picklable). report(value), on its rank 0, tells rank 0 of comm.
+        group's rank 0 counts (picklable). report(value) tells rank 0 of comm; it does nothing
+        on the other ranks of a group.
     ranks_per_task : int
         Ranks in a group; the last group has fewer where the number does not divide.
     on_report : callable, optional
@@ -180,7 +181,8 @@ def share(
         thread.start()
 
     def report(task: int, value: Any) -> None:
-        tell("report", task, value)
+        if group.rank == 0:
+            tell("report", task, value)
 
     def tell(kind: str, task: int, value: Any = None) -> int | None:
         if desk is not None:

@@ -42,15 +42,25 @@ class Progress:
         text = f"{share:4.0%}  {self._describe(self.done, rate)}  {left} left"
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
+    def skip(self, amount: float) -> None:
+        """Count work as done before the start: it does not count for the rate."""
+        self._done_before += amount
+        self.advance(amount)
+
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._start
 
     @property
+    def done_here(self) -> float:
+        """Work done since the start."""
+        return self.done - self._done_before
+
+    @property
     def rate(self) -> float:
         """Work a second, since the start."""
-        return (self.done - self._done_before) / max(1e-9, self.elapsed)
+        return self.done_here / max(1e-9, self.elapsed)
 
     def end(self) -> None:
         """Take the line away."""
