@@ -154,8 +154,9 @@ def against_reading(path: Path, method: str, parameters: str, repeats: str) -> N
     times: dict[str, list[float]] = {"read": [], "select": [], "read_cpu": [], "select_cpu": []}
     read_once(path, NEEDED[method])  # warms the cache
     select()
+    functions = {"read": lambda: read_once(path, NEEDED[method]), "select": select}
     for _ in range(int(repeats)):
-        for name, function in (("read", lambda: read_once(path, NEEDED[method])), ("select", select)):
+        for name, function in functions.items():
             busy = time.process_time()
             times[name].append(timed(function))
             times[f"{name}_cpu"].append(time.process_time() - busy)
@@ -175,8 +176,9 @@ def ranks(ledger: Ledger, pool: Path, repeats: int) -> None:
         for _ in range(max(3, repeats // 2)):
             one.append(child(pool, "on-ranks", method, ranks=1)["seconds"])
             two.append(child(pool, "on-ranks", method, ranks=2)["seconds"])
-        gain = statistics.median(one) / statistics.median(two)
-        ledger.note(f"{method}: {statistics.median(one):.3f} s on 1 rank, 2: {statistics.median(two):.3f} s")
+        alone, together = statistics.median(one), statistics.median(two)
+        gain = alone / together
+        ledger.note(f"{method}: 1 rank {alone:.3f} s, 2 ranks {together:.3f} s")
         ledger.line(f"{method}: 2 ranks, times faster than 1", gain, 1.7, at_least=True)
 
 
@@ -211,9 +213,8 @@ def growth(ledger: Ledger, scratch: Path) -> None:
             found = child(made_pool(scratch, n_frames), "grow", method)
             seconds.append(found["seconds"])
             peaks.append(found["peak"] / MEBIBYTE)
-        told = ", ".join(
-            f"N={n:.0e} {s:.2f} s {p:.0f} MiB" for n, s, p in zip(sizes, seconds, peaks, strict=True)
-        )
+        rows = zip(sizes, seconds, peaks, strict=True)
+        told = ", ".join(f"N={n:.0e} {s:.2f} s {p:.0f} MiB" for n, s, p in rows)
         ledger.note(f"{method}, n=64: {told}")
         power = np.log10(seconds[2] / seconds[1])
         ledger.line(f"{method}: power of N from 1e5 to 1e6", float(power), 1.1)
