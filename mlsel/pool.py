@@ -206,8 +206,7 @@ class Pool:
 
     def numbers(self, run: Run) -> IntArray:
         """Return the atomic numbers of a run's atoms, int64 (N,)."""
-        species: IntArray = self._groups(run)[0]["species"][()].astype(np.int64)
-        return species
+        return self._read_rows(run, "species", np.arange(run.n_atoms), True).astype(np.int64)
 
     def periodic(self, run: Run) -> tuple[bool, bool, bool]:
         """Return which of a run's three directions are periodic."""
@@ -373,6 +372,8 @@ def _element(run: str, field: str) -> str:
         return f"particles/{run}/box/edges/value"
     if field == "step":
         return f"particles/{run}/position/step"
+    if field == "species":
+        return f"particles/{run}/species"
     return f"observables/{run}/{field}/value"
 
 

@@ -10,6 +10,7 @@ from mlsel.study import nearest
 
 FIGURES = {
     "pool": ("mlsel.figure.pool", "state points and distributions of a pool"),
+    "distributions": ("mlsel.figure.distributions", "what data sets hold: figure 1 and its table"),
 }
 
 

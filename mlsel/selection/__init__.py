@@ -12,6 +12,11 @@ from typing import Any
 from mlsel.pool import Pool
 from mlsel.selection.at_random import Random, SingleMDRandom
 from mlsel.selection.base import Selection, Selector, refuse
+from mlsel.selection.committee import Committee
+from mlsel.selection.direct import Direct
+from mlsel.selection.entropy import Entropy
+from mlsel.selection.flat import FlatAtomicEnergy, FlatForce
+from mlsel.selection.fps import FarthestPoint
 from mlsel.selection.uniform import UniformAtomicEnergy, UniformForce, UniformGlobalEnergy
 from mlsel.study import nearest
 
@@ -23,6 +28,12 @@ _CLASSES: tuple[type[Selector], ...] = (
     UniformGlobalEnergy,
     UniformAtomicEnergy,
     UniformForce,
+    FlatAtomicEnergy,
+    FlatForce,
+    FarthestPoint,
+    Direct,
+    Entropy,
+    Committee,
 )
 
 METHODS: dict[str, type[Selector]] = {kind.name: kind for kind in _CLASSES}

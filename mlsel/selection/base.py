@@ -103,6 +103,19 @@ class Task:
         self.comm.Allgatherv(part.view(np.uint8).reshape(-1), [whole.view(np.uint8), counts])
         return whole
 
+    def from_root[T](self, value: T) -> T:
+        """Return what rank 0 has."""
+        if self.comm is None or self.comm.size == 1:
+            return value
+        told: T = self.comm.bcast(value)
+        return told
+
+    def every[T](self, values: list[T]) -> list[T]:
+        """Return the small lists of all ranks, joined."""
+        if self.comm is None or self.comm.size == 1:
+            return values
+        return [value for part in self.comm.allgather(values) for value in part]
+
     def per_frame(self, ids: IntArray, part: Array) -> Array:
         """Put values of this rank's frames in their places: (n_frames, …) on all ranks.
 

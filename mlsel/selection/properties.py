@@ -44,6 +44,8 @@ class Property(ABC):
 
     def __init__(self, species: str = "") -> None:
         self.species = species
+        self._columns: dict[int, Columns] = {}
+        self._scratch = np.empty(0)
         if species and species not in ATOMIC_NUMBER:
             raise refuse(
                 f"species is {species!r}, which is no element{nearest(species, ATOMIC_NUMBER)}."
@@ -61,6 +63,11 @@ class Property(ABC):
         """Return which atoms of a run count, as a slice where they are evenly spaced."""
         if not self.species:
             return slice(None)
+        if run.index not in self._columns:
+            self._columns[run.index] = self._find_columns(pool, run)
+        return self._columns[run.index]
+
+    def _find_columns(self, pool: Pool, run: Run) -> Columns:
         atoms = np.flatnonzero(pool.numbers(run) == ATOMIC_NUMBER[self.species])
         steps = np.unique(np.diff(atoms))
         if len(atoms) == 1:
@@ -140,11 +147,14 @@ class ForceMagnitude(Property):
         low, high = _extremes(self._squares(block, columns))
         return _root(low), _root(high)
 
-    @staticmethod
-    def _squares(block: Block, columns: Columns) -> FloatArray:
-        forces = block["forces"][:, columns]
-        # Three strided sums take a quarter of the time of einsum or a norm over the last axis.
-        squares: FloatArray = forces[..., 0] * forces[..., 0]
-        squares += forces[..., 1] * forces[..., 1]
-        squares += forces[..., 2] * forces[..., 2]
+    def _squares(self, block: Block, columns: Columns) -> FloatArray:
+        # Squaring all, then two strided sums, takes a third of the time of einsum or of a norm
+        # over the last axis; with memory that is there already, half of that again.
+        forces = block["forces"]
+        if self._scratch.size < forces.size:
+            self._scratch = np.empty(forces.size)
+        scratch = self._scratch[: forces.size].reshape(forces.shape)
+        each = np.multiply(forces, forces, out=scratch)[:, columns]
+        squares: FloatArray = each[..., 0] + each[..., 1]
+        squares += each[..., 2]
         return squares

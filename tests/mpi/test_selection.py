@@ -17,6 +17,7 @@ MPIRUN = Path(sys.executable).with_name("mpirun")
 ALL_METHODS = """
 import sys
 from pathlib import Path
+import numpy as np
 from mpi4py import MPI
 from mlsel.pool import Pool
 from mlsel.selection import METHODS, make_selector
@@ -24,6 +25,9 @@ lines = []
 with Pool(sys.argv[1]) as pool:
     for method in METHODS:
         parameters = {"runs": 3} if method == "single-md-random" else {}
+        if method == "committee":
+            rng = np.random.default_rng(1)
+            parameters = {"predictions": rng.standard_normal((3, len(pool), 10, 3))}
         chosen = make_selector(method, parameters).select(pool, 40, 3, range(20), MPI.COMM_WORLD)
         every = MPI.COMM_WORLD.gather(chosen.frame_ids.tolist())
         if every is not None:

@@ -16,16 +16,18 @@ from mlsel.pool import Pool, PoolWriter
 from mlsel.selection import METHODS, Selector, make_selector
 
 N_ATOMS = 4
-SMALL: dict[str, dict[str, Any]] = {}
-"""Parameters that suit pools of a few frames."""
 
 MakePool = Callable[..., Pool]
 
 
 def selector_for(method: str, pool: Pool) -> Selector:
-    parameters = dict(SMALL.get(method, {}))
+    parameters: dict[str, Any] = {}
     if method == "single-md-random":
         parameters = {"runs": len(pool.runs)}
+    if method == "committee":
+        forces = [block["forces"] for block in pool.blocks("forces")]
+        truth = np.concatenate(forces).reshape(-1, 3)
+        parameters = {"predictions": np.stack([truth, 1.1 * truth, truth**2])}
     return make_selector(method, parameters)
 
 

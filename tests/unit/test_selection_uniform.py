@@ -98,6 +98,7 @@ def test_atomic_energy_is_its_definition(
     with Pool(path) as pool, pytest.MonkeyPatch.context() as patch:
         # However few frames the first pass keeps, the answer is the same.
         patch.setattr(uniform, "SAMPLE_BYTES", sample)
+        patch.setattr(uniform, "SAMPLE", sample)
         selector = make_selector("atomic-energy", {"bins": n_bins, "species": species})
         chosen = selector.select(pool, n, seed, exclude)
     assert chosen.frame_ids.tolist() == by_definition(values, n, seed, n_bins, exclude)

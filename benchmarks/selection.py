@@ -1,0 +1,257 @@
+"""How fast selection is: the claims of docs/selection.md, measured.
+
+    python -m benchmarks.selection SCRATCH [--frames N] [--peers DIR]
+
+SCRATCH is a folder with 8 GiB to spare; the pool of N frames x 100 atoms is made there once. With
+--peers, DIR holds one environment for each peer (peer-skmatter, peer-wfl, …; docs/selection.md
+tells how they are made), and mlsel is compared with them on 100 000 frames.
+
+All times are ratios of what was measured side by side in this run, A B A B, medians. A line says
+`claim  value  bound  holds|falls short`; the exit code is 1 if one falls short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+N_ATOMS = 100
+N_CHOSEN = 512
+NEEDED = {
+    "random": "observables/{}/energy/value",
+    "global-energy": "observables/{}/energy/value",
+    "atomic-energy": "particles/{}/potential_energy/value",
+    "force": "particles/{}/force/value",
+}
+"""The dataset of a run that a method has to read; random, which reads none, is held against the
+smallest."""
+MEBIBYTE = 2**20
+
+Seconds = float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure everything and print the table."""
+    parser = argparse.ArgumentParser(prog="benchmarks.selection", description=__doc__)
+    parser.add_argument("scratch", type=Path)
+    parser.add_argument("--frames", type=int, default=1_000_000)
+    parser.add_argument("--peers", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=["reading", "ranks", "growth", "peers"])
+    parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.child:
+        CHILDREN[args.child[0]](args.scratch, *args.child[1:])
+        return 0
+    ledger = Ledger()
+    args.scratch.mkdir(parents=True, exist_ok=True)
+    pool = made_pool(args.scratch, args.frames)
+    wanted = [args.only] if args.only else ["reading", "ranks", "growth", "peers"]
+    if "reading" in wanted:
+        reading(ledger, pool, args.repeats)
+    if "ranks" in wanted:
+        ranks(ledger, pool, args.repeats)
+    if "growth" in wanted:
+        growth(ledger, args.scratch)
+    if "peers" in wanted and args.peers:
+        peers(ledger, args.scratch, args.peers)
+    return ledger.exit_code
+
+
+class Ledger:
+    """Prints a line a claim and remembers whether one fell short."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+
+    def line(self, claim: str, value: float, bound: float, *, at_least: bool = False) -> None:
+        good = value >= bound if at_least else value <= bound
+        sign = ">=" if at_least else "<="
+        verdict = "holds" if good else "falls short"
+        print(f"{claim:62} {value:9.2f}  {sign} {bound:<7g} {verdict}", flush=True)
+        if not good:
+            self.exit_code = 1
+
+    def note(self, text: str) -> None:
+        print(f"# {text}", flush=True)
+
+
+def made_pool(scratch: Path, n_frames: int) -> Path:
+    """Make the synthetic pool unless it is there."""
+    from benchmarks.synthetic import write_synthetic_pool
+
+    path = scratch / f"pool-{n_frames}.h5"
+    if not path.exists():
+        write_synthetic_pool(path, n_frames, N_ATOMS)
+    return path
+
+
+def child(pool: Path, *words: str, ranks: int = 0) -> Any:
+    """Run a part of this script in a process of its own; return what it printed as JSON."""
+    command = [sys.executable, "-m", "benchmarks.selection", str(pool), "--child", *words]
+    if ranks:
+        command = [str(Path(sys.executable).with_name("mpirun")), "-n", str(ranks), *command]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def timed(function: Callable[[], object]) -> Seconds:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+# --- one pass over the pool ----------------------------------------------------------------------
+
+
+def reading(ledger: Ledger, pool: Path, repeats: int) -> None:
+    """Uniform methods and random against one read of the dataset they need."""
+    for method in NEEDED:
+        for parameters in ("{}", '{"species": "Na"}'):
+            if parameters != "{}" and method not in ("atomic-energy", "force"):
+                continue
+            found = child(pool, "against-reading", method, parameters, str(repeats))
+            name = method + (" of one species" if parameters != "{}" else "")
+            ledger.note(
+                f"{name}: h5py {found['read']:.3f} s, selection {found['select']:.3f} s "
+                f"(processor time {found['read_cpu']:.3f} and {found['select_cpu']:.3f} s)"
+            )
+            ledger.line(f"{name}: time / one h5py read", found["ratio"], 3.0)
+            ledger.line(f"{name}: peak memory / MiB", found["peak"] / MEBIBYTE, 1024)
+
+
+def read_once(path: Path, element: str) -> None:
+    """Read one dataset of every run with h5py alone."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        for run in list(file["particles"]):
+            file[element.format(run)][()]
+
+
+def against_reading(path: Path, method: str, parameters: str, repeats: str) -> None:
+    from mlsel.pool import Pool
+    from mlsel.selection import make_selector
+
+    selector = make_selector(method, json.loads(parameters))
+
+    def select() -> None:
+        with Pool(path) as pool:
+            selector.select(pool, N_CHOSEN, 1)
+
+    times: dict[str, list[float]] = {"read": [], "select": [], "read_cpu": [], "select_cpu": []}
+    read_once(path, NEEDED[method])  # warms the cache
+    select()
+    functions = {"read": lambda: read_once(path, NEEDED[method]), "select": select}
+    for _ in range(int(repeats)):
+        for name, function in functions.items():
+            busy = time.process_time()
+            times[name].append(timed(function))
+            times[f"{name}_cpu"].append(time.process_time() - busy)
+    found = {name: statistics.median(values) for name, values in times.items()}
+    found["ratio"] = found["select"] / found["read"]
+    found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps(found))
+
+
+# --- ranks ---------------------------------------------------------------------------------------
+
+
+def ranks(ledger: Ledger, pool: Path, repeats: int) -> None:
+    """Two ranks against one."""
+    for method in ("atomic-energy", "force"):
+        one, two = [], []
+        for _ in range(max(3, repeats // 2)):
+            one.append(child(pool, "on-ranks", method, ranks=1)["seconds"])
+            two.append(child(pool, "on-ranks", method, ranks=2)["seconds"])
+        alone, together = statistics.median(one), statistics.median(two)
+        gain = alone / together
+        ledger.note(f"{method}: 1 rank {alone:.3f} s, 2 ranks {together:.3f} s")
+        ledger.line(f"{method}: 2 ranks, times faster than 1", gain, 1.7, at_least=True)
+
+
+def on_ranks(path: Path, method: str) -> None:
+    from mpi4py import MPI
+
+    from mlsel.pool import Pool
+    from mlsel.selection import make_selector
+
+    comm = MPI.COMM_WORLD
+    seconds = []
+    for _ in range(5):
+        with Pool(path) as pool:
+            comm.Barrier()
+            start = time.perf_counter()
+            make_selector(method).select(pool, N_CHOSEN, 1, comm=comm)
+            comm.Barrier()
+            seconds.append(time.perf_counter() - start)
+    if comm.rank == 0:
+        print(json.dumps({"seconds": statistics.median(seconds)}))
+
+
+# --- growth of the greedy methods ----------------------------------------------------------------
+
+
+def growth(ledger: Ledger, scratch: Path) -> None:
+    """Time of the greedy methods for 1e4, 1e5 and 1e6 frames; at worst it grows as n N."""
+    sizes = (10_000, 100_000, 1_000_000)
+    for method in ("flat-atomic-energy", "fps", "direct", "entropy"):
+        seconds, peaks = [], []
+        for n_frames in sizes:
+            found = child(made_pool(scratch, n_frames), "grow", method)
+            seconds.append(found["seconds"])
+            peaks.append(found["peak"] / MEBIBYTE)
+        rows = zip(sizes, seconds, peaks, strict=True)
+        told = ", ".join(f"N={n:.0e} {s:.2f} s {p:.0f} MiB" for n, s, p in rows)
+        ledger.note(f"{method}, n=64: {told}")
+        power = np.log10(seconds[2] / seconds[1])
+        ledger.line(f"{method}: power of N from 1e5 to 1e6", float(power), 1.1)
+
+
+def grow(path: Path, method: str) -> None:
+    from mlsel.pool import Pool
+    from mlsel.selection import make_selector
+
+    parameters: dict[str, Any] = {}
+    with Pool(path) as pool:
+        rng = np.random.default_rng(1)
+        # The descriptor's own time, which is a constant a frame, is left out of this.
+        if method in ("fps", "direct"):
+            centres = rng.standard_normal((200, 16)) * 3
+            points = centres[rng.integers(200, size=len(pool))]
+            parameters = {"descriptor": points + rng.standard_normal((len(pool), 16))}
+        if method == "entropy":
+            parameters = {"descriptor": rng.standard_normal((len(pool), 4, 8)), "bandwidth": 1.0}
+        selector = make_selector(method, parameters)
+        seconds = timed(lambda: selector.select(pool, 64, 1))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "peak": peak}))
+
+
+def peers(ledger: Ledger, scratch: Path, environments: Path) -> None:
+    """Compare with peers, each in its own environment."""
+    from benchmarks.selection_peers import compare
+
+    compare(ledger, made_pool(scratch, 100_000), scratch, environments)
+
+
+CHILDREN: dict[str, Callable[..., None]] = {
+    "against-reading": against_reading,
+    "on-ranks": on_ranks,
+    "grow": grow,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
