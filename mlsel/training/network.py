@@ -29,8 +29,8 @@ from torch.nn import functional
 from mlsel.training import kernels
 from mlsel.training.graphs import Batch, Graphs, Knots
 
-KNOTS_PER_WIDTH = 16
-LARGEST_SPACING = 0.025  # Å
+KNOTS_PER_WIDTH = 12
+LARGEST_SPACING = 0.05  # Å
 LOG2 = math.log(2.0)
 
 
@@ -140,6 +140,10 @@ class Network:
         if self.tabulate:
             with torch.no_grad():
                 self._tables = self._tabulated()
+
+    def thaw(self) -> None:
+        """Follow the weights again."""
+        self._tables = None
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return list(self.model.parameters())
