@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -100,6 +101,8 @@ class TrainedModel(ABC):
     numbers: tuple[int, ...]
     """Atomic numbers that it knows."""
     folder: Path
+    facts: Mapping[str, Any]
+    """What the fit found, for model.json."""
 
     @abstractmethod
     def predict(self, frames: Frames) -> Prediction:
@@ -151,7 +154,32 @@ class Trainer(ABC):
     """
 
     kind: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose versions model.json records."""
+    is_external: ClassVar[bool] = False
+    """Whether the work is done by another program, one core each."""
     name: str
+    n_train: int | None
+    """Frames of the data set to use, the first of them; None: all."""
+    on_report: Callable[[float, str], None]
+    """Told the share done (0 … 1) and a few words, now and then."""
+
+    @property
+    def cost(self) -> float:
+        """Rough work of a fit, to do the longest first and to tell the time left."""
+        return 1.0
+
+    def admission(self, folder: Path, memory: float) -> AbstractContextManager[Any]:
+        """Return a context to be held during `fit`, which may wait for room.
+
+        Parameters
+        ----------
+        folder : path
+            Shared by all ranks.
+        memory : float
+            GiB for all fits of a machine; 0: what is free.
+        """
+        return nullcontext()
 
     @property
     @abstractmethod
@@ -258,17 +286,15 @@ def symbols(numbers: Sequence[int]) -> str:
     return ", ".join(chemical_symbols[z] for z in numbers)
 
 
-def describe(
-    trainer: Trainer, data: Mapping[str, Any], packages: Sequence[str], **more: Any
-) -> dict[str, Any]:
+def describe(trainer: Trainer, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what model.json holds: kind, name, parameters, data and versions."""
     return {
         "kind": trainer.kind,
+        "module": type(trainer).__module__,
         "name": trainer.name,
         "parameters": trainer.parameters,
         "data": dict(data),
-        "versions": versions(*packages),
-        **more,
+        "versions": versions(*trainer.packages),
     }
 
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from mlsel.errors import MlselError
 from mlsel.provenance import differing_keys, digest, finishing, write_json, write_text
+from mlsel.study import TrainingSection
 from mlsel.training.base import (
     Frames,
     Prediction,
     TrainedModel,
     Trainer,
-    read_description,
     reference_energies,
     split,
 )
@@ -45,24 +45,6 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class EpochReport:
-    """What a trainer tells after each epoch."""
-
-    name: str
-    epoch: int
-    max_epochs: int
-    force_rmse: float
-    energy_rmse: float
-    rate: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: epoch {self.epoch}, forces {1000 * self.force_rmse:.1f} meV/Å, "
-            f"energy {1000 * self.energy_rmse:.2f} meV/atom, {self.rate:.0f} configurations/s"
-        )
-
-
 @dataclass
 class SchNetTrainer(Trainer):
     """Trains one SchNet; see `mlsel.study.SchNetSection` for the parameters.
@@ -72,7 +54,9 @@ class SchNetTrainer(Trainer):
     """
 
     kind: ClassVar[str] = "schnet"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "schnetpack", "vesin", "numpy")
     name: str
+    n_train: int | None = None
     size: str = "small"
     energy_weight: float = 0.01
     validation_share: float = 0.1
@@ -89,15 +73,21 @@ class SchNetTrainer(Trainer):
     seed: int = 1
     device: str = "auto"
     tabulate: bool = True
-    on_epoch: Callable[[EpochReport], None] | None = field(default=None, repr=False)
+    on_report: Callable[[float, str], None] = field(default=lambda *_: None, repr=False)
     stop_after: int | None = field(default=None, repr=False)
     """End after this epoch as if killed (tests of resuming)."""
 
     @property
     def parameters(self) -> dict[str, Any]:
-        outside = {"name", "device", "on_epoch", "stop_after", "tabulate"}
+        outside = {"name", "n_train", "device", "on_report", "stop_after", "tabulate"}
         plain = {k: v for k, v in self.__dict__.items() if k not in outside}
         return {**plain, "architecture": _plain(asdict(self.architecture))}
+
+    @property
+    def cost(self) -> float:
+        """Seconds, roughly, of one core."""
+        per_frame = {"small": 0.002, "medium": 0.006, "large": 0.012}[self.size]
+        return per_frame * self.max_epochs * (self.n_train or 512)
 
     @property
     def architecture(self) -> Any:
@@ -136,6 +126,23 @@ class SchNetTrainer(Trainer):
             if self.stop_after is not None and run.epoch >= self.stop_after:
                 break
         return run.finish()
+
+
+def trainers(section: TrainingSection) -> list[Trainer]:
+    """Return the SchNets of a study: sizes × energy weights."""
+    chosen = section.schnet
+    shared = {
+        name: getattr(chosen, name)
+        for name in SchNetTrainer.__dataclass_fields__
+        if hasattr(chosen, name)
+    }
+    return [
+        SchNetTrainer(
+            name=f"schnet-{size}-e{weight:g}", size=size, energy_weight=weight, **shared
+        )
+        for size in chosen.sizes
+        for weight in chosen.energy_weights
+    ]
 
 
 def _plain(value: Any) -> Any:
@@ -321,17 +328,13 @@ class _Run:
             for group in self.optimiser.param_groups:
                 group["lr"] *= trainer.decay_factor
         self._save()
-        if trainer.on_epoch is not None:
-            trainer.on_epoch(
-                EpochReport(
-                    trainer.name,
-                    self.epoch,
-                    trainer.max_epochs,
-                    validation["validation_force_rmse"],
-                    validation["validation_energy_rmse"],
-                    rate,
-                )
-            )
+        trainer.on_report(
+            self.epoch / trainer.max_epochs,
+            f"{trainer.name}: epoch {self.epoch}, "
+            f"forces {1000 * validation['validation_force_rmse']:.1f} meV/Å, "
+            f"energy {1000 * validation['validation_energy_rmse']:.2f} meV/atom, "
+            f"{rate:.0f} configurations/s",
+        )
 
     def _loss(self, batch: Any) -> tuple[Any, dict[str, Any]]:
         import torch
@@ -425,7 +428,9 @@ class _Run:
                 "interpolation_error": error,
             },
         )
-        return SchNetModel.load(self.out)
+        model = SchNetModel.load(self.out)
+        model.export()
+        return model
 
 
 def _fingerprint(frames: Sequence[Frames]) -> list[str]:
@@ -553,7 +558,11 @@ class SchNetModel(TrainedModel):
         """Write model.pt, the file that `pair_style schnet` reads."""
         from ase.data import chemical_symbols
 
-        from mlsel.export_model import export_schnet
+        try:
+            from mlsel.export_model import export_schnet
+        except ModuleNotFoundError:
+            log.warning("%s: mlsel.export_model is not here, so model.pt was not written", self.folder)
+            return
 
         names = [chemical_symbols[z] for z in self.numbers]
         export_schnet(
@@ -563,3 +572,6 @@ class SchNetModel(TrainedModel):
             energy_offset={n: self.references[z] for n, z in zip(names, self.numbers, strict=True)},
             provenance={"network": dict(self.facts)},
         )
+
+
+MODEL = SchNetModel
