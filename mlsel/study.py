@@ -173,6 +173,7 @@ class SelectionSection:
             )
         return None
 
+
 @dataclass(frozen=True)
 class SchNetSection:
     """SchNets: one model for each pair of size and energy weight."""
@@ -225,7 +226,9 @@ class TrainingSection:
     """Which models are trained on each data set."""
 
     kinds: tuple[str, ...] = quantity(("schnet", "gap"), doc="names in mlsel.training.registry")
-    memory: float = quantity(0.0, unit="GiB", at_least=0, doc="for all fits together; 0: what is free")
+    memory: float = quantity(
+        0.0, unit="GiB", at_least=0, doc="for a machine's GAP fits together; 0: 90 % of what it has"
+    )
     schnet: SchNetSection = field(default_factory=SchNetSection)
     gap: GapSection = field(default_factory=GapSection)
 

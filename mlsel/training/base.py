@@ -158,6 +158,8 @@ class Trainer(ABC):
     """Distributions whose versions model.json records."""
     is_external: ClassVar[bool] = False
     """Whether the work is done by another program, one core each."""
+    uses_validation: ClassVar[bool] = True
+    """Whether the result depends on validation frames."""
     name: str
     n_train: int | None
     """Frames of the data set to use, the first of them; None: all."""
@@ -169,15 +171,13 @@ class Trainer(ABC):
         """Rough work of a fit, to do the longest first and to tell the time left."""
         return 1.0
 
-    def admission(self, folder: Path, memory: float) -> AbstractContextManager[Any]:
+    def admission(self, memory: float) -> AbstractContextManager[Any]:
         """Return a context to be held during `fit`, which may wait for room.
 
         Parameters
         ----------
-        folder : path
-            Shared by all ranks.
         memory : float
-            GiB for all fits of a machine; 0: what is free.
+            GiB for all fits of a machine; 0: most of what it has.
         """
         return nullcontext()
 
@@ -191,6 +191,8 @@ class Trainer(ABC):
         self, train: Sequence[Frames], validation: Sequence[Frames], out: Path
     ) -> TrainedModel:
         """Train, or go on training, and leave the product in the folder `out`.
+
+        Without validation frames, a trainer that needs some takes them from `train`.
 
         `model.json` must not be written here: it is the sign that the product is whole, and
         `stage.train` writes it last.

@@ -12,8 +12,8 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import subprocess
+import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,6 +56,7 @@ class GapTrainer(Trainer):
     kind: ClassVar[str] = "gap"
     packages: ClassVar[tuple[str, ...]] = ("quippy-ase", "vesin", "numpy")
     is_external: ClassVar[bool] = True
+    uses_validation: ClassVar[bool] = False
     name: str
     n_train: int | None = None
     n_sparse: int = 200
@@ -84,8 +85,8 @@ class GapTrainer(Trainer):
         """Seconds, roughly, of one core (128 × 100 atoms and 200 points: 230 s)."""
         return 0.5 * (self.n_train or 128) * (1 + 2.6 * self.n_sparse / 200)
 
-    def admission(self, folder: Path, memory: float) -> AbstractContextManager[Any]:
-        return _admitted(folder, self._bytes_of_typical_fit(), memory * GIB)
+    def admission(self, memory: float) -> AbstractContextManager[Any]:
+        return _admitted(self._bytes_of_typical_fit(), memory * GIB)
 
     def _bytes_of_typical_fit(self) -> int:
         # before the data are read: 100 atoms a frame with 37 neighbours each, two elements
@@ -158,7 +159,7 @@ class GapTrainer(Trainer):
         ]
 
     def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> GapModel:
-        """Fit; all frames are used (a GAP has no epochs to choose among).
+        """Fit to the training frames; those for validation are not needed.
 
         Raises
         ------
@@ -166,7 +167,7 @@ class GapTrainer(Trainer):
             If the fit needs more memory than there is, gap_fit is missing or was killed, or it
             left no potential.
         """
-        frames = [*train, *validation]
+        frames = list(train)
         program = find_program()
         need, limit = self.memory(frames), self.memory_limit or total_memory()
         n = sum(len(part) for part in frames)
@@ -186,7 +187,8 @@ class GapTrainer(Trainer):
         seconds = time.perf_counter() - start
         self._judge(code, partial_path(product), out)
         publish(partial_path(product), product)
-        (out / TRAINING_FILE).unlink()
+        for left in out.glob(f"{TRAINING_FILE}*"):
+            left.unlink()
         for left in out.glob(f"{partial_path(Path(PRODUCT)).name}*"):
             left.unlink()
         write_json(
@@ -307,19 +309,19 @@ def total_memory() -> int:
 
 
 @contextmanager
-def _admitted(folder: Path, need: int, memory: float) -> Iterator[None]:
+def _admitted(need: int, memory: float) -> Iterator[None]:
     """Hold one of as many places as fits have room for in this machine's memory.
 
     A place is a lock on a file, which the system takes back when the process ends.
     """
     room = memory or 0.9 * total_memory()
     n_places = max(1, int(room // max(1, need)))
-    folder.mkdir(parents=True, exist_ok=True)
-    host = socket.gethostname()
+    folder = Path(tempfile.gettempdir(), f"mlsel-fits-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
     waited = 0.05
     while True:
         for place in range(n_places):
-            with (folder / f".fit-{host}-{place}").open("w", encoding="utf-8") as file:
+            with (folder / str(place)).open("w", encoding="utf-8") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

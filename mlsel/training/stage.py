@@ -38,14 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     one = parser.add_argument_group("one model on one data set")
     one.add_argument("--data", type=Path, metavar="FILE", help="a pool or data set")
     one.add_argument("--model", metavar="NAME", help="which of the study's models")
+    one.add_argument(
+        "--validation",
+        type=Path,
+        metavar="FILE",
+        help="a data set to validate on (default: a share of the frames)",
+    )
     one.add_argument("-n", type=int, metavar="N", help="use the first N frames (default: all)")
     parser.add_argument(
         "--again", action="store_true", help="train models anew whose parameters or data changed"
     )
     args = parser.parse_args(argv)
     if args.data is None:
-        if args.model or args.n:
-            raise MlselError("--model and -n belong to --data FILE: say which data to train on.")
+        for option in ("model", "validation", "n"):
+            if getattr(args, option) is not None:
+                raise MlselError(f"--{option} is for one model: say on which --data, too.")
         comm = world()
         study, folder = open_study(args, comm)
         train_study(study, folder, comm, again=args.again)
@@ -61,8 +68,9 @@ def _train_one(args: argparse.Namespace) -> int:
     if not args.model:
         raise MlselError("--data needs --model NAME, for instance --model schnet-small.")
     trainer = trainer_named(study.training, args.model)
-    use_threads(1)
-    task = Task(args.data.stem, args.data, trainer, args.n, args.output or Path(trainer.name))
+    use_threads()
+    out = args.output or Path(trainer.name)
+    task = Task(args.data.stem, args.data, args.validation, trainer, args.n, out)
     if task.is_done(again=args.again):
         log.info("%s is there already, made from the same data and parameters", task.out)
         return 0
@@ -93,6 +101,7 @@ class Task:
 
     dataset: str
     data: Path
+    validation: Path | None
     trainer: Trainer
     n: int | None
     out: Path
@@ -121,6 +130,9 @@ class Task:
                     f"ask for 1 to {pool.n_frames}, or select more."
                 )
             data = {"name": self.dataset, "digest": pool.digest, "n_frames": n}
+        if self.validation is not None and self.trainer.uses_validation:
+            with Pool(self.validation) as pool:
+                data["validation_digest"] = pool.digest
         return {"parameters": self.trainer.parameters, "data": data}
 
     def is_done(self, *, again: bool = False) -> bool:
@@ -158,28 +170,53 @@ class Task:
         made_from = self.made_from()
         with Pool(self.data) as pool:
             frames = list(read_frames(pool, range(made_from["data"]["n_frames"])))
+        validation = []
+        if self.validation is not None and self.trainer.uses_validation:
+            with Pool(self.validation) as pool:
+                validation = list(read_frames(pool))
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
-        model = self.trainer.fit(frames, [], self.out)
+        model = self.trainer.fit(frames, validation, self.out)
         description = describe(self.trainer, made_from["data"])
         write_json(self.out / MODEL_FILE, {**description, "result": model.facts})
         return model
 
 
+VALIDATION, TEST = "-validation", "test"
+
+
 def tasks_of(study: Study, folder: Path) -> list[Task]:
-    """Return all models to be made: for each data set in DIR/data, each of the study's models."""
+    """Return all models to be made: for each data set in DIR/data, each of the study's models.
+
+    Data sets are those of the study's selection methods, which must be there, and any other
+    that lies beside them.
+    """
     from mlsel.training.registry import trainers
 
-    paths = [p for p in sorted((folder / "data").glob("*.h5")) if p.stem != "test"]
-    if not paths:
+    data = folder / "data"
+    names = list(study.selection.methods)
+    others = sorted(path.stem for path in data.glob("*.h5"))
+    names += [x for x in others if x != TEST and not x.endswith(VALIDATION) and x not in names]
+    absent = [name for name in names if not (data / f"{name}.h5").is_file()]
+    if absent:
         raise MlselError(
-            f"{folder / 'data'} holds no data sets: make them with `mlsel selection`."
+            f"{data} lacks the data sets {', '.join(absent)}: make them with `mlsel selection`."
         )
-    return [
-        Task(path.stem, path, trainer, trainer.n_train, folder / "models" / path.stem / trainer.name)
-        for path in paths
-        for trainer in trainers(study.training)
-    ]
+    made = []
+    for name in names:
+        validation = data / f"{name}{VALIDATION}.h5"
+        for trainer in trainers(study.training):
+            made.append(
+                Task(
+                    name,
+                    data / f"{name}.h5",
+                    validation if validation.is_file() else None,
+                    trainer,
+                    trainer.n_train,
+                    folder / "models" / name / trainer.name,
+                )
+            )
+    return made
 
 
 def train_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:
@@ -201,7 +238,7 @@ def train_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool 
         missing = on_root(
             comm, lambda: [i for i, task in enumerate(tasks) if not task.is_done(again=again)]
         )
-        use_threads(_ranks_here(comm))
+        use_threads()
         failures = _perform(study, tasks, missing, folder, comm)
     finally:
         if comm.rank == 0:
@@ -241,7 +278,7 @@ def _perform(
     def work(index: int, _: Any, report: Callable[[Report], None]) -> str:
         task = tasks[index]
         try:
-            with task.trainer.admission(folder / "models", study.training.memory):
+            with task.trainer.admission(study.training.memory):
                 task.perform(report)
         except MlselError as error:
             return str(error)
@@ -273,24 +310,17 @@ def _perform(
     return failures
 
 
-def _ranks_here(comm: MPI.Intracomm) -> int:
-    """Ranks on this machine."""
-    from mpi4py import MPI
-
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    size = node.size
-    node.Free()
-    return size
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_threads(ranks: int) -> None:
-    """Give this process its part of the machine's cores (OMP_NUM_THREADS bounds it)."""
+def use_threads() -> None:
+    """Compute with one thread, or with OMP_NUM_THREADS.
+
+    These networks are small: a second thread gains a third on idle cores, and on busy ones the
+    threads wait for each other most of the time. Cores are used by training several models.
+    """
     import torch
 
-    bound = os.environ.get("OMP_NUM_THREADS", "")
-    mine = max(1, min(_cores(), (os.cpu_count() or 1) // ranks))
-    torch.set_num_threads(min(mine, int(bound)) if bound.isdigit() and int(bound) else mine)
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(int(wanted) if wanted.isdigit() and int(wanted) else 1)
