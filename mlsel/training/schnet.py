@@ -428,8 +428,11 @@ class _Run:
                 "interpolation_error": error,
             },
         )
+        from mlsel.figure import learning
+
         model = SchNetModel.load(self.out)
         model.export()
+        learning.draw(self.out, self.out / "learning")
         return model
 
 
