@@ -181,6 +181,10 @@ class Trainer(ABC):
         """
         return nullcontext()
 
+    def illustrate(self, out: Path) -> None:
+        """Draw pictures of the finished model into its folder, where there is something to see."""
+        return
+
     @property
     @abstractmethod
     def parameters(self) -> dict[str, Any]:

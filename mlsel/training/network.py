@@ -19,6 +19,7 @@ Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,13 +54,22 @@ SIZES: Mapping[str, Architecture] = {
 }
 
 
+def _schnetpack() -> Any:
+    """Import schnetpack, which scripts a function with torch.jit on import; torch deprecates that,
+    and nothing here uses it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        import schnetpack
+    return schnetpack
+
+
 def potential(architecture: Architecture) -> Any:
     """Return schnetpack's NeuralNetworkPotential of this architecture, newly initialised.
 
     Weights come from torch's global generator: seed it inside `torch.random.fork_rng`.
     """
-    import schnetpack as spk
-
+    spk = _schnetpack()
     representation = spk.representation.SchNet(
         n_atom_basis=architecture.n_atom_basis,
         n_interactions=architecture.n_interactions,

@@ -83,6 +83,12 @@ class SchNetTrainer(Trainer):
         plain = {k: v for k, v in self.__dict__.items() if k not in outside}
         return {**plain, "architecture": _plain(asdict(self.architecture))}
 
+    def illustrate(self, out: Path) -> None:
+        """Draw the learning curves."""
+        from mlsel.figure import learning
+
+        learning.draw(out, out / "learning")
+
     @property
     def cost(self) -> float:
         """Seconds, roughly, of one core."""
@@ -428,11 +434,8 @@ class _Run:
                 "interpolation_error": error,
             },
         )
-        from mlsel.figure import learning
-
         model = SchNetModel.load(self.out)
         model.export()
-        learning.draw(self.out, self.out / "learning")
         return model
 
 

@@ -177,6 +177,7 @@ class Task:
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
         model = self.trainer.fit(frames, validation, self.out)
+        self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])
         write_json(self.out / MODEL_FILE, {**description, "result": model.facts})
         return model
