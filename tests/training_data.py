@@ -50,11 +50,11 @@ def frames(n: int, seed: int = 1, side: int = 2, spacing: float = 2.8) -> Frames
     )
 
 
-def write_pool(path: Path, parts: Sequence[Frames], **parameters: Any) -> Path:
+def write_pool(path: Path, runs: Sequence[Frames], **parameters: Any) -> Path:
     """Write frames as a pool."""
     fields = ("positions", "forces", "atomic_energies")
     with PoolWriter(path, parameters) as writer:
-        for k, part in enumerate(parts):
+        for k, part in enumerate(runs):
             run = writer.add_run(
                 f"run-{k}", part.numbers, len(part), fields, {"energy": "eV"}, orthogonal=False
             )
@@ -68,7 +68,7 @@ def write_pool(path: Path, parts: Sequence[Frames], **parameters: Any) -> Path:
                 steps * 0.1,
                 positions=part.positions,
                 forces=part.forces,
-                atomic_energies=np.array(atomic),
+                atomic_energies=np.array(atomic).reshape(len(part), part.n_atoms),
                 cell=part.cell,
                 energy=part.energy,
             )

@@ -62,6 +62,7 @@ class Frames:
     def take(self, rows: npt.ArrayLike) -> Frames:
         """Return the frames of these rows."""
         rows = np.asarray(rows)
+        rows = rows if rows.dtype == bool else rows.astype(np.int64)
         return Frames(
             self.numbers,
             self.positions[rows],

@@ -125,25 +125,30 @@ class Network:
         self.cutoff = float(representation.cutoff)
         self._numbers = torch.tensor(list(numbers), device=self._embedding.device)
         self.tabulate = tabulate and kernels.load() is not None
-        self._start = 0.0
         self._tables: tuple[torch.Tensor, ...] | None = None
 
     def adopt(self, *graphs: Graphs) -> None:
-        """Lay the tables' knots for these graphs' distances."""
+        """Lay the tables' knots from these graphs' shortest distance on."""
+        self.lay_knots(min(part.shortest for part in graphs))
+        self.place(*graphs)
+
+    def lay_knots(self, start: float = 0.0) -> None:
+        """Lay the tables' knots from `start` (Å) to the cutoff."""
         if not self.tabulate:
             return
-        width = float(self._widths.min())
-        spacing = min(LARGEST_SPACING, width / KNOTS_PER_WIDTH)
-        start = min(self.cutoff - spacing, min(part.shortest for part in graphs))
-        start = max(0.0, math.floor(start * 100) / 100)
+        spacing = min(LARGEST_SPACING, float(self._widths.min()) / KNOTS_PER_WIDTH)
+        start = max(0.0, math.floor(min(start, self.cutoff - spacing) * 100) / 100)
         n_knots = math.ceil((self.cutoff - start) / spacing) + 1
         self.knots = Knots(start, (self.cutoff - start) / (n_knots - 1), n_knots)
-        for part in graphs:
-            part.place_on(self.knots)
-        dtype, device = self._embedding.dtype, self._embedding.device
         grid = torch.linspace(start, self.cutoff, n_knots, dtype=torch.float64)
-        self._grid = self._radial(grid.to(device), dtype)
+        self._grid = self._radial(grid.to(self._embedding.device), self._embedding.dtype)
         self._tables = None
+
+    def place(self, *graphs: Graphs) -> None:
+        """Find the graphs' pairs' places between the knots."""
+        if self.tabulate:
+            for part in graphs:
+                part.place_on(self.knots)
 
     def freeze(self) -> None:
         """Keep the tables of the present weights (for prediction)."""

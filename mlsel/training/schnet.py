@@ -479,6 +479,9 @@ class SchNetModel(TrainedModel):
         self._network = Network(model, self.numbers, tabulate=True)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+        # from 0 on, whatever is asked: what is said of a frame depends on that frame alone
+        self._network.lay_knots()
+        self._network.freeze()
 
     @classmethod
     def load(cls, folder: Path) -> SchNetModel:
@@ -527,8 +530,7 @@ class SchNetModel(TrainedModel):
         dtype = next(self.model.parameters()).dtype
         bare = Frames(frames.numbers, frames.positions, frames.cell, frames.periodic)
         graphs = Graphs([bare], self.numbers, self.cutoff, dtype)
-        self._network.adopt(graphs)
-        self._network.freeze()
+        self._network.place(graphs)
         n, n_atoms = len(frames), frames.n_atoms
         atomic, forces = np.empty((n, n_atoms)), np.empty((n, n_atoms, 3))
         virial = np.empty((n, 3, 3))

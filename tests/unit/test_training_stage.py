@@ -192,7 +192,7 @@ def test_one_model_by_command(tmp_path: Path) -> None:
 
 def test_bad_input_is_told(tmp_path: Path) -> None:
     section = study().training
-    with pytest.raises(MlselError, match=r"no model schnet-huge .*it has schnet-small-e0.01, gap"):
+    with pytest.raises(MlselError, match=r"no model schnet-huge.*: it has schnet-small-e0.01, gap"):
         trainer_named(section, "schnet-huge")
     with pytest.raises(MlselError, match=r"no kind of model shnet \(did you mean schnet\?\)"):
         kind_module("shnet")
