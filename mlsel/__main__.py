@@ -14,6 +14,8 @@ from mlsel.study import nearest
 STAGES = {
     "generate": ("mlsel.generate", "make the pool: MD runs through LAMMPS"),
     "selection": ("mlsel.selection", "choose the data sets from the pool"),
+    "training": ("mlsel.training", "train every model on every data set"),
+    "evaluate": ("mlsel.evaluate", "measure every model's errors on the test set"),
 }
 TOOLS = {
     "info": ("mlsel.info", "print what a pool holds"),

@@ -175,6 +175,65 @@ class SelectionSection:
 
 
 @dataclass(frozen=True)
+class SchNetSection:
+    """SchNets: one model for each pair of size and energy weight."""
+
+    sizes: tuple[str, ...] = quantity(
+        ("small", "medium", "large"), choices=("small", "medium", "large"), doc="Table 1"
+    )
+    energy_weights: tuple[float, ...] = quantity(
+        (0.01, 0.1), at_least=0, at_most=1, doc="of the energy in the loss; forces: 1 less it"
+    )
+    n_train: int = quantity(512, at_least=2, doc="the first frames of a data set")
+    validation_share: float = quantity(
+        0.1, above=0, at_most=0.5, doc="of the frames, where a data set has no validation set"
+    )
+    cutoff: float = quantity(6.0, unit="Å", above=0)
+    batch_size: int = quantity(8, at_least=1)
+    learning_rate: float = quantity(5e-4, above=0)
+    max_epochs: int = quantity(500, at_least=1)
+    patience: int = quantity(50, at_least=1, doc="epochs without a better validation loss")
+    decay_factor: float = quantity(1.0, above=0, at_most=1, doc="of the learning rate; 1: none")
+    decay_patience: int = quantity(20, at_least=1, doc="epochs without gain before each decay")
+    average: float = quantity(0.0, at_least=0, at_most=0.9999, doc="of weights over steps; 0: none")
+    dtype: str = quantity("float32", choices=("float32", "float64"))
+    tf32: bool = quantity(False, doc="TensorFloat-32 on a GPU")
+    device: str = quantity("auto", choices=("auto", "cpu", "cuda"))
+    seed: int = quantity(1, at_least=0)
+
+
+@dataclass(frozen=True)
+class GapSection:
+    """GAPs: one model for each pair of sparse points and force sigma."""
+
+    n_sparse: tuple[int, ...] = quantity((200,), at_least=1, doc="sparse points of each element")
+    force_sigmas: tuple[float, ...] = quantity((0.05,), unit="eV/Å", above=0)
+    energy_sigma: float = quantity(0.001, unit="eV/atom", above=0)
+    n_train: int = quantity(128, at_least=1)
+    n_max: int = quantity(8, at_least=1)
+    l_max: int = quantity(6, at_least=0)
+    atom_sigma: float = quantity(0.825, unit="Å", above=0)
+    zeta: float = quantity(4.0, above=0)
+    cutoff: float = quantity(6.5, unit="Å", above=0)
+    cutoff_transition_width: float = quantity(0.5, unit="Å", above=0)
+    delta: float = quantity(1.0, unit="eV", above=0)
+    jitter: float = quantity(1e-8, above=0, doc="regularisation of the sparse covariance")
+    seed: int = quantity(1, at_least=0)
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """Which models are trained on each data set."""
+
+    kinds: tuple[str, ...] = quantity(("schnet", "gap"), doc="names in mlsel.training.registry")
+    memory: float = quantity(
+        0.0, unit="GiB", at_least=0, doc="for a machine's GAP fits together; 0: 90 % of what it has"
+    )
+    schnet: SchNetSection = field(default_factory=SchNetSection)
+    gap: GapSection = field(default_factory=GapSection)
+
+
+@dataclass(frozen=True)
 class Study:
     """A study: its name and its sections."""
 
@@ -183,6 +242,7 @@ class Study:
     system: System
     pool: PoolSection
     selection: SelectionSection
+    training: TrainingSection
 
     def as_dict(self, *sections: str) -> dict[str, Any]:
         """Return sections as plain values, for provenance and comparison."""

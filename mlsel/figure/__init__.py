@@ -11,6 +11,9 @@ from mlsel.study import nearest
 FIGURES = {
     "pool": ("mlsel.figure.pool", "state points and distributions of a pool"),
     "distributions": ("mlsel.figure.distributions", "what data sets hold: figure 1 and its table"),
+    "errors": ("mlsel.figure.errors", "Figure 2: force errors by selection method"),
+    "parity": ("mlsel.figure.parity", "predicted against reference forces of a model"),
+    "learning": ("mlsel.figure.learning", "a model's errors against the epoch"),
 }
 
 

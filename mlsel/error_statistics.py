@@ -1,0 +1,154 @@
+"""Errors of predicted forces and energies: per frame, then over any set of frames.
+
+For each frame and element the sum, the sum of squares and the largest of the absolute errors are
+kept, so that Max, RMSE and MAE over any selection of frames and elements follow exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+FORCE_QUANTITIES = {
+    "force_component": "|F_k − F'_k| of each Cartesian component",
+    "force_magnitude": "||F| − |F'||",
+    "force_vector": "|F − F'|",
+}
+ENERGY_QUANTITY = "energy_per_atom"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Max, RMSE and MAE of n values."""
+
+    n: int
+    max: float
+    rmse: float
+    mae: float
+
+
+@dataclass
+class FrameErrors:
+    """Errors of some frames; the first axis of each array is the frame.
+
+    Attributes
+    ----------
+    frame_id : int64, (n_frames)
+    counts : int64, (n_frames, n_elements)
+        Atoms of each element.
+    sums, squares, largest : float64, (n_frames, n_elements, 3)
+        Of the absolute errors of FORCE_QUANTITIES, eV/Å.
+    energy : float64, (n_frames)
+        Predicted less reference energy, eV/atom.
+    worst_atom : int64, (n_frames)
+        Of the largest |F − F'|.
+    """
+
+    frame_id: Ints
+    counts: Ints
+    sums: Floats
+    squares: Floats
+    largest: Floats
+    energy: Floats
+    worst_atom: Ints
+
+    @classmethod
+    def join(cls, parts: Sequence[FrameErrors]) -> FrameErrors:
+        """Return the errors of all parts, sorted by frame."""
+        arrays = {
+            f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)
+        }
+        order = np.argsort(arrays["frame_id"], kind="stable")
+        return cls(**{name: array[order] for name, array in arrays.items()})
+
+    def take(self, rows: npt.ArrayLike) -> FrameErrors:
+        """Return the errors of some of the frames (a mask, rows or a slice)."""
+        return FrameErrors(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def forces(self, quantity: str, element: int | None = None) -> Summary:
+        """Return the errors of a force quantity, of all elements or one (its index)."""
+        q = list(FORCE_QUANTITIES).index(quantity)
+        which = slice(None) if element is None else [element]
+        n = int(self.counts[:, which].sum()) * (3 if quantity == "force_component" else 1)
+        if n == 0:
+            return Summary(0, float("nan"), float("nan"), float("nan"))
+        return Summary(
+            n,
+            float(self.largest[:, which, q].max()),
+            float((self.squares[:, which, q].sum() / n) ** 0.5),
+            float(self.sums[:, which, q].sum() / n),
+        )
+
+    def energies(self) -> Summary:
+        """Return the errors of the energy, eV/atom."""
+        absolute = np.abs(self.energy)
+        if not len(absolute):
+            return Summary(0, float("nan"), float("nan"), float("nan"))
+        rmse = float(np.mean(absolute**2) ** 0.5)
+        return Summary(len(absolute), float(absolute.max()), rmse, float(absolute.mean()))
+
+    def worst(self, n: int) -> Ints:
+        """Return the rows of the n frames with the largest |F − F'|, the worst first."""
+        size = self.largest[:, :, 2].max(axis=1)
+        return np.argsort(-size, kind="stable")[:n]
+
+
+def frame_errors(
+    frame_ids: npt.ArrayLike,
+    numbers: Ints,
+    elements: Sequence[int],
+    reference: tuple[Any, Any],
+    predicted: tuple[Any, Any],
+) -> FrameErrors:
+    """Compare forces (n_frames, n_atoms, 3) and energies (n_frames) of the same atoms.
+
+    Parameters
+    ----------
+    elements : sequence of int
+        Atomic numbers that the second axis of the result stands for.
+    reference, predicted : (forces, energy)
+
+    Examples
+    --------
+    >>> forces = np.zeros((1, 2, 3)); other = forces.copy(); other[0, 1] = [3, 0, 4]
+    >>> errors = frame_errors([7], np.array([11, 17]), [11, 17], (forces, [0.0]), (other, [0.5]))
+    >>> errors.forces("force_vector", 1), errors.energies().max
+    (Summary(n=1, max=5.0, rmse=5.0, mae=5.0), 0.25)
+    """
+    forces, energy = (np.asarray(x, float) for x in reference)
+    other, other_energy = (np.asarray(x, float) for x in predicted)
+    difference = np.abs(other - forces)
+    norm = np.linalg.norm
+    vector = norm(difference, axis=2)
+    magnitude = np.abs(norm(other, axis=2) - norm(forces, axis=2))
+    n_frames = len(forces)
+    shape = (n_frames, len(elements))
+    counts = np.zeros(shape, np.int64)
+    sums, squares, largest = (np.zeros((*shape, 3)) for _ in range(3))
+    for s, z in enumerate(elements):
+        mask = numbers == z
+        if not mask.any():
+            continue
+        counts[:, s] = np.count_nonzero(mask)
+        errors = (difference[:, mask].reshape(n_frames, -1), magnitude[:, mask], vector[:, mask])
+        for q, error in enumerate(errors):
+            sums[:, s, q] = error.sum(1)
+            squares[:, s, q] = (error**2).sum(1)
+            largest[:, s, q] = error.max(1)
+    return FrameErrors(
+        np.asarray(frame_ids, np.int64),
+        counts,
+        sums,
+        squares,
+        largest,
+        (other_energy - energy) / forces.shape[1],
+        vector.argmax(1),
+    )

@@ -1,0 +1,85 @@
+"""The kinds of models: which there are, the trainers of a study, opening a trained model.
+
+A kind is a module with two things: `trainers(section)`, which returns the trainers that a
+study's [training] asks for, and `MODEL`, the class that opens what they leave. It is named in
+`training.kinds`: one of `KINDS`, or the dotted name of any module that can be imported, so that
+a kind can be added without touching mlsel (docs/training.md has one on a page).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mlsel.errors import MlselError
+from mlsel.study import TrainingSection, nearest
+from mlsel.training.base import TrainedModel, Trainer, read_description
+
+KINDS = {"schnet": "mlsel.training.schnet", "gap": "mlsel.training.gap"}
+
+
+def kind_module(name: str) -> Any:
+    """Return the module of a kind.
+
+    Raises
+    ------
+    MlselError
+        If there is none of this name.
+    """
+    path = KINDS.get(name, name)
+    try:
+        module = import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not path.startswith(error.name):
+            raise
+        raise MlselError(
+            f"There is no kind of model {name}{nearest(name, KINDS)}: give one of "
+            f"{', '.join(KINDS)}, or the name of a module that can be imported."
+        ) from None
+    if not (hasattr(module, "trainers") and hasattr(module, "MODEL")):
+        raise MlselError(f"{path} is no kind of model: it must define trainers() and MODEL.")
+    return module
+
+
+def trainers(section: TrainingSection) -> list[Trainer]:
+    """Return one trainer for each model that is wanted of a data set."""
+    made: list[Trainer] = [t for kind in section.kinds for t in kind_module(kind).trainers(section)]
+    names = [trainer.name for trainer in made]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise MlselError(f"Two models of the study have the name {', '.join(sorted(twice))}.")
+    return made
+
+
+def trainer_named(section: TrainingSection, name: str) -> Trainer:
+    """Return the trainer of this name, or the first whose name begins with it.
+
+    >>> trainer_named(TrainingSection(kinds=("schnet",)), "schnet-small").name
+    'schnet-small-e0.01'
+    """
+    known = trainers(section)
+    for trainer in known:
+        if trainer.name == name:
+            return trainer
+    for trainer in known:
+        if trainer.name.startswith(f"{name}-"):
+            return trainer
+    names = [trainer.name for trainer in known]
+    raise MlselError(
+        f"The study has no model {name}{nearest(name, names)}: it has {', '.join(names)}."
+    )
+
+
+def load_model(folder: str | Path) -> TrainedModel:
+    """Open a trained model of any kind.
+
+    Raises
+    ------
+    MlselError
+        If the folder holds none, or its kind is unknown here.
+    """
+    folder = Path(folder)
+    module = kind_module(read_description(folder)["module"])
+    model: TrainedModel = module.MODEL.load(folder)
+    return model

@@ -1,0 +1,136 @@
+"""GAP through gap_fit: arguments, memory, the product, and what goes wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlsel.errors import MlselError
+from mlsel.training.base import Frames
+from mlsel.training.gap import GIB, PROGRAM, GapModel, GapTrainer, find_program, xml_label
+from tests.support import Tolerance
+from tests.training_data import frames
+
+CHEAP = {"n_max": 3, "l_max": 2, "n_sparse": 10, "cutoff": 4.0, "atom_sigma": 0.6}
+
+
+def trainer(**changes: Any) -> GapTrainer:
+    return GapTrainer(name="gap-10", **{**CHEAP, **changes})
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> GapModel:
+    told: list[tuple[float, str]] = []
+    maker = trainer(on_report=lambda share, text: told.append((share, text)))
+    model = maker.fit([frames(6)], [], tmp_path_factory.mktemp("gap"))
+    assert [share for share, _ in told] == sorted({share for share, _ in told})
+    assert len(told) > 4 and told[-1][0] > 0.9
+    return model
+
+
+def test_predictions_are_quippys(fitted: GapModel) -> None:
+    from ase import Atoms
+    from quippy.potential import Potential
+
+    quip = Potential("IP GAP", param_filename=str(fitted.folder / "gap.xml"))
+    part = frames(2, seed=4)
+    prediction = fitted.predict(part)
+    for row in range(2):
+        atoms = Atoms(part.numbers, part.positions[row], cell=part.cell[row], pbc=True)
+        atoms.calc = quip
+        limit = Tolerance.ROUNDING.value
+        assert prediction.energy[row] == pytest.approx(atoms.get_potential_energy(), rel=limit)
+        np.testing.assert_allclose(prediction.forces[row], atoms.get_forces(), atol=limit)
+        np.testing.assert_allclose(prediction.atomic_energies[row], atoms.get_potential_energies())
+        again = atoms.copy()
+        again.calc = fitted.calculator()
+        np.testing.assert_allclose(again.get_stress(), atoms.get_stress(), atol=limit)
+    np.testing.assert_allclose(prediction.atomic_energies.sum(1), prediction.energy)
+
+
+def test_it_learns_something(fitted: GapModel) -> None:
+    part = frames(4, seed=8)
+    assert part.forces is not None and part.energy is not None
+    prediction = fitted.predict(part)
+    assert np.std(prediction.forces - part.forces) < 0.5 * np.std(part.forces)
+    assert np.abs(prediction.energy - part.energy).max() / part.n_atoms < 0.1
+
+
+def test_the_product_is_clean_and_says_what_it_is(fitted: GapModel) -> None:
+    names = {path.name for path in fitted.folder.iterdir()}
+    assert names == {"gap.xml", "gap.json", "gap_fit.log"}
+    label = xml_label(fitted.folder / "gap.xml")
+    assert fitted.lammps_commands(["Cl", "Na"]) == [
+        "pair_style quip",
+        f'pair_coeff * * "{(fitted.folder / "gap.xml").resolve()}" '
+        f'"Potential xml_label={label}" 17 11',
+    ]
+    with pytest.raises(MlselError, match="cannot say anything of K"):
+        fitted.lammps_commands(["K"])
+
+
+def test_the_paper_is_in_the_arguments() -> None:
+    arguments = GapTrainer(name="gap").arguments({11: -3.7, 17: -3.7})
+    soap = next(a for a in arguments if a.startswith("gap="))
+    for word in ("n_max=8", "l_max=6", "atom_sigma=0.825", "zeta=4", "cutoff=6.5",
+                 "cutoff_transition_width=0.5", "delta=1.0", "n_sparse=200"):  # fmt: skip
+        assert f" {word} " in f"{soap} "
+    assert "e0={Na:-3.700000000:Cl:-3.700000000}" in arguments
+    assert "default_sigma={0.001 0.05 0 0}" in arguments
+
+
+def test_memory_is_that_of_gap_fit_itself() -> None:
+    """What gap_fit printed for 4 × 100 atoms: 44976 derivatives of 953 numbers, 346 MB."""
+    assert GapTrainer(name="gap", n_sparse=40)._bytes(4, 400, 44976 // 3, 2) == pytest.approx(
+        346e6 + 100 * 2**20, rel=0.01
+    )
+
+
+def test_too_much_memory_is_refused_before_the_start(tmp_path: Path) -> None:
+    big = GapTrainer(name="gap", memory_limit=1.2e8)
+    with pytest.raises(MlselError, match=r"gap_fit needs about 0.. GiB for 6 frames and this mach"):
+        big.fit([frames(6)], [], tmp_path)
+    assert not any(tmp_path.iterdir())
+    assert GapTrainer(name="gap").memory([frames(6)]) < GIB
+
+
+def fake(path: Path, body: str) -> str:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("kill -9 $$", r"killed by signal 9 \(SIGKILL\), as happens when memory runs out"),
+        ("echo SYSTEM ABORT: no such thing; exit 1",
+         r"ended with code 1 and left no potential \(SYSTEM ABORT: no such thing\)"),
+        ("echo '<GAP_1><Potential label=' > .gap.xml.partial", "is no whole XML file"),
+        ("echo '<GAP_1/>' > .gap.xml.partial", "is no GAP: it has no labelled Potential"),
+    ],
+)  # fmt: skip
+def test_failures_of_gap_fit_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    monkeypatch.setenv(PROGRAM, fake(tmp_path / "gap_fit", body))
+    with pytest.raises(MlselError, match=said):
+        trainer().fit([frames(2)], [], tmp_path / "out")
+    assert not (tmp_path / "out" / "gap.xml").exists()
+
+
+def test_a_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROGRAM, str(tmp_path / "nowhere"))
+    with pytest.raises(MlselError, match=f"gap_fit is not at .*nowhere: set {PROGRAM}"):
+        find_program()
+
+
+def test_other_elements_are_refused(fitted: GapModel) -> None:
+    part = frames(1)
+    with pytest.raises(MlselError, match="cannot say anything of Mg, Ar"):
+        fitted.predict(Frames(part.numbers + 1, part.positions, part.cell))
+    with pytest.raises(MlselError, match="holds no GAP"):
+        GapModel.load(fitted.folder.parent / "nowhere")

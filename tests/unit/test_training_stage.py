@@ -1,0 +1,219 @@
+"""The stages training and evaluate, as commands and as functions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlsel.errors import MlselError
+from mlsel.evaluate import evaluate, find_models, read_errors
+from mlsel.parallel import world
+from mlsel.pool import Pool
+from mlsel.study import Study, load_study
+from mlsel.training.base import Frames
+from mlsel.training.registry import kind_module, load_model, trainer_named, trainers
+from mlsel.training.stage import main, tasks_of, train_study
+from tests.training_data import frames, write_pool
+
+OVERRIDES = (
+    'selection.methods=["random","force"]',
+    'training.schnet.sizes=["small"]',
+    "training.schnet.energy_weights=[0.01]",
+    "training.schnet.n_train=6",
+    "training.schnet.cutoff=4.0",
+    "training.schnet.max_epochs=2",
+    "training.gap.n_train=3",
+    "training.gap.n_sparse=[8]",
+    "training.gap.n_max=3",
+    "training.gap.l_max=2",
+    "training.gap.cutoff=4.0",
+)
+N_TEST = 10
+
+
+def study(*more: str) -> Study:
+    return load_study("quick", [*OVERRIDES, *more])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's folder with data sets, trained and evaluated."""
+    path = tmp_path_factory.mktemp("study")
+    write_pool(path / "data" / "random.h5", [frames(8)])
+    write_pool(path / "data" / "random-validation.h5", [frames(3, seed=2)])
+    write_pool(path / "data" / "force.h5", [frames(8, seed=3)])
+    parts = json.dumps([{"method": m, "n": N_TEST // 2} for m in ("random", "force")])
+    write_pool(path / "data" / "test.h5", [frames(6, seed=4), frames(4, seed=5)], parts=parts)
+    train_study(study(), path, world())
+    evaluate(study(), path, world())
+    return path
+
+
+def test_every_model_of_every_data_set_is_there(folder: Path) -> None:
+    made = {str(p.parent.relative_to(folder)) for p in folder.glob("models/*/*/model.json")}
+    names = ("schnet-small-e0.01", "gap-8-f0.05")
+    assert made == {f"models/{d}/{n}" for d in ("random", "force") for n in names}
+    description = json.loads((folder / "models/random/schnet-small-e0.01/model.json").read_text())
+    with Pool(folder / "data" / "random.h5") as pool:
+        assert description["data"]["digest"] == pool.digest
+    assert description["data"]["n_frames"] == 6
+    assert "validation_digest" in description["data"]
+    assert description["versions"].keys() >= {"mlsel", "torch", "schnetpack"}
+    assert (folder / "models/random/schnet-small-e0.01/learning.png").is_file()
+
+
+def test_nothing_is_done_twice_and_stale_models_are_named(folder: Path) -> None:
+    assert all(task.is_done() for task in tasks_of(study(), folder))
+    changed = tasks_of(study("training.schnet.seed=5"), folder)
+    stale = next(task for task in changed if task.name == "random/schnet-small-e0.01")
+    with pytest.raises(MlselError, match=r"is stale: parameters.seed \(1 there, 5 now\)"):
+        stale.is_done()
+
+
+def test_models_open_by_their_folder(folder: Path) -> None:
+    part = frames(2, seed=7)
+    for path in sorted(folder.glob("models/random/*")):
+        model = load_model(path)
+        prediction = model.predict(part)
+        assert prediction.forces.shape == (2, 8, 3)
+        np.testing.assert_allclose(prediction.atomic_energies.sum(1), prediction.energy)
+        assert model.lammps_commands(["Na", "Cl"])[0].startswith("pair_style ")
+    with pytest.raises(MlselError, match="holds no finished model"):
+        load_model(folder)
+
+
+def test_errors_csv_is_a_plain_computation(folder: Path) -> None:
+    """Every number of a model in errors.csv again, from all forces at once."""
+    with (folder / "evaluation" / "errors.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with Pool(folder / "data" / "test.h5") as pool:
+        tests = [
+            Frames(pool.numbers(b.run), b["positions"], b["cell"], (True,) * 3, b["energy"],
+                   b["forces"])  # fmt: skip
+            for b in pool.blocks("positions", "cell", "energy", "forces")
+        ]
+    for name in ("schnet-small-e0.01", "gap-8-f0.05"):
+        model = load_model(folder / "models" / "force" / name)
+        answers = [model.predict(part) for part in tests]
+        f = np.concatenate([part.forces for part in tests if part.forces is not None])
+        g = np.concatenate([answer.forces for answer in answers])
+        e = np.concatenate([part.energy for part in tests if part.energy is not None]) / 8
+        d = np.concatenate([answer.energy for answer in answers]) / 8
+        numbers = tests[0].numbers
+        checked = 0
+        for row in rows:
+            if (row["dataset"], row["model"]) != ("force", name):
+                continue
+            half = N_TEST // 2
+            which = {"all": slice(None), "random": slice(half), "force": slice(half, None)}
+            part = which[row["part"]]
+            atoms = numbers == {"Na": 11, "Cl": 17}.get(row["element"], numbers)
+            a, b = f[part][:, atoms], g[part][:, atoms]
+            error: Any = {
+                "force_component": np.abs(a - b),
+                "force_magnitude": np.abs(np.linalg.norm(a, axis=-1) - np.linalg.norm(b, axis=-1)),
+                "force_vector": np.linalg.norm(a - b, axis=-1),
+                "energy_per_atom": np.abs(e - d)[part],
+            }[row["quantity"]]
+            assert int(row["n"]) == error.size
+            assert float(row["max"]) == pytest.approx(error.max(), rel=1e-5)
+            assert float(row["mae"]) == pytest.approx(error.mean(), rel=1e-5)
+            assert float(row["rmse"]) == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
+            checked += 1
+        assert checked == 3 * (3 * 3 + 1)
+
+
+def test_the_worst_frames_are_named(folder: Path) -> None:
+    with (folder / "evaluation" / "worst.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "gap-8-f0.05"]
+    own = [row for row in rows if row["dataset"] == "random"]
+    assert sorted(int(row["frame_id"]) for row in own) == list(range(N_TEST))
+    sizes = [float(row["force_vector_error_eV_per_A"]) for row in own]
+    assert sizes == sorted(sizes, reverse=True)
+    assert own[0]["part"] == ("random" if int(own[0]["frame_id"]) < N_TEST // 2 else "force")
+
+
+def test_figures_are_drawn(folder: Path) -> None:
+    for name in ("figure-2", "random/gap-8-f0.05", "force/schnet-small-e0.01"):
+        for kind in ("svg", "png"):
+            assert (folder / "evaluation" / f"{name}.{kind}").stat().st_size > 5000
+    from mlsel.figure.errors import draw
+
+    with pytest.raises(MlselError, match="has no part energy: it has all, random, force"):
+        draw(folder / "evaluation" / "errors.csv", folder / "x", part="energy")
+
+
+def test_an_interrupted_evaluation_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlsel.evaluate as module
+
+    product = folder / "evaluation" / "random" / "schnet-small-e0.01.h5"
+    before = read_errors(product)[0]
+    product.unlink()
+    monkeypatch.setattr(module, "CHUNK", 4)
+    asked: list[range] = []
+    real = module.measure
+
+    def dying(model: Any, pool: Pool, ids: range, *rest: Any) -> Any:
+        asked.append(ids)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(model, pool, ids, *rest)
+
+    monkeypatch.setattr(module, "measure", dying)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(study(), folder, world())
+    evaluate(study(), folder, world())
+    assert asked == [range(4), range(4, 8), range(4, 8), range(8, 10)]
+    after = read_errors(product)[0]
+    np.testing.assert_allclose(before.sums, after.sums)
+    np.testing.assert_array_equal(before.frame_id, after.frame_id)
+
+
+def test_one_model_by_command(tmp_path: Path) -> None:
+    data = write_pool(tmp_path / "train.h5", [frames(8)])
+    words = ["quick", "--data", str(data), "--model", "schnet-small", "-o", str(tmp_path / "m")]
+    words += ["--set", "training.schnet.max_epochs=1", "--set", "training.schnet.cutoff=4.0"]
+    assert main(words) == 0
+    before = (tmp_path / "m" / "model.json").stat().st_mtime_ns
+    assert main(words) == 0
+    assert (tmp_path / "m" / "model.json").stat().st_mtime_ns == before
+    write_pool(data, [frames(8, seed=6)])
+    with pytest.raises(MlselError, match="is stale: data.digest"):
+        main(words)
+    assert main([*words, "--again"]) == 0
+    with pytest.raises(MlselError, match=r"wants 9 frames and .* has 8: ask for 1 to 8"):
+        main([*words[:-4], "-n", "9"])
+
+
+def test_bad_input_is_told(tmp_path: Path) -> None:
+    section = study().training
+    with pytest.raises(MlselError, match=r"no model schnet-huge.*: it has schnet-small-e0.01, gap"):
+        trainer_named(section, "schnet-huge")
+    with pytest.raises(MlselError, match=r"no kind of model shnet \(did you mean schnet\?\)"):
+        kind_module("shnet")
+    with pytest.raises(MlselError, match="must define trainers"):
+        kind_module("mlsel.pool")
+    with pytest.raises(MlselError, match="belong|are for one model|is for one model"):
+        main(["quick", "--model", "gap"])
+    with pytest.raises(MlselError, match=r"lacks the data sets random, force: make them with"):
+        tasks_of(study(), tmp_path)
+    write_pool(tmp_path / "data" / "random.h5", [frames(1).take([])])
+    write_pool(tmp_path / "data" / "force.h5", [frames(1).take([])])
+    with pytest.raises(MlselError, match="holds no frames: there is nothing to train on"):
+        tasks_of(study(), tmp_path)[0].is_done()
+    with pytest.raises(MlselError, match="There is no test set"):
+        evaluate(study(), tmp_path, world())
+    with pytest.raises(MlselError, match="holds no finished model"):
+        find_models(tmp_path, "")
+
+
+def test_six_models_are_the_papers() -> None:
+    names = [trainer.name for trainer in trainers(load_study("paper").training)]
+    assert [name for name in names if name.startswith("schnet")] == [
+        f"schnet-{size}-e{w}" for size in ("small", "medium", "large") for w in (0.01, 0.1)
+    ]
