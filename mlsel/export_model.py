@@ -20,7 +20,8 @@ import math
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,8 @@ def export_schnet(
     MlselError
         If the model is something that the file cannot express, in a sentence.
     """
-    from schnetpack.representation import SchNet
+    with _torchscript():
+        from schnetpack.representation import SchNet
 
     parts = _Parts.of(model, SchNet, dtype)
     arrays: dict[str, Array] = {}
@@ -123,7 +125,8 @@ def export_painn(
     An atom's features between layers are its scalars and its three components of vectors, side by
     side: 4 × n_atom_basis numbers. There is no compressed mode.
     """
-    from schnetpack.representation import PaiNN
+    with _torchscript():
+        from schnetpack.representation import PaiNN
 
     parts = _Parts.of(model, PaiNN, dtype)
     representation = parts.representation
@@ -201,6 +204,14 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return metadata
 
 
+@contextmanager
+def _torchscript() -> Iterator[None]:
+    """Torch would have us leave TorchScript, which schnetpack uses and libtorch alone reads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit")
+        yield
+
+
 # What a model of schnetpack is made of
 
 
@@ -219,9 +230,11 @@ class _Parts:
 
     @classmethod
     def of(cls, model: Any, kind: type, dtype: str | None) -> _Parts:
-        import schnetpack.transform as transforms
         import torch
-        from schnetpack.atomistic import Atomwise
+
+        with _torchscript():
+            import schnetpack.transform as transforms
+            from schnetpack.atomistic import Atomwise
 
         representation = getattr(model, "representation", None)
         if not isinstance(representation, kind):
@@ -669,9 +682,7 @@ def _write(
     if not math.isfinite(sum(offsets)):
         raise MlselError(f"The energy offsets {offsets} are not finite numbers.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        # torch would rather have us leave TorchScript, which alone libtorch reads and runs
-        warnings.filterwarnings("ignore", message=".*torch.jit")
+    with _torchscript():
         scripted = torch.jit.script(layers.eval())
         with finishing(path) as unfinished:
             torch.jit.save(
@@ -702,7 +713,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         import torch
-        from schnetpack.representation import PaiNN
+
+        with _torchscript():
+            from schnetpack.representation import PaiNN
 
         if not args.model.is_file():
             raise MlselError(f"There is no model {args.model}.")

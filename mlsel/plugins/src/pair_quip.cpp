@@ -128,10 +128,12 @@ void PairMlselQuip::load()
   } catch (const std::exception &exception) {
     cause = exception.what();
   }
-  int failed = !cause.empty(), any = 0;
-  MPI_Allreduce(&failed, &any, 1, MPI_INT, MPI_MAX, world);
-  if (failed && any) error->one(FLERR, "pair_style quip: {}", cause);
-  if (any) error->all(FLERR, "pair_style quip: another rank could not load {}", path);
+  const int failed = !cause.empty();
+  int n_failed = 0;
+  MPI_Allreduce(&failed, &n_failed, 1, MPI_INT, MPI_SUM, world);
+  if (n_failed == comm->nprocs) error->all(FLERR, "pair_style quip: {}", cause);
+  if (n_failed)
+    error->one(FLERR, "pair_style quip: {}", failed ? cause : "another process could not load " + path);
   owner = this;
 }
 

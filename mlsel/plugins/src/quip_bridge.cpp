@@ -39,11 +39,16 @@ __attribute__((visibility("default"))) int quippy_running_() { return can_return
 /// The hook: QUIP's system_abort ends here.
 __attribute__((visibility("default"))) void f90wrap_abort_(char *text, int length)
 {
-  const int n = length < MESSAGE_SIZE - 1 ? length : MESSAGE_SIZE - 1;
-  std::memcpy(message, text, static_cast<size_t>(n < 0 ? 0 : n));
-  message[n < 0 ? 0 : n] = '\0';
-  for (char *c = message; *c; ++c)
-    if (*c == '\n' || *c == '\r') *c = ' ';
+  // Fortran's text is padded with blanks and has lines
+  int n = 0;
+  for (int k = 0; k < length && text[k] && n < MESSAGE_SIZE - 1; ++k) {
+    const bool blank = text[k] == ' ' || text[k] == '\n' || text[k] == '\r';
+    if (!blank)
+      message[n++] = text[k];
+    else if (n > 0 && message[n - 1] != ' ')
+      message[n++] = ' ';
+  }
+  message[n > 0 && message[n - 1] == ' ' ? n - 1 : n] = '\0';
   if (can_return) std::longjmp(way_back, 1);
 }
 
