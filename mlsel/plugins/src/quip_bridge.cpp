@@ -1,0 +1,94 @@
+// The one library that is linked with QUIP. QUIP keeps its potential in one saved variable, and
+// ends the process at bad input unless it runs under Python, where it calls a hook that f90wrap
+// defines. We answer both questions (ours are the first definitions that the loader finds), and
+// come back to the caller with QUIP's message.
+
+#include <csetjmp>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "quip_bridge.h"
+
+extern "C" {
+void quip_lammps_potential_initialise(int *pot, int *n_pot, double *cutoff, const char *file,
+                                      int *n_file, const char *init, int *n_init);
+void quip_lammps_wrapper(int *nlocal, int *nghost, int *atomic_numbers, int *tags, int *inum,
+                         int *sum_neigh, int *ilist, int *numneigh, int *neigh, double *lattice,
+                         int *pot, int *n_pot, double *x, double *energy, double *local_energies,
+                         double *virial, double *local_virials, double *forces);
+}
+
+namespace {
+
+constexpr int MESSAGE_SIZE = 1024;
+char message[MESSAGE_SIZE];
+std::jmp_buf way_back;
+bool can_return = false;
+
+int potential[100];
+int n_potential = 0;
+
+}    // namespace
+
+extern "C" {
+
+/// QUIP asks whether to call the hook or to end the process.
+__attribute__((visibility("default"))) int quippy_running_() { return can_return ? 1 : 0; }
+
+/// The hook: QUIP's system_abort ends here.
+__attribute__((visibility("default"))) void f90wrap_abort_(char *text, int length)
+{
+  // Fortran's text is padded with blanks and has lines
+  int n = 0;
+  for (int k = 0; k < length && text[k] && n < MESSAGE_SIZE - 1; ++k) {
+    const bool blank = text[k] == ' ' || text[k] == '\n' || text[k] == '\r';
+    if (!blank)
+      message[n++] = text[k];
+    else if (n > 0 && message[n - 1] != ' ')
+      message[n++] = ' ';
+  }
+  message[n > 0 && message[n - 1] == ' ' ? n - 1 : n] = '\0';
+  if (can_return) std::longjmp(way_back, 1);
+}
+
+__attribute__((visibility("default"))) const char *mlsel_quip_load(const char *file,
+                                                                    const char *init, double *cutoff)
+{
+  // no object with a destructor may live between setjmp and QUIP's return
+  int n_file = static_cast<int>(std::strlen(file));
+  int n_init = static_cast<int>(std::strlen(init));
+  can_return = true;
+  if (setjmp(way_back)) {
+    can_return = false;
+    n_potential = 0;
+    return message;
+  }
+  n_potential = 0;
+  quip_lammps_potential_initialise(potential, &n_potential, cutoff, file, &n_file, init, &n_init);
+  if (n_potential > static_cast<int>(sizeof(potential) / sizeof(int))) {
+    can_return = false;
+    std::snprintf(message, MESSAGE_SIZE, "QUIP's handle has %d integers, %zu expected", n_potential,
+                  sizeof(potential) / sizeof(int));
+    return message;
+  }
+  quip_lammps_potential_initialise(potential, &n_potential, cutoff, file, &n_file, init, &n_init);
+  can_return = false;
+  return nullptr;
+}
+
+__attribute__((visibility("default"))) const char *mlsel_quip_compute(mlsel_quip_call *call)
+{
+  can_return = true;
+  if (setjmp(way_back)) {
+    can_return = false;
+    return message;
+  }
+  quip_lammps_wrapper(&call->nlocal, &call->nghost, call->atomic_numbers, call->tags, &call->inum,
+                      &call->sum_neigh, call->ilist, call->numneigh, call->neigh, call->lattice,
+                      potential, &n_potential, call->x, &call->energy, call->local_energies,
+                      call->virial, call->local_virials, call->forces);
+  can_return = false;
+  return nullptr;
+}
+}

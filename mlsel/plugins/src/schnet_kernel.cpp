@@ -1,0 +1,297 @@
+// Compiled once for each kind of vector instructions, as namespace MLSEL_KERNEL. Nothing of the
+// standard library is used here: an inline function of it, compiled for instructions that a
+// machine does not have, could be the one that the linker keeps for everybody.
+
+#include "schnet_kernel.h"
+
+#define MLSEL_STRING_(x) #x
+#define MLSEL_STRING(x) MLSEL_STRING_(x)
+
+namespace mlsel::MLSEL_KERNEL {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+constexpr int ROWS = 12;    // of a tile: its accumulators fill the registers
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+constexpr int ROWS = 6;
+#else
+constexpr int VECTOR_BYTES = 16;
+constexpr int ROWS = 2;
+#endif
+
+template <typename Real> struct Types;
+template <> struct Types<float> {
+  typedef float vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
+  typedef int bits __attribute__((vector_size(VECTOR_BYTES), may_alias));
+  static constexpr float rounder = 12582912.0f;    // 1.5 · 2²³: adding it rounds to an integer
+  static constexpr int exponent_shift = 23;
+  static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  static constexpr float smallest = -87.0f;
+  static constexpr int exp_terms = 7, log_terms = 8;
+};
+template <> struct Types<double> {
+  typedef double vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
+  typedef long bits __attribute__((vector_size(VECTOR_BYTES), may_alias));
+  static constexpr double rounder = 6755399441055744.0;    // 1.5 · 2⁵²
+  static constexpr int exponent_shift = 52;
+  static constexpr double ln2_high = 0.693145751953125, ln2_low = 1.42860682030941723212e-6;
+  static constexpr double smallest = -708.0;
+  static constexpr int exp_terms = 13, log_terms = 17;
+};
+
+template <typename Real> using Vector = typename Types<Real>::vector;
+template <typename Real> constexpr int LANES = VECTOR_BYTES / static_cast<int>(sizeof(Real));
+
+template <typename Real> inline Vector<Real> load(const Real *at)
+{
+  return *reinterpret_cast<const Vector<Real> *>(at);
+}
+template <typename Real> inline void store(Real *at, Vector<Real> value)
+{
+  *reinterpret_cast<Vector<Real> *>(at) = value;
+}
+template <typename Real> inline Real sum(Vector<Real> value)
+{
+  Real total = 0;
+  for (int lane = 0; lane < LANES<Real>; lane++) total += value[lane];
+  return total;
+}
+
+template <typename Real>
+void forward(const Messages<Real> &m, int begin, int end, Real *out)
+{
+  constexpr int step = LANES<Real>;
+  const int width = m.width;
+  for (int i = begin; i < end; i++) {
+    const Real *y_i = m.y + static_cast<long>(i) * width;
+    Real *out_i = out + static_cast<long>(i) * width;
+    for (int p = m.first[i]; p < m.first[i] + m.n_pairs[i]; p++) {
+      const int j = m.sender[p];
+      const Real *c = m.table + static_cast<long>(m.knot[p]) * 6 * width;
+      const Real *y_j = m.y + static_cast<long>(j) * width;
+      const Real t = m.place[p];
+      if (j < m.n_local) {
+        Real *out_j = out + static_cast<long>(j) * width;
+        for (int k = 0; k < width; k += step) {
+          Vector<Real> w = load<Real>(c + 5 * width + k);
+          w = w * t + load<Real>(c + 4 * width + k);
+          w = w * t + load<Real>(c + 3 * width + k);
+          w = w * t + load<Real>(c + 2 * width + k);
+          w = w * t + load<Real>(c + width + k);
+          w = w * t + load<Real>(c + k);
+          store<Real>(out_i + k, load<Real>(out_i + k) + w * load<Real>(y_j + k));
+          // last: j may be i, an atom and its own image
+          store<Real>(out_j + k, load<Real>(out_j + k) + w * load<Real>(y_i + k));
+        }
+      } else {
+        for (int k = 0; k < width; k += step) {
+          Vector<Real> w = load<Real>(c + 5 * width + k);
+          w = w * t + load<Real>(c + 4 * width + k);
+          w = w * t + load<Real>(c + 3 * width + k);
+          w = w * t + load<Real>(c + 2 * width + k);
+          w = w * t + load<Real>(c + width + k);
+          w = w * t + load<Real>(c + k);
+          store<Real>(out_i + k, load<Real>(out_i + k) + w * load<Real>(y_j + k));
+        }
+      }
+    }
+  }
+}
+
+template <typename Real, bool MIRRORED, bool Y>
+inline Real backward_pair(int width, const Real *c, Real t, const Real *y_i, const Real *y_j,
+                          const Real *g_i, const Real *g_j, Real *yg_i, Real *yg_j)
+{
+  constexpr int step = LANES<Real>;
+  Vector<Real> total = {};
+  for (int k = 0; k < width; k += step) {
+    // the filter w and its derivative dw by Horner's rule
+    Vector<Real> dw = load<Real>(c + 5 * width + k);
+    Vector<Real> w = dw * t + load<Real>(c + 4 * width + k);
+    dw = dw * t + w;
+    w = w * t + load<Real>(c + 3 * width + k);
+    dw = dw * t + w;
+    w = w * t + load<Real>(c + 2 * width + k);
+    dw = dw * t + w;
+    w = w * t + load<Real>(c + width + k);
+    dw = dw * t + w;
+    const Vector<Real> gradient_i = load<Real>(g_i + k);
+    Vector<Real> by_filter = gradient_i * load<Real>(y_j + k);
+    if constexpr (MIRRORED) by_filter += load<Real>(g_j + k) * load<Real>(y_i + k);
+    total += dw * by_filter;
+    if constexpr (Y) {
+      w = w * t + load<Real>(c + k);
+      store<Real>(yg_j + k, load<Real>(yg_j + k) + w * gradient_i);
+      if constexpr (MIRRORED) store<Real>(yg_i + k, load<Real>(yg_i + k) + w * load<Real>(g_j + k));
+    }
+  }
+  return sum<Real>(total);
+}
+
+template <typename Real, bool Y>
+void backward_all(const Messages<Real> &m, int begin, int end, const Real *gradient,
+                  Real *pair_gradient, Real *y_gradient)
+{
+  const long width = m.width;
+  for (int i = begin; i < end; i++) {
+    const Real *y_i = m.y + i * width, *g_i = gradient + i * width;
+    Real *yg_i = Y ? y_gradient + i * width : nullptr;
+    for (int p = m.first[i]; p < m.first[i] + m.n_pairs[i]; p++) {
+      const long j = m.sender[p];
+      const Real *c = m.table + m.knot[p] * 6 * width, *y_j = m.y + j * width;
+      Real *yg_j = Y ? y_gradient + j * width : nullptr;
+      if (j < m.n_local)
+        pair_gradient[p] += backward_pair<Real, true, Y>(m.width, c, m.place[p], y_i, y_j, g_i,
+                                                         gradient + j * width, yg_i, yg_j);
+      else
+        pair_gradient[p] += backward_pair<Real, false, Y>(m.width, c, m.place[p], y_i, y_j, g_i,
+                                                          nullptr, nullptr, yg_j);
+    }
+  }
+}
+
+template <typename Real>
+void backward(const Messages<Real> &m, int begin, int end, const Real *gradient,
+              Real *pair_gradient, Real *y_gradient)
+{
+  if (y_gradient)
+    backward_all<Real, true>(m, begin, end, gradient, pair_gradient, y_gradient);
+  else
+    backward_all<Real, false>(m, begin, end, gradient, pair_gradient, y_gradient);
+}
+
+/// A tile of N rows and one strip of columns, held in registers.
+template <typename Real, int N>
+inline void tile(int n_in, const Real *x, int x_stride, const Real *strip, const Real *bias,
+                 Real *out, int out_stride, bool add)
+{
+  constexpr int step = LANES<Real>, n_vectors = ALIGNMENT / VECTOR_BYTES;
+  constexpr int columns = n_vectors * step;
+  Vector<Real> sums[N][n_vectors];
+  for (int row = 0; row < N; row++)
+    for (int v = 0; v < n_vectors; v++)
+      sums[row][v] = add ? load<Real>(out + row * out_stride + v * step)
+                         : (bias ? load<Real>(bias + v * step) : Vector<Real>{});
+  for (int k = 0; k < n_in; k++) {
+    Vector<Real> factors[n_vectors];
+    for (int v = 0; v < n_vectors; v++) factors[v] = load<Real>(strip + k * columns + v * step);
+    for (int row = 0; row < N; row++) {
+      const Real value = x[row * x_stride + k];
+      for (int v = 0; v < n_vectors; v++) sums[row][v] += value * factors[v];
+    }
+  }
+  for (int row = 0; row < N; row++)
+    for (int v = 0; v < n_vectors; v++)
+      store<Real>(out + row * out_stride + v * step, sums[row][v]);
+}
+
+template <typename Real>
+void product(int n_rows, int n_in, int n_out, const Real *x, int x_stride, const Real *matrix,
+             const Real *bias, Real *out, int out_stride, bool add)
+{
+  constexpr int columns = ALIGNMENT / static_cast<int>(sizeof(Real));
+  for (int column = 0; column < n_out; column += columns) {
+    const Real *strip = matrix + static_cast<long>(column) * n_in;
+    const Real *strip_bias = bias ? bias + column : nullptr;
+    int row = 0;
+    for (; row + ROWS <= n_rows; row += ROWS)
+      tile<Real, ROWS>(n_in, x + static_cast<long>(row) * x_stride, x_stride, strip, strip_bias,
+                       out + static_cast<long>(row) * out_stride + column, out_stride, add);
+    for (; row < n_rows; row++)
+      tile<Real, 1>(n_in, x + static_cast<long>(row) * x_stride, x_stride, strip, strip_bias,
+                    out + static_cast<long>(row) * out_stride + column, out_stride, add);
+  }
+}
+
+/// e^x for x ≤ 0, to a rounding or two; 0 where it would be denormal.
+template <typename Real> inline Vector<Real> exp_negative(Vector<Real> x)
+{
+  using T = Types<Real>;
+  using Bits = typename T::bits;
+  const Vector<Real> low = Vector<Real>{} + T::smallest;
+  const Bits kept = x > low;
+  x = x > low ? x : low;
+  const Vector<Real> shifted = x * static_cast<Real>(1.44269504088896340736) + T::rounder;
+  const Vector<Real> n = shifted - T::rounder;
+  const Vector<Real> r = (x - n * T::ln2_high) - n * T::ln2_low;
+  // Taylor's series, |r| ≤ ln 2/2
+  Vector<Real> power = Vector<Real>{} + Real(1);
+  for (int k = T::exp_terms; k > 0; k--) power = power * r * (Real(1) / Real(k)) + Real(1);
+  const Bits n_bits = reinterpret_cast<const Bits &>(shifted) << T::exponent_shift;
+  const Bits result = (reinterpret_cast<const Bits &>(power) + n_bits) & kept;
+  return reinterpret_cast<const Vector<Real> &>(result);
+}
+
+/// ln(1 + e) for 0 ≤ e ≤ 1: 2 artanh(e/(2 + e)).
+template <typename Real> inline Vector<Real> log_one_plus(Vector<Real> e)
+{
+  const Vector<Real> s = e / (e + Real(2)), square = s * s;
+  Vector<Real> series = Vector<Real>{} + Real(1) / Real(2 * Types<Real>::log_terms + 1);
+  for (int k = Types<Real>::log_terms - 1; k >= 0; k--) series = series * square + Real(1) / Real(2 * k + 1);
+  return Real(2) * s * series;
+}
+
+template <typename Real> void activate(Activation kind, int n, Real *values, Real *slopes)
+{
+  constexpr Real ln2 = static_cast<Real>(0.69314718055994530942);
+  const Vector<Real> zero = {}, one = zero + Real(1);
+  for (int k = 0; k < n; k += LANES<Real>) {
+    const Vector<Real> x = load<Real>(values + k);
+    const Vector<Real> size = x < zero ? -x : x;
+    Vector<Real> value = x, slope = one;
+    if (kind == Activation::tanh) {
+      const Vector<Real> e = exp_negative<Real>(Real(-2) * size);
+      const Vector<Real> t = (one - e) / (one + e);
+      value = x < zero ? -t : t;
+      slope = one - t * t;
+    } else if (kind != Activation::identity) {
+      const Vector<Real> e = exp_negative<Real>(-size);
+      const Vector<Real> inverse = one / (one + e);
+      const Vector<Real> sigmoid = x < zero ? e * inverse : inverse;
+      if (kind == Activation::silu) {
+        value = x * sigmoid;
+        slope = sigmoid + value * (one - sigmoid);
+      } else {
+        value = (x < zero ? zero : x) + log_one_plus<Real>(e) - ln2;
+        slope = sigmoid;
+      }
+    }
+    store<Real>(values + k, value);
+    store<Real>(slopes + k, slope);
+  }
+}
+
+template <typename Real> void scale(int n, Real *values, const Real *factors)
+{
+  for (int k = 0; k < n; k += LANES<Real>)
+    store<Real>(values + k, load<Real>(values + k) * load<Real>(factors + k));
+}
+
+template <typename Real>
+void gather(int n_buffers, Real *const *buffers, long offset, int n, Real *out, bool add)
+{
+  for (int k = 0; k < n; k += LANES<Real>) {
+    Vector<Real> total = add ? load<Real>(out + k) : Vector<Real>{};
+    for (int b = 0; b < n_buffers; b++) {
+      Real *at = buffers[b] + offset + k;
+      total += load<Real>(at);
+      store<Real>(at, Vector<Real>{});
+    }
+    store<Real>(out + k, total);
+  }
+}
+
+template <typename Real> constexpr Kernel<Real> make()
+{
+  return {MLSEL_STRING(MLSEL_KERNEL), forward<Real>,  backward<Real>, product<Real>,
+          activate<Real>,             scale<Real>,    gather<Real>};
+}
+
+}    // namespace
+
+const Kernel<float> kernel_float = make<float>();
+const Kernel<double> kernel_double = make<double>();
+
+}    // namespace mlsel::MLSEL_KERNEL

@@ -1,0 +1,562 @@
+#include "schnet_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <vector>
+
+#include "schnet_kernel.h"
+
+namespace mlsel {
+namespace {
+
+/// Memory aligned for the kernels; grows, and is zero when it has grown.
+template <typename Real> class Buffer {
+ public:
+  void need(size_t n)
+  {
+    if (n <= size_) return;
+    n += n / 8;
+    const size_t bytes = (n * sizeof(Real) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    void *made = std::aligned_alloc(ALIGNMENT, bytes);
+    if (!made) throw std::bad_alloc();
+    data_.reset(static_cast<Real *>(made));
+    std::memset(made, 0, bytes);
+    size_ = n;
+  }
+  Real *get() const { return data_.get(); }
+  size_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(Real *data) const { std::free(data); }
+  };
+  std::unique_ptr<Real, Free> data_;
+  size_t size_ = 0;
+};
+
+#if defined(__x86_64__)
+#define MLSEL_SUPPORTS(feature) __builtin_cpu_supports(feature)
+#endif
+
+/// The fittest kernel that this machine runs; MLSEL_KERNEL asks for another.
+template <typename Real> const Kernel<Real> &choose_kernel()
+{
+  struct Choice {
+    const char *name;
+    bool runs;
+    const Kernel<Real> *kernel;
+  };
+  constexpr bool is_float = sizeof(Real) == sizeof(float);
+  const auto pick = [](const Kernel<float> &f, const Kernel<double> &d) {
+    if constexpr (is_float) {
+      (void) d;
+      return &f;
+    } else {
+      (void) f;
+      return &d;
+    }
+  };
+  const Choice choices[] = {
+#ifdef MLSEL_KERNEL_AVX512
+      {"avx512",
+       MLSEL_SUPPORTS("avx512f") && MLSEL_SUPPORTS("avx512dq") && MLSEL_SUPPORTS("avx512vl") &&
+           MLSEL_SUPPORTS("avx512bw") && MLSEL_SUPPORTS("fma"),
+       pick(avx512::kernel_float, avx512::kernel_double)},
+#endif
+#ifdef MLSEL_KERNEL_AVX2
+      {"avx2", MLSEL_SUPPORTS("avx2") && MLSEL_SUPPORTS("fma"),
+       pick(avx2::kernel_float, avx2::kernel_double)},
+#endif
+      {"baseline", true, pick(baseline::kernel_float, baseline::kernel_double)},
+  };
+  const char *wanted = std::getenv("MLSEL_KERNEL");
+  for (const Choice &choice : choices)
+    if (choice.runs && (!wanted || std::string(wanted) == choice.name)) return *choice.kernel;
+  throw std::runtime_error(std::string("MLSEL_KERNEL asks for ") + wanted +
+                           ", which this machine or this build does not have");
+}
+
+Activation activation(const std::string &name)
+{
+  if (name == "shifted_softplus") return Activation::shifted_softplus;
+  if (name == "silu") return Activation::silu;
+  if (name == "tanh") return Activation::tanh;
+  return Activation::identity;
+}
+
+/// A linear layer y = x A + b and its transpose, packed.
+template <typename Real> struct Dense {
+  int n_in = 0, n_out = 0;
+  Buffer<Real> matrix, transposed, bias;
+
+  /// weight: n_out × n_in, as torch keeps it.
+  Dense(const std::vector<double> &weight, int n_in_, const std::vector<double> *b)
+      : n_in(n_in_), n_out(static_cast<int>(weight.size()) / n_in_)
+  {
+    std::vector<Real> forward(weight.size()), back(weight.size());
+    for (int out = 0; out < n_out; out++)
+      for (int in = 0; in < n_in; in++) {
+        const Real value = static_cast<Real>(weight[static_cast<size_t>(out) * n_in + in]);
+        forward[static_cast<size_t>(in) * n_out + out] = value;
+        back[static_cast<size_t>(out) * n_in + in] = value;
+      }
+    matrix.need(static_cast<size_t>(n_in) * padded<Real>(n_out));
+    transposed.need(static_cast<size_t>(n_out) * padded<Real>(n_in));
+    bias.need(padded<Real>(n_out));
+    pack(forward.data(), n_in, n_out, matrix.get());
+    pack(back.data(), n_out, n_in, transposed.get());
+    if (b)
+      for (int out = 0; out < n_out; out++) bias.get()[out] = static_cast<Real>((*b)[out]);
+  }
+};
+
+template <typename Real> class Model : public CompressedModel {
+ public:
+  Model(const ModelFile &file, int n_threads)
+      : kernel_(choose_kernel<Real>()), team_(n_threads), cutoff_(file.cutoff),
+        offsets_(file.energy_offsets), n_layers_(file.compressed.n_layers),
+        n_basis_(file.compressed.n_atom_basis), basis_width_(padded<Real>(n_basis_)),
+        n_filters_(file.compressed.n_filters), filter_width_(padded<Real>(n_filters_)),
+        n_knots_(file.compressed.n_knots), inner_(activation(file.compressed.activation)),
+        outer_(activation(file.compressed.readout_activation))
+  {
+    const Compressed &from = file.compressed;
+    for (int k = 0; k < n_layers_; k++) {
+      const std::string layer = "layer" + std::to_string(k) + '/';
+      in2f_.emplace_back(from.array(layer + "in2f"), n_basis_, nullptr);
+      f2out0_.emplace_back(from.array(layer + "f2out0/weight"), n_filters_,
+                           &from.array(layer + "f2out0/bias"));
+      f2out1_.emplace_back(from.array(layer + "f2out1/weight"), n_basis_,
+                           &from.array(layer + "f2out1/bias"));
+      tables_.push_back(make_table(from.array(layer + "table")));
+    }
+    int width = n_basis_;
+    for (size_t k = 0; k < from.readout.size(); k++) {
+      const std::string layer = "readout" + std::to_string(k) + '/';
+      readout_.emplace_back(from.array(layer + "weight"), width, &from.array(layer + "bias"));
+      width = from.readout[k];
+    }
+    widest_ = std::max(basis_width_, filter_width_);
+    for (const auto &one : readout_) widest_ = std::max(widest_, padded<Real>(one.n_out));
+
+    const int n_species = static_cast<int>(file.numbers.size());
+    embedding_.need(static_cast<size_t>(n_species) * basis_width_);
+    first_y_.need(static_cast<size_t>(n_species) * filter_width_);
+    const auto &embedding = from.array("embedding");
+    for (int s = 0; s < n_species; s++)
+      for (int k = 0; k < n_basis_; k++)
+        embedding_.get()[s * basis_width_ + k] =
+            static_cast<Real>(embedding[static_cast<size_t>(s) * n_basis_ + k]);
+    // before the first layer an atom's features depend on its species alone
+    kernel_.product(n_species, n_basis_, filter_width_, embedding_.get(), basis_width_,
+                    in2f_[0].matrix.get(), nullptr, first_y_.get(), filter_width_, false);
+
+    y_.resize(n_layers_);
+    slopes_.resize(n_layers_);
+    for (int t = 0; t < team_.size(); t++) {
+      threads_.emplace_back();
+      threads_.back().scratch.need(static_cast<size_t>(BLOCK) * widest_ * (4 + readout_.size()));
+    }
+  }
+
+  void set_graph(const Graph &graph) override
+  {
+    graph_ = graph;
+    const size_t n_local = graph.n_local, n_rows = graph.n_rows;
+    const size_t n_candidates = n_local ? graph.first[n_local] : 0;
+    n_pairs_.resize(n_local);
+    sender_.resize(n_candidates);
+    knot_.resize(n_candidates);
+    place_.resize(n_candidates);
+    direction_.resize(4 * n_candidates);
+    pair_gradient_.resize(n_candidates);
+    x_.need(n_local * basis_width_);
+    gradient_.need(n_local * basis_width_);
+    message_gradient_.need(n_local * filter_width_);
+    y_gradient_.need(n_rows * filter_width_);
+    for (int k = 0; k < n_layers_; k++) {
+      y_[k].need(n_rows * filter_width_);
+      slopes_[k].need(n_local * basis_width_);
+    }
+    buffers_.clear();
+    for (Thread &thread : threads_) {
+      thread.rows.need(static_cast<size_t>(graph.n_nodes) * filter_width_);
+      // zero already, unless an error ended the last step
+      std::fill(thread.rows.get(), thread.rows.get() + thread.rows.size(), Real(0));
+      thread.forces.resize(3 * static_cast<size_t>(graph.n_nodes));
+      buffers_.push_back(thread.rows.get());
+    }
+    for (size_t row = 0; row < n_rows; row++) {
+      Real *to = y_[0].get() + row * filter_width_;
+      const int species = graph.species[row];
+      if (species < 0)
+        std::fill(to, to + filter_width_, Real(0));
+      else
+        std::copy_n(first_y_.get() + species * filter_width_, filter_width_, to);
+    }
+    // atoms for each thread: as many candidates as the others
+    bounds_.assign(team_.size() + 1, graph.n_local);
+    bounds_[0] = 0;
+    for (int t = 1; t < team_.size(); t++) {
+      const auto share = static_cast<int>(n_candidates * t / team_.size());
+      bounds_[t] = static_cast<int>(
+          std::lower_bound(graph.first, graph.first + graph.n_local, share) - graph.first);
+    }
+  }
+
+  void compute(const double *x, Exchange *exchange, Result &result) override
+  {
+    overlap_ = false;
+    team_.run([&](int t) {
+      find_pairs(x, bounds_[t], bounds_[t + 1]);
+      send(0, t);
+    });
+    if (overlap_) throw std::runtime_error("two atoms are at the same place");
+    for (int k = 0; k < n_layers_; k++) {
+      const bool last = k == n_layers_ - 1;
+      team_.run([&](int t) {
+        for_blocks(t, [&](int row, int n) {
+          update(k, t, row, n);
+          if (last) {
+            read_out(t, row, n, result.energies);
+            gather_gradient(k, t, row, n);
+          }
+        });
+      });
+      if (last) break;
+      if (exchange) exchange->forward(y_[k + 1].get(), n_filters_, filter_width_);
+      team_.run([&](int t) { send(k + 1, t); });
+    }
+    for (int k = n_layers_ - 1; k > 0; k--) {
+      team_.run([&](int t) {
+        kernel_.backward(messages(k), bounds_[t], bounds_[t + 1], message_gradient_.get(),
+                         pair_gradient_.data(), threads_[t].rows.get());
+      });
+      if (exchange) {
+        gather_ghosts();
+        exchange->reverse(y_gradient_.get(), n_filters_, filter_width_);
+      }
+      team_.run([&](int t) {
+        for_blocks(t, [&](int row, int n) {
+          receive_gradient(k, t, row, n, exchange != nullptr);
+          gather_gradient(k - 1, t, row, n);
+        });
+      });
+    }
+    team_.run([&](int t) {
+      kernel_.backward(messages(0), bounds_[t], bounds_[t + 1], message_gradient_.get(),
+                       pair_gradient_.data(), nullptr);
+      pair_forces(t);
+    });
+    collect(result);
+  }
+
+  int exchange_width() const override { return n_filters_; }
+
+  double memory_usage() const override
+  {
+    size_t n = x_.size() + gradient_.size() + message_gradient_.size() + y_gradient_.size() +
+        place_.capacity() + pair_gradient_.capacity();
+    for (int k = 0; k < n_layers_; k++) n += y_[k].size() + slopes_[k].size() + tables_[k].size();
+    for (const Thread &thread : threads_) n += thread.rows.size() + thread.scratch.size();
+    return static_cast<double>(
+        n * sizeof(Real) + direction_.capacity() * sizeof(double) +
+        (n_pairs_.capacity() + sender_.capacity() + knot_.capacity()) * sizeof(int));
+  }
+
+  const char *kernel() const override { return kernel_.name; }
+
+ private:
+  static constexpr int BLOCK = 48;    // rows that go through the dense layers together
+
+  struct Thread {
+    Buffer<Real> rows;       // zero between sections
+    Buffer<Real> scratch;
+    std::vector<double> forces;
+    double virial[6];
+    long n_pairs;
+  };
+
+  /// value, slope and curvature at knots → six coefficients in each interval; as
+  /// mlsel.export_model does it when it measures the error.
+  Buffer<Real> make_table(const std::vector<double> &knots) const
+  {
+    const double h = cutoff_ / (n_knots_ - 1);
+    Buffer<Real> table;
+    table.need(static_cast<size_t>(n_knots_ - 1) * 6 * filter_width_);
+    for (int k = 0; k + 1 < n_knots_; k++)
+      for (int f = 0; f < n_filters_; f++) {
+        const auto at = [&](int knot, int what) {
+          return knots[(static_cast<size_t>(knot) * 3 + what) * n_filters_ + f];
+        };
+        const double value = at(k, 0), step = at(k + 1, 0) - value;
+        const double m0 = at(k, 1) * h, m1 = at(k + 1, 1) * h;
+        const double a0 = at(k, 2) * h * h, a1 = at(k + 1, 2) * h * h;
+        const double c[6] = {value,
+                             m0,
+                             a0 / 2,
+                             10 * step - 6 * m0 - 4 * m1 - 1.5 * a0 + 0.5 * a1,
+                             -15 * step + 8 * m0 + 7 * m1 + 1.5 * a0 - a1,
+                             6 * step - 3 * m0 - 3 * m1 - 0.5 * a0 + 0.5 * a1};
+        for (int power = 0; power < 6; power++)
+          table.get()[(static_cast<size_t>(k) * 6 + power) * filter_width_ + f] =
+              static_cast<Real>(c[power]);
+      }
+    return table;
+  }
+
+  /// Candidates within the cutoff, of atoms begin … end − 1; positions and distances in double.
+  void find_pairs(const double *x, int begin, int end)
+  {
+    const double cutoff_squared = cutoff_ * cutoff_, knots_per_length = (n_knots_ - 1) / cutoff_;
+    for (int i = begin; i < end; i++) {
+      int p = graph_.first[i];
+      const double *x_i = x + 3 * static_cast<size_t>(i);
+      for (int c = graph_.first[i]; c < graph_.first[i + 1]; c++) {
+        const double *x_j = x + 3 * static_cast<size_t>(graph_.sender_atom[c]);
+        const double dx = x_j[0] - x_i[0], dy = x_j[1] - x_i[1], dz = x_j[2] - x_i[2];
+        const double squared = dx * dx + dy * dy + dz * dz;
+        if (!(squared < cutoff_squared)) continue;
+        if (squared == 0.0) overlap_ = true;
+        const double r = std::sqrt(squared), place = r * knots_per_length;
+        const int knot = std::min(static_cast<int>(place), n_knots_ - 2);
+        sender_[p] = graph_.sender_row[c];
+        knot_[p] = knot;
+        place_[p] = static_cast<Real>(place - knot);
+        pair_gradient_[p] = Real(0);
+        double *direction = &direction_[4 * static_cast<size_t>(p)];
+        direction[0] = dx;
+        direction[1] = dy;
+        direction[2] = dz;
+        direction[3] = knots_per_length / r;
+        p++;
+      }
+      n_pairs_[i] = p - graph_.first[i];
+    }
+  }
+
+  Messages<Real> messages(int layer) const
+  {
+    return {graph_.n_local,  filter_width_,         graph_.first,       n_pairs_.data(),
+            sender_.data(),  knot_.data(),          place_.data(),      tables_[layer].get(),
+            y_[layer].get()};
+  }
+
+  void send(int layer, int t)
+  {
+    kernel_.forward(messages(layer), bounds_[t], bounds_[t + 1], threads_[t].rows.get());
+  }
+
+  template <typename Body> void for_blocks(int t, const Body &body)
+  {
+    const int n_blocks = (graph_.n_local + BLOCK - 1) / BLOCK;
+    for (int block = n_blocks * t / team_.size(); block < n_blocks * (t + 1) / team_.size(); block++) {
+      const int row = block * BLOCK;
+      body(row, std::min(BLOCK, graph_.n_local - row));
+    }
+  }
+
+  Real *scratch(int t, size_t k) const { return threads_[t].scratch.get() + k * BLOCK * widest_; }
+  Real *at(const Buffer<Real> &rows, int row, int width) const
+  {
+    return rows.get() + static_cast<size_t>(row) * width;
+  }
+  int team_size() const { return static_cast<int>(buffers_.size()); }
+
+  /// After layer k's messages: x += f2out(messages), and what the next layer sends.
+  void update(int k, int t, int row, int n)
+  {
+    Real *message = scratch(t, 0), *inner = scratch(t, 1);
+    Real *slopes = at(slopes_[k], row, basis_width_), *x = at(x_, row, basis_width_);
+    kernel_.gather(team_size(), buffers_.data(), static_cast<long>(row) * filter_width_,
+                   n * filter_width_, message, false);
+    kernel_.product(n, n_filters_, basis_width_, message, filter_width_, f2out0_[k].matrix.get(),
+                    f2out0_[k].bias.get(), inner, basis_width_, false);
+    kernel_.activate(inner_, n * basis_width_, inner, slopes);
+    if (k == 0) {
+      for (int i = 0; i < n; i++) {
+        const int species = graph_.species[row + i];
+        const Real *from = embedding_.get() + std::max(species, 0) * basis_width_;
+        for (int m = 0; m < basis_width_; m++) x[i * basis_width_ + m] = from[m] + f2out1_[0].bias.get()[m];
+      }
+    } else {
+      const Real *bias = f2out1_[k].bias.get();
+      for (int i = 0; i < n; i++)
+        for (int m = 0; m < basis_width_; m++) x[i * basis_width_ + m] += bias[m];
+    }
+    kernel_.product(n, n_basis_, basis_width_, inner, basis_width_, f2out1_[k].matrix.get(), nullptr,
+                    x, basis_width_, true);
+    if (k + 1 < n_layers_)
+      kernel_.product(n, n_basis_, filter_width_, x, basis_width_, in2f_[k + 1].matrix.get(), nullptr,
+                      at(y_[k + 1], row, filter_width_), filter_width_, false);
+  }
+
+  /// Energies, and their gradient by x.
+  void read_out(int t, int row, int n, double *energies)
+  {
+    const Real *input = at(x_, row, basis_width_);
+    int input_width = basis_width_;
+    for (size_t k = 0; k < readout_.size(); k++) {
+      const Dense<Real> &layer = readout_[k];
+      const int width = padded<Real>(layer.n_out);
+      Real *values = scratch(t, k % 2), *slopes = scratch(t, 4 + k);
+      kernel_.product(n, layer.n_in, width, input, input_width, layer.matrix.get(),
+                      layer.bias.get(), values, width, false);
+      if (k + 1 < readout_.size())
+        kernel_.activate(outer_, n * width, values, slopes);
+      input = values;
+      input_width = width;
+    }
+    for (int i = 0; i < n; i++) {
+      const int species = graph_.species[row + i];
+      energies[row + i] = species < 0
+          ? 0.0
+          : offsets_[species] + static_cast<double>(input[static_cast<size_t>(i) * input_width]);
+    }
+    // backwards: the gradient by the energy is 1
+    Real *gradient = scratch(t, 2);
+    int width = padded<Real>(1);
+    for (int i = 0; i < n; i++) gradient[i * width] = Real(1);
+    for (size_t k = readout_.size(); k-- > 0;) {
+      const Dense<Real> &layer = readout_[k];
+      const int next = padded<Real>(layer.n_in);
+      Real *out = k == 0 ? at(gradient_, row, basis_width_) : scratch(t, 2 + (readout_.size() - k) % 2);
+      kernel_.product(n, layer.n_out, next, gradient, width, layer.transposed.get(), nullptr, out,
+                      next, false);
+      if (k > 0) kernel_.scale(n * next, out, scratch(t, 4 + k - 1));
+      gradient = out;
+      width = next;
+    }
+  }
+
+  /// From the gradient by x after layer k, that by its messages.
+  void gather_gradient(int k, int t, int row, int n)
+  {
+    Real *inner = scratch(t, 0);
+    kernel_.product(n, n_basis_, basis_width_, at(gradient_, row, basis_width_), basis_width_,
+                    f2out1_[k].transposed.get(), nullptr, inner, basis_width_, false);
+    kernel_.scale(n * basis_width_, inner, at(slopes_[k], row, basis_width_));
+    kernel_.product(n, n_basis_, filter_width_, inner, basis_width_, f2out0_[k].transposed.get(),
+                    nullptr, at(message_gradient_, row, filter_width_), filter_width_, false);
+  }
+
+  /// Adds to the gradient by x what comes through the messages of layer k.
+  void receive_gradient(int k, int t, int row, int n, bool exchanged)
+  {
+    Real *y_gradient = exchanged ? at(y_gradient_, row, filter_width_) : scratch(t, 0);
+    kernel_.gather(team_size(), buffers_.data(), static_cast<long>(row) * filter_width_,
+                   n * filter_width_, y_gradient, exchanged);
+    kernel_.product(n, n_filters_, basis_width_, y_gradient, filter_width_, in2f_[k].transposed.get(),
+                    nullptr, at(gradient_, row, basis_width_), basis_width_, true);
+  }
+
+  /// What own atoms' energies feel of ghosts' features; own rows wait for what comes back.
+  void gather_ghosts()
+  {
+    const size_t n_local = graph_.n_local, n_nodes = graph_.n_nodes, n_rows = graph_.n_rows;
+    Real *rows = y_gradient_.get();
+    std::fill(rows, rows + n_local * filter_width_, Real(0));
+    if (n_nodes > n_local)
+      kernel_.gather(team_size(), buffers_.data(), static_cast<long>(n_local) * filter_width_,
+                     static_cast<int>((n_nodes - n_local) * filter_width_),
+                     rows + n_local * filter_width_, false);
+    std::fill(rows + n_nodes * filter_width_, rows + n_rows * filter_width_, Real(0));
+  }
+
+  void pair_forces(int t)
+  {
+    Thread &thread = threads_[t];
+    std::fill(thread.forces.begin(), thread.forces.end(), 0.0);
+    std::fill(thread.virial, thread.virial + 6, 0.0);
+    thread.n_pairs = 0;
+    for (int i = bounds_[t]; i < bounds_[t + 1]; i++) {
+      double fx = 0.0, fy = 0.0, fz = 0.0;
+      for (int p = graph_.first[i]; p < graph_.first[i] + n_pairs_[i]; p++) {
+        double *d = &direction_[4 * static_cast<size_t>(p)];
+        // from here on the fourth number is (dE/dr)/r
+        const double slope = d[3] *= static_cast<double>(pair_gradient_[p]);
+        const double gx = slope * d[0], gy = slope * d[1], gz = slope * d[2];
+        fx += gx;
+        fy += gy;
+        fz += gz;
+        double *force = &thread.forces[3 * static_cast<size_t>(sender_[p])];
+        force[0] -= gx;
+        force[1] -= gy;
+        force[2] -= gz;
+        thread.virial[0] -= gx * d[0];
+        thread.virial[1] -= gy * d[1];
+        thread.virial[2] -= gz * d[2];
+        thread.virial[3] -= gx * d[1];
+        thread.virial[4] -= gx * d[2];
+        thread.virial[5] -= gy * d[2];
+      }
+      double *force = &thread.forces[3 * static_cast<size_t>(i)];
+      force[0] += fx;
+      force[1] += fy;
+      force[2] += fz;
+      thread.n_pairs += n_pairs_[i];
+    }
+  }
+
+  void collect(Result &result)
+  {
+    std::fill(result.virial, result.virial + 6, 0.0);
+    std::fill(result.forces, result.forces + 3 * static_cast<size_t>(graph_.n_nodes), 0.0);
+    result.n_pairs = 0;
+    for (const Thread &thread : threads_) {
+      for (size_t k = 0; k < 3 * static_cast<size_t>(graph_.n_nodes); k++)
+        result.forces[k] += thread.forces[k];
+      for (int k = 0; k < 6; k++) result.virial[k] += thread.virial[k];
+      result.n_pairs += thread.n_pairs;
+    }
+    if (!result.atom_virials) return;
+    std::fill(result.atom_virials, result.atom_virials + 6 * static_cast<size_t>(graph_.n_nodes), 0.0);
+    for (int i = 0; i < graph_.n_local; i++)
+      for (int p = graph_.first[i]; p < graph_.first[i] + n_pairs_[i]; p++) {
+        const double *d = &direction_[4 * static_cast<size_t>(p)];
+        const double half = -0.5 * d[3];
+        const double v[6] = {half * d[0] * d[0], half * d[1] * d[1], half * d[2] * d[2],
+                             half * d[0] * d[1], half * d[0] * d[2], half * d[1] * d[2]};
+        for (int k = 0; k < 6; k++) {
+          result.atom_virials[6 * static_cast<size_t>(i) + k] += v[k];
+          result.atom_virials[6 * static_cast<size_t>(sender_[p]) + k] += v[k];
+        }
+      }
+  }
+
+  const Kernel<Real> &kernel_;
+  Team team_;
+  double cutoff_;
+  std::vector<double> offsets_;
+  int n_layers_, n_basis_, basis_width_, n_filters_, filter_width_, n_knots_, widest_ = 0;
+  Activation inner_, outer_;
+  std::vector<Dense<Real>> in2f_, f2out0_, f2out1_, readout_;
+  std::vector<Buffer<Real>> tables_;
+  Buffer<Real> embedding_, first_y_;
+
+  Graph graph_;
+  std::vector<int> bounds_;    // atoms of each thread
+  std::vector<int> n_pairs_, sender_, knot_;
+  std::vector<Real> place_, pair_gradient_;
+  std::vector<double> direction_;    // of each pair: dx, dy, dz, and knots a length over r
+  Buffer<Real> x_, gradient_, message_gradient_, y_gradient_;
+  std::vector<Buffer<Real>> y_, slopes_;
+  std::vector<Thread> threads_;
+  std::vector<Real *> buffers_;
+  std::atomic<bool> overlap_{false};
+};
+
+}    // namespace
+
+std::unique_ptr<CompressedModel> CompressedModel::make(const ModelFile &file, int n_threads)
+{
+  if (!file.has_compressed) throw std::runtime_error("the file has no tables for the compressed mode");
+  if (file.dtype == "float32") return std::make_unique<Model<float>>(file, n_threads);
+  return std::make_unique<Model<double>>(file, n_threads);
+}
+
+}    // namespace mlsel

