@@ -14,6 +14,7 @@ from mlsel.study import nearest
 STAGES = {
     "generate": ("mlsel.generate", "make the pool: MD runs through LAMMPS"),
     "selection": ("mlsel.selection", "choose the data sets from the pool"),
+    "validate": ("mlsel.validate", "drive large MD with trained potentials, beside the reference"),
 }
 TOOLS = {
     "info": ("mlsel.info", "print what a pool holds"),
