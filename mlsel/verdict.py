@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlsel.diffusion import diffusion
-from mlsel.rdf import block_error, curve, difference
+from mlsel.rdf import Curve, block_error, curve, difference
 from mlsel.soundness import BOLTZMANN
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ ERRORS = 3.0
 RDF_SCORE = 2.0
 RDF_MEAN = 0.02
 SHORT_WEIGHT = 1e-3
+INNER = 0.9
 PRESSURE_SHARE = 0.25
 DIFFUSION_SHARE = 0.1
 DRIFT_SHARE = 0.01
@@ -28,8 +29,8 @@ DRIFT_SHARE = 0.01
 DEFINITIONS = {
     "word": (
         "blown up: LAMMPS ended the run, or its temperature passed ten times the thermostat's. "
-        "unphysical: it left the bounds of a sound run, or its RDF has weight below the onset of "
-        "the reference's. deviates: sound, but RDF, pressure, diffusion or energy conservation "
+        "unphysical: it left the bounds of a sound run, or its RDF has weight below 0.9 of the "
+        "reference's onset. deviates: sound, but RDF, pressure, diffusion or energy conservation "
         "differ by more than both the error and the bound. sound: none of these was seen."
     ),
     "time": "ps of NVT that were averaged",
@@ -49,8 +50,12 @@ DEFINITIONS = {
     ),
     "short_weight": (
         "neighbours an atom has nearer than the onset of the reference's RDF (its g first reaches "
-        "0.01), less those of the reference there, of the pair where it is largest; unphysical: "
+        "0.01), less those of the reference there, of the pair where it is largest; differs: "
         f"above {SHORT_WEIGHT:g} and {ERRORS:g} errors"
+    ),
+    "inner_weight": (
+        f"the same nearer than {INNER:g} of the onset, where no shift of the first peak reaches; "
+        f"unphysical: above {SHORT_WEIGHT:g} and {ERRORS:g} errors"
     ),
     "pressure_difference": (
         f"bar, mean pressure less the reference's; differs: above {ERRORS:g} errors and "
@@ -91,6 +96,7 @@ class Verdict:
     rdf_pair: str
     short_weight: float
     short_weight_error: float
+    inner_weight: float
     short_pair: str
     pressure: float
     pressure_difference: float
@@ -127,13 +133,19 @@ def judge(run: Results, reference: Results) -> Verdict:
     step, why = run.unsound
     end = float(run.samples.step[-1]) if len(run.samples.step) else 0.0
 
-    unphysical, deviations = [], []
+    unphysical: list[str] = []
+    deviations: list[str] = []
     if step >= 0:
         unphysical.append(f"{why}, after {step * run.timestep:.3g} ps")
     for name, numbers in pairs.items():
-        weight, error = numbers["short_weight"], numbers["short_weight_error"]
-        if weight > SHORT_WEIGHT and not weight <= ERRORS * error:
-            unphysical.append(f"{weight:.2g} neighbours {name} below {numbers['onset']:.2f} Å")
+        for which, reach, words in (
+            ("inner_weight", INNER * numbers["onset"], unphysical),
+            ("short_weight", numbers["onset"], deviations),
+        ):
+            weight = numbers[which]
+            if weight > SHORT_WEIGHT and not weight <= ERRORS * numbers[f"{which}_error"]:
+                words.append(f"{weight:.2g} neighbours {name} below {reach:.2f} Å")
+                break
         if numbers["score"] > RDF_SCORE and numbers["mean"] > RDF_MEAN:
             deviations.append(f"RDF {name} (score {numbers['score']:.1f})")
     thermal = run.n_atoms / run.volume * BOLTZMANN * run.temperature * EV_PER_A3
@@ -163,6 +175,7 @@ def judge(run: Results, reference: Results) -> Verdict:
         rdf_pair=far,
         short_weight=pairs[near]["short_weight"],
         short_weight_error=pairs[near]["short_weight_error"],
+        inner_weight=max((p["inner_weight"] for p in pairs.values()), default=math.nan),
         short_pair=near,
         pressure=pressure,
         pressure_difference=pressure - expected,
@@ -187,21 +200,30 @@ def _compare_rdfs(run: Results, reference: Results) -> dict[str, dict[str, float
         one, other = curve(run, index), curve(reference, index)
         apart = difference(one, other)
         bins = other.onset()
-        weight, error = one.within(bins)
-        expected, expected_error = other.within(bins)
-        known = [e for e in (error, expected_error) if math.isfinite(e)]
+        short, short_error = _more_within(one, other, bins)
+        inner, inner_error = _more_within(one, other, int(INNER * bins))
         found[name] = {
             "area": apart.area,
             "noise": apart.noise,
             "score": 0.0 if run is reference else apart.score,
             "mean": apart.mean,
             "onset": bins * one.width,
-            "short_weight": weight - expected,
-            "short_weight_error": math.hypot(*known) if known else math.nan,
+            "short_weight": short,
+            "short_weight_error": short_error,
+            "inner_weight": inner,
+            "inner_weight_error": inner_error,
             "first_peak": float(one.r[_peak(one.g)]),
             "first_peak_height": float(one.g[_peak(one.g)]),
         }
     return found
+
+
+def _more_within(one: Curve, other: Curve, n_bins: int) -> tuple[float, float]:
+    """Neighbours in the first bins beyond those of another RDF, and the error."""
+    weight, error = one.within(n_bins)
+    expected, expected_error = other.within(n_bins)
+    known = [e for e in (error, expected_error) if math.isfinite(e)]
+    return weight - expected, math.hypot(*known) if known else math.nan
 
 
 def _peak(g: np.ndarray) -> int:
@@ -258,7 +280,8 @@ def _plain(value: Any) -> Any:
 
 COLUMNS = (
     "name", "kind", "word", "time", "stable_time", "rdf_pair", "rdf_score", "rdf_mean",
-    "short_pair", "short_weight", "short_weight_error", "pressure_difference", "pressure_error",
+    "short_pair", "short_weight", "short_weight_error", "inner_weight",
+    "pressure_difference", "pressure_error",
     "diffusion_species", "diffusion_ratio", "diffusion_error", "nve_drift", "reasons",
 )  # fmt: skip
 
