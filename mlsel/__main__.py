@@ -15,6 +15,8 @@ STAGES = {
     "generate": ("mlsel.generate", "make the pool: MD runs through LAMMPS"),
     "selection": ("mlsel.selection", "choose the data sets from the pool"),
     "validate": ("mlsel.validate", "drive large MD with trained potentials, beside the reference"),
+    "report": ("mlsel.report", "write figures, tables and verdicts on one page"),
+    "run": ("mlsel.run", "do all stages in order"),
 }
 TOOLS = {
     "info": ("mlsel.info", "print what a pool holds"),

@@ -10,6 +10,7 @@ from mlsel.study import nearest
 
 FIGURES = {
     "pool": ("mlsel.figure.pool", "state points and distributions of a pool"),
+    "rdf": ("mlsel.figure.rdf", "Figure 3: RDFs of MD with trained potentials"),
 }
 
 
