@@ -258,9 +258,7 @@ def _errors_here(found: Findings) -> str:
     for kind in dict.fromkeys(str(row["kind"]) for row in rows):
         means: dict[str, float] = {}
         for method in dict.fromkeys(str(row[METHOD]) for row in rows):
-            own = [
-                float(r["rmse"] or 0) for r in rows if r["kind"] == kind and r[METHOD] == method
-            ]
+            own = [float(r["rmse"] or 0) for r in rows if r["kind"] == kind and r[METHOD] == method]
             if own:
                 means[method] = sum(own) / len(own)
         ranked = sorted(means, key=lambda method: means[method])

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from mlsel.cli import open_study, run_main, study_parser
+from mlsel import cli
 from mlsel.errors import StageIncomplete
 from mlsel.parallel import on_root, world
 from mlsel.progress import duration
@@ -33,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     import time
 
-    parser = study_parser("mlsel run", "Do all stages of a study in order; end with the report.")
+    parser = cli.study_parser("mlsel run", "Do all stages of a study in order; end with the report.")
     parser.add_argument(
         "--until", choices=(*STAGES, "report"), default="report", help="the last stage to do"
     )
     args = parser.parse_args(argv)
     comm = world()
-    _, folder = open_study(args, comm)
+    _, folder = cli.open_study(args, comm)
     words = [args.study, "-o", str(folder)]
     for override in args.set:
         words += ["--set", override]
@@ -71,4 +71,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main))
+    sys.exit(cli.run_main(main))
