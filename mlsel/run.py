@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     import time
 
-    parser = cli.study_parser("mlsel run", "Do all stages of a study in order; end with the report.")
+    parser = cli.study_parser("mlsel run", "Do all stages of a study, then the report.")
     parser.add_argument(
         "--until", choices=(*STAGES, "report"), default="report", help="the last stage to do"
     )

@@ -215,7 +215,7 @@ class ValidationRun:
                 session.execute(lines["model"])
                 report(step)
                 started = time.perf_counter()
-                with _Recorder(self, session, step, report) as recorder:
+                with Recorder(self, session, step, report) as recorder:
                     try:
                         self._run_phases(session, lines, phase, step, recorder)
                     except LammpsError as error:
@@ -233,7 +233,7 @@ class ValidationRun:
         lines: dict[str, list[str]],
         phase: str,
         step: int,
-        recorder: _Recorder,
+        recorder: Recorder,
     ) -> None:
         ensemble = ""
         for name in PHASES[PHASES.index(phase) if phase else 0 :]:
@@ -254,7 +254,7 @@ class ValidationRun:
                     recorder.sample(name)
                 self._checkpoint(session, name, recorder)
 
-    def _checkpoint(self, session: LammpsSession, phase: str, recorder: _Recorder) -> None:
+    def _checkpoint(self, session: LammpsSession, phase: str, recorder: Recorder) -> None:
         path = self.folder / f"{phase}-{session.step}.restart"
         partial = partial_path(path)
         recorder.flush()
@@ -429,7 +429,7 @@ class ValidationRun:
         )
 
 
-class _Recorder:
+class Recorder:
     """Takes the samples of a run: numbers, RDFs, frames; looks whether it is sound."""
 
     def __init__(
@@ -453,7 +453,7 @@ class _Recorder:
         self._told, self._unreported = time.monotonic(), 0
         self._is_root = session.comm.rank == 0
 
-    def __enter__(self) -> _Recorder:
+    def __enter__(self) -> Recorder:
         for rows in self._rows.values():
             self._stack.enter_context(rows)
         return self
