@@ -78,6 +78,8 @@ def validate(
     try:
         on_root(comm, lambda: _prepare_start(study, folder, again))
         _make_start(study, folder, comm)
+        if study.validation.models:
+            _find_plugins(comm)
         runs, missing, costs = on_root(comm, lambda: _prepare_runs(study, folder, again))
         _perform(study, runs, missing, costs, size, comm)
         return on_root(comm, lambda: _conclude(runs, folder))
@@ -262,6 +264,19 @@ def _model_commands(model: Path, species: tuple[str, ...]) -> tuple[str, list[st
 
     trained = load_model(model)
     return trained.kind, trained.lammps_commands(species)
+
+
+def _find_plugins(comm: MPI.Intracomm) -> None:
+    """Let LAMMPS find the pair styles of the models, where the entry point of an installed mlsel
+    has not done so."""
+    import os
+
+    from mlsel.plugins import ensure
+
+    folder = on_root(comm, lambda: str(ensure().folder))
+    known = os.environ.get("LAMMPS_PLUGIN_PATH", "")
+    if folder not in known.split(os.pathsep):
+        os.environ["LAMMPS_PLUGIN_PATH"] = os.pathsep.join(filter(None, (known, folder)))
 
 
 def _prepare_runs(
