@@ -16,6 +16,9 @@ STAGES = {
     "selection": ("mlsel.selection", "choose the data sets from the pool"),
     "training": ("mlsel.training", "train every model on every data set"),
     "evaluate": ("mlsel.evaluate", "measure every model's errors on the test set"),
+    "validate": ("mlsel.validate", "drive large MD with trained potentials, beside the reference"),
+    "report": ("mlsel.report", "write figures, tables and verdicts on one page"),
+    "run": ("mlsel.run", "do all stages in order"),
 }
 TOOLS = {
     "info": ("mlsel.info", "print what a pool holds"),

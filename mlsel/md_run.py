@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from mlsel.errors import MlselError
 from mlsel.lammps_session import FloatArray, Frame, LammpsError, LammpsSession
 from mlsel.pool import OBSERVABLE_UNITS, PoolWriter
 from mlsel.provenance import derived_seed, partial_path, publish, versions, write_json
+from mlsel.row_file import BUFFER_BYTES, RowFile
 from mlsel.study import Study
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ SCALARS = ("step", "energy", "temperature", "pressure", "volume", "mean_square_d
 OBSERVABLES = SCALARS[1:]
 THERMO = ("Temp", "Press", "Volume", "c_msd[4]")
 """LAMMPS's keywords for the scalars that come from its thermo output."""
-BUFFER_BYTES = 8 * 2**20
 
 MOLTEN = (
     "the ions' mean-square displacement over the sampled frames reaches (V/N)^(2/3), and at least "
@@ -192,7 +192,7 @@ class MdRun:
                 report(-step)
                 numbers = self._numbers(session)
                 kept = self._n_sampled(phase, step)
-                with _FrameWriter(self.folder / "frames.bin", kept) as writer:
+                with RowFile(self.folder / "frames.bin", kept) as writer:
                     self._run_phases(session, lines, phase, step, writer, report)
                 return session.n_atoms, numbers
         raise AssertionError("unreachable: the last candidate starts anew")
@@ -203,7 +203,7 @@ class MdRun:
         lines: dict[str, list[str]],
         phase: str,
         step: int,
-        writer: _FrameWriter,
+        writer: RowFile,
         report: Callable[[int], None],
     ) -> None:
         start = PHASES.index(phase) if phase else 0
@@ -248,7 +248,7 @@ class MdRun:
         self,
         session: LammpsSession,
         n_steps: int,
-        writer: _FrameWriter,
+        writer: RowFile,
         report: Callable[[int], None],
     ) -> None:
         interval = self.study.pool.sampling_interval
@@ -268,7 +268,7 @@ class MdRun:
         session.sample(n_steps, interval, "atomic_energy", THERMO, keep)
         report(unreported)
 
-    def _checkpoint(self, session: LammpsSession, phase: str, writer: _FrameWriter) -> None:
+    def _checkpoint(self, session: LammpsSession, phase: str, writer: RowFile) -> None:
         path = self.folder / f"{phase}-{session.step}.restart"
         partial = partial_path(path)
         if session.comm.rank == 0:
@@ -419,45 +419,3 @@ def split_rows(
         forces.reshape(n, n_atoms, 3),
         energies,
     )
-
-
-class _FrameWriter:
-    """Appends frames' rows to a file; what is flushed is on the disk."""
-
-    def __init__(self, path: Path, n_kept: int) -> None:
-        self.path = path
-        self._n_kept = n_kept
-        self._file: Any = None
-        self._buffer: list[bytes] = []
-        self._n_bytes = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def add(self, *parts: Any) -> None:
-        row = np.concatenate([np.ravel(part) for part in parts]).astype(np.float64)
-        if self._file is None:
-            self.path.touch()
-            self._file = self.path.open("r+b", buffering=0)
-            if self.path.stat().st_size > self._n_kept * row.nbytes:
-                self._file.truncate(self._n_kept * row.nbytes)
-            self._file.seek(0, os.SEEK_END)
-        self._buffer.append(row.tobytes())
-        self._n_bytes += row.nbytes
-        if self._n_bytes > BUFFER_BYTES:
-            self._write()
-
-    def _write(self) -> None:
-        data = memoryview(b"".join(self._buffer))
-        while data:
-            data = data[self._file.write(data) :]
-        self._buffer, self._n_bytes = [], 0
-
-    def flush(self) -> None:
-        if self._file is not None:
-            self._write()
-            os.fsync(self._file.fileno())

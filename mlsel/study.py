@@ -53,6 +53,8 @@ def quantity(
         "one_or_more": one_or_more,
         "doc": doc,
     }
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=bounds)
     return field(default=default, metadata=bounds)
 
 
@@ -234,6 +236,62 @@ class TrainingSection:
 
 
 @dataclass(frozen=True)
+class ValidationSection:
+    """NVT runs of trained potentials, and of the reference, from the same snapshot.
+
+    The snapshot is one of an NPT run of the reference at `temperature` and `pressure`, at that
+    run's mean density.
+    """
+
+    models: tuple[str, ...] = quantity(
+        ("*",), doc="patterns of <data set>/<model>; an empty list: the reference alone"
+    )
+    potentials: Mapping[str, str] = quantity(
+        {}, doc="more potentials: a name, and the path of a LAMMPS include"
+    )
+    repeats: int = quantity(1, at_least=0, doc="more runs of the reference, with other seeds")
+    n_atoms: int = quantity(1000, at_least=2, doc="ignored where system.start is a file")
+    temperature: float = quantity(1400.0, unit="K", above=0)
+    pressure: float = quantity(1.0, unit="bar", doc="of the NPT run that gives the density")
+    density_time: float = quantity(20.0, unit="ps", above=0, doc="over which it is averaged")
+    equilibration: float = quantity(5.0, unit="ps", at_least=0, doc="of each run, not averaged")
+    duration: float = quantity(1000.0, unit="ps", above=0)
+    durations: Mapping[str, float] = quantity(
+        {}, unit="ps", above=0, doc="of kinds of models that are slower"
+    )
+    nve: float = quantity(1.0, unit="ps", at_least=0, doc="at the end, for energy conservation")
+    timestep: float = quantity(1.0, unit="fs", above=0, at_most=10.0)
+    thermostat_time: float = quantity(0.1, unit="ps", above=0)
+    kspace_style: str = quantity("", doc="in place of the reference potential's own")
+    sampling_interval: int = quantity(50, unit="steps", at_least=1, doc="of thermo, RDF, checks")
+    trajectory_interval: int = quantity(100, unit="steps", at_least=1)
+    block: float = quantity(1.0, unit="ps", above=0, doc="over which RDFs are averaged")
+    checkpoint_interval: float = quantity(10.0, unit="ps", above=0)
+    rdf_bins: int = quantity(500, at_least=10)
+    rdf_cutoff: float = quantity(10.0, unit="Å", above=0)
+    short_distance: float = quantity(
+        0.75, above=0, at_most=1, doc="of the reference's shortest distance of a pair: too short"
+    )
+    watch: bool = quantity(False, doc="how far the models of one data set disagree on the way")
+    ranks_per_run: int = quantity(1, at_least=0, doc="0: all ranks for one run after another")
+    seed: int = quantity(1, at_least=0)
+
+    def check(self) -> str | None:
+        if self.trajectory_interval % self.sampling_interval:
+            return (
+                f"validation.trajectory_interval is {self.trajectory_interval} steps, which is no "
+                f"multiple of validation.sampling_interval ({self.sampling_interval} steps)"
+            )
+        for name in self.potentials:
+            if name in ("reference", "start") or not name.replace("-", "").isalnum():
+                return (
+                    f'validation.potentials names one "{name}": take letters, digits and hyphens, '
+                    "but neither reference nor start"
+                )
+        return None
+
+
+@dataclass(frozen=True)
 class Study:
     """A study: its name and its sections."""
 
@@ -243,6 +301,7 @@ class Study:
     pool: PoolSection
     selection: SelectionSection
     training: TrainingSection
+    validation: ValidationSection
 
     def as_dict(self, *sections: str) -> dict[str, Any]:
         """Return sections as plain values, for provenance and comparison."""
@@ -363,7 +422,7 @@ def _convert(value: Any, hint: Any, meta: Mapping[str, Any], source: str, key: s
     if origin in (typing.Union, types.UnionType):
         (inner,) = (h for h in typing.get_args(hint) if h is not type(None))
         return _convert(value, inner, meta, source, key)
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, dict):
             raise refuse()
         inner = typing.get_args(hint)[1]
@@ -425,7 +484,7 @@ def _allowed(hint: Any, meta: Mapping[str, Any]) -> str:
         origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint):
         return "a section"
-    if origin is dict:
+    if origin in (dict, Mapping):
         return "a table"
     if origin is tuple:
         some = "one or more " if meta.get("one_or_more") else ""

@@ -14,6 +14,7 @@ FIGURES = {
     "errors": ("mlsel.figure.errors", "Figure 2: force errors by selection method"),
     "parity": ("mlsel.figure.parity", "predicted against reference forces of a model"),
     "learning": ("mlsel.figure.learning", "a model's errors against the epoch"),
+    "rdf": ("mlsel.figure.rdf", "Figure 3: RDFs of MD with trained potentials"),
 }
 
 

@@ -1,0 +1,166 @@
+"""The page: what it says, and how a real browser shows it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlsel.errors import MlselError
+from mlsel.page import table
+from mlsel.report import write_report
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+MEASURE = """
+<script>
+const widths = [1280, 390], found = {};
+const page = document.getElementById("page").textContent;
+function look(width) {
+  return new Promise(done => {
+    const frame = document.createElement("iframe");
+    frame.width = width; frame.height = 900;
+    frame.onload = async () => {
+      const inner = frame.contentDocument, view = frame.contentWindow;
+      await Promise.all([...inner.images].map(image => image.decode().catch(() => null)));
+      const heads = [...inner.querySelectorAll("th")];
+      const column = heads.find(head => head.textContent === "RMSE / eV Å⁻¹");
+      const rows = () => [...column.closest("table").tBodies[0].rows].map(
+        row => Number(row.cells[column.cellIndex].dataset.value));
+      column.click(); const up = rows(); column.click(); const down = rows();
+      found[width] = {
+        images: [...inner.images].map(image => ({
+          alt: image.alt, natural: image.naturalWidth,
+          left: image.getBoundingClientRect().left, right: image.getBoundingClientRect().right,
+          height: image.getBoundingClientRect().height,
+          opacity: view.getComputedStyle(image).opacity})),
+        overflow: inner.documentElement.scrollWidth - view.innerWidth,
+        font: parseFloat(view.getComputedStyle(inner.body).fontSize), up, down,
+        words: [...inner.querySelectorAll("td.word")].map(cell => cell.textContent)};
+      done();
+    };
+    frame.srcdoc = page; document.body.append(frame);
+  });
+}
+(async () => { for (const width of widths) await look(width);
+  document.getElementById("found").textContent = JSON.stringify(found); })();
+</script>
+"""
+
+
+def error_rows() -> str:
+    lines = ["dataset,model,kind,part,element,quantity,unit,n,max,rmse,mae"]
+    for place, method in enumerate(("random", "global-energy", "atomic-energy")):
+        for kind in ("schnet", "gap"):
+            lines.append(
+                f"{method},{kind}-x,{kind},all,all,force_component,eV/Å,300,"
+                f"{1.5 - 0.3 * place},{0.09 - 0.02 * place},0.05"
+            )
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's folder with a validation of real, very short MD and errors made up."""
+    from mlsel.parallel import world
+    from mlsel.study import load_study
+    from mlsel.validate import validate
+    from tests.mpi.test_validation import altered, write_study
+
+    place = tmp_path_factory.mktemp("report")
+    study = load_study(
+        str(write_study(place)),
+        ["validation.duration=0.3", altered(place, "soft", 0.09)],
+    )
+    validate(study, place / "tiny", world())
+    (place / "tiny" / "evaluation").mkdir()
+    (place / "tiny" / "evaluation" / "errors.csv").write_text(error_rows(), encoding="utf-8")
+    write_report(place / "tiny")
+    return place / "tiny"
+
+
+def test_the_page_needs_nothing_beside_it(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=\"(https?:)?//", text)
+    assert not re.search(r"<script[^>]+src=|@import|url\(", text)
+    for link in re.findall(r'href="([^"]+)"', text):
+        assert link.startswith("data:") or (folder / link).is_file(), link
+    for words in ("Figure 1", "Figure 2", "Figure 3", "The paper", "Here", "Verdicts", "Versions"):
+        assert words in text
+    assert "gap: atomic-energy 0.05, global-energy 0.07, random 0.09" in text
+    assert "@media print" in text
+    before = text
+    write_report(folder)
+    assert (folder / "report.html").read_text(encoding="utf-8") == before
+
+
+def test_the_page_in_a_browser(folder: Path, tmp_path: Path) -> None:
+    """No console error; every figure inside the window at desktop and phone width; tables sort."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no chromium on PATH: the page was not looked at in a browser")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    probe = tmp_path / "probe.html"
+    probe.write_text(
+        '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">'
+        f'<textarea id="page" hidden>{html.escape(text)}</textarea><pre id="found"></pre>'
+        f"{MEASURE}",
+        encoding="utf-8",
+    )
+    done = look(browser, probe, tmp_path)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    shown = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert shown is not None, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(html.unescape(shown[1]))
+    assert set(found) == {"1280", "390"}
+    for width, page in found.items():
+        assert page["images"], "no figure"
+        for image in page["images"]:
+            assert image["natural"] > 100 and image["height"] > 100 and image["opacity"] == "1"
+            assert 0 <= image["left"] < image["right"] <= int(width)
+        assert page["overflow"] <= 0, f"wider than the window of {width}"
+        assert page["font"] >= 16
+        assert page["up"] == sorted(page["up"]) and page["down"] == sorted(page["up"])[::-1]
+        assert page["words"][0] == "sound"
+    # The page itself, opened as a user does.
+    direct = look(browser, folder / "report.html", tmp_path)
+    assert "CONSOLE" not in direct.stderr, direct.stderr
+    assert "</html>" in direct.stdout
+
+
+def look(browser: str, path: Path, scratch: Path) -> subprocess.CompletedProcess[str]:
+    """Open a page and return its text once it is drawn, and what the console said."""
+    return subprocess.run(
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={scratch / 'profile'}",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            path.resolve().as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_tables_escape_and_mark_numbers() -> None:
+    text = table({"a": "<A>", "b": "B"}, [{"a": "x<y", "b": 2}, {"a": "z", "b": None}])
+    assert "&lt;A&gt;" in text and "x&lt;y" in text
+    assert '<td class="number" data-value="2">2</td>' in text and "–</td>" in text
+
+
+def test_an_empty_folder_gets_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(MlselError, match="holds nothing to report on"):
+        write_report(tmp_path)
