@@ -1,5 +1,5 @@
 # make setup   the environment, in .venv
-# make demo    the main job on the embedded defaults; ends with a picture
+# make demo    the main job on the embedded defaults: from MD to the report of a small study
 # make test    lint, types and tests
 
 SHELL := /bin/bash
@@ -25,12 +25,13 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "Setting up $(VENV) with $$("$$python" -c 'import sys; print(sys.executable, sys.version.split()[0])')"; \
 	"$$python" -m venv --clear $(VENV); \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'; \
+	$(BIN)/python -m mlsel.plugins build; \
 	touch $@
 
 demo: setup
 	@rm -rf demo
-	$(BIN)/mpirun -n 2 $(BIN)/python -m mlsel.generate quick -o demo
-	$(BIN)/python -m mlsel figure pool demo
+	$(BIN)/mpirun -n 2 $(BIN)/python -m mlsel run quick -o demo
+	@$(BIN)/python -m mlsel figure pool demo
 
 lint: setup
 	$(BIN)/ruff check .
