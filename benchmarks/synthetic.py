@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlsel.pool import PoolWriter
+from mlsel.pool_writer import PoolWriter
 
 SIDE = 5
 """Atoms stand on the first n_atoms points of SIDE x SIDE x m layers."""

@@ -216,7 +216,7 @@ def against_spktrain(frames: Frames, folder: Path, threads: int) -> bool:
 
 def write_sets(frames: Frames, folder: Path) -> None:
     """Write the same training and validation frames for both."""
-    from mlsel.pool import PoolWriter
+    from mlsel.pool_writer import PoolWriter
 
     write_database(folder / "train.db", frames)
     order = np.arange(N_TRAIN + N_VALIDATION)

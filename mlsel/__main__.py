@@ -9,7 +9,7 @@ from importlib import import_module
 from mlsel import __version__
 from mlsel.cli import run_main
 from mlsel.errors import MlselError
-from mlsel.study import nearest
+from mlsel.settings import nearest
 
 STAGES = {
     "generate": ("mlsel.generate", "make the pool: MD runs through LAMMPS"),

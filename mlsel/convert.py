@@ -43,7 +43,7 @@ def import_trajectories(
     """
     import numpy as np
 
-    from mlsel.pool import PoolWriter
+    from mlsel.pool_writer import PoolWriter
 
     # The first pass finds the runs and what every frame holds; a pool's sizes are fixed when it
     # is made, and the frames needn't all fit into memory.
@@ -267,7 +267,8 @@ def pack_main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
     args = parser.parse_args(argv)
     _refuse_existing(args.target, args)
-    from mlsel.pool import Pool, PoolWriter
+    from mlsel.pool import Pool
+    from mlsel.pool_writer import PoolWriter
 
     with Pool(args.pool) as pool:
         parameters = {k: v for k, v in pool.attributes.items() if k != "digest"}

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from mlsel.errors import MlselError
-from mlsel.study import nearest
+from mlsel.settings import nearest
 
 _SECTION = re.compile(r"^# \[(.+)\]\s*$")
 _VARIABLE = re.compile(r'^(variable\s+)(\w+)(\s+index\s+)("[^"]*"|\S+)', re.MULTILINE)

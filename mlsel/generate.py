@@ -208,7 +208,8 @@ def _finish(
     study: Study, runs: list[MdRun], failures: list[tuple[str, str]], folder: Path, pack: bool
 ) -> None:
     """Write pool.h5 over all finished runs, unless it is there already, and tell what it is."""
-    from mlsel.pool import Pool, PoolWriter
+    from mlsel.pool import Pool
+    from mlsel.pool_writer import PoolWriter
 
     failed = {name for name, _ in failures}
     finished = [run for run in runs if run.name not in failed]

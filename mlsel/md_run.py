@@ -27,7 +27,8 @@ import numpy as np
 from mlsel import deck
 from mlsel.errors import MlselError
 from mlsel.lammps_session import FloatArray, Frame, LammpsError, LammpsSession
-from mlsel.pool import OBSERVABLE_UNITS, PoolWriter
+from mlsel.pool import OBSERVABLE_UNITS
+from mlsel.pool_writer import PoolWriter
 from mlsel.provenance import derived_seed, partial_path, publish, versions, write_json
 from mlsel.row_file import BUFFER_BYTES, RowFile
 from mlsel.study import Study

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.errors import MlselError
-from mlsel.pool import PoolWriter
+from mlsel.pool_writer import PoolWriter
 from mlsel.provenance import digest, finishing
 from mlsel.soundness import Bounds, pair_names
 from mlsel.study import Study

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.pool import PoolWriter
+from mlsel.pool_writer import PoolWriter
 from mlsel.training.base import Frames
 
 CUTOFF = 4.0
@@ -45,9 +45,7 @@ def frames(n: int, seed: int = 1, side: int = 2, spacing: float = 2.8) -> Frames
     positions = sites[None] / side @ cells + 0.18 * rng.standard_normal((n, len(sites), 3))
     made = [labels(numbers, x, c) for x, c in zip(positions, cells, strict=True)]
     energies = np.array([e.sum() for e, _ in made])
-    return Frames(
-        numbers, positions, cells, energy=energies, forces=np.array([f for _, f in made])
-    )
+    return Frames(numbers, positions, cells, energy=energies, forces=np.array([f for _, f in made]))
 
 
 def write_pool(path: Path, runs: Sequence[Frames], **parameters: Any) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from mlsel.errors import MlselError
-from mlsel.study import nearest
+from mlsel.settings import nearest
 
 FIGURES = {
     "pool": ("mlsel.figure.pool", "state points and distributions of a pool"),

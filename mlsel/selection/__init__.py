@@ -18,7 +18,7 @@ from mlsel.selection.entropy import Entropy
 from mlsel.selection.flat import FlatAtomicEnergy, FlatForce
 from mlsel.selection.fps import FarthestPoint
 from mlsel.selection.uniform import UniformAtomicEnergy, UniformForce, UniformGlobalEnergy
-from mlsel.study import nearest
+from mlsel.settings import nearest
 
 __all__ = ["METHODS", "PAPER_METHODS", "Selection", "Selector", "make_selector"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlsel.pool import IntArray, Pool, Run
 from mlsel.selection.base import Selector, Task, check_n, refuse
-from mlsel.study import nearest
+from mlsel.settings import nearest
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.errors import MlselError
-from mlsel.pool import ATOM_FIELDS, Array, Block, FloatArray, IntArray, Pool, write_subset
+from mlsel.pool import ATOM_FIELDS, Array, Block, FloatArray, IntArray, Pool
+from mlsel.pool_writer import write_subset
 from mlsel.provenance import digest
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from mlsel.pool import Block, FloatArray, IntArray, Pool, Run
 from mlsel.selection.base import Task, not_finite, refuse
-from mlsel.study import ELEMENTS, nearest
+from mlsel.settings import nearest
+from mlsel.study import ELEMENTS
 
 ATOMIC_NUMBER = {symbol: z for z, symbol in enumerate(ELEMENTS.split(), 1)}
 

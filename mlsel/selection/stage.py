@@ -232,7 +232,7 @@ class _Sets:
         """Make test.h5 unless it is there; return its frames."""
         import numpy as np
 
-        from mlsel.pool import write_subset
+        from mlsel.pool_writer import write_subset
         from mlsel.provenance import derived_seed, digest
         from mlsel.selection import make_selector
         from mlsel.selection.base import check_finite

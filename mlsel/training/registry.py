@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mlsel.errors import MlselError
-from mlsel.study import TrainingSection, nearest
+from mlsel.settings import nearest
+from mlsel.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
 
 KINDS = {"schnet": "mlsel.training.schnet", "gap": "mlsel.training.gap"}

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mlsel.errors import MlselError
-from mlsel.pool import ATOM_FIELDS, OBSERVABLE_UNITS, Pool, PoolWriter, write_subset
+from mlsel.pool import ATOM_FIELDS, OBSERVABLE_UNITS, Pool
+from mlsel.pool_writer import PoolWriter, write_subset
 
 
 def two_kinds(path: Path, n_frames: int = 5) -> Path:

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsel.errors import MlselError
-from mlsel.pool import Pool, PoolWriter
+from mlsel.pool import Pool
+from mlsel.pool_writer import PoolWriter
 from mlsel.selection import METHODS, Selector, make_selector
 
 N_ATOMS = 4

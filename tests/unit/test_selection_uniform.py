@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlsel.errors import MlselError
-from mlsel.pool import Pool, PoolWriter
+from mlsel.pool import Pool
+from mlsel.pool_writer import PoolWriter
 from mlsel.selection import make_selector, uniform
 
 
