@@ -45,9 +45,7 @@ def frames(n: int, seed: int = 1, side: int = 2, spacing: float = 2.8) -> Frames
     positions = sites[None] / side @ cells + 0.18 * rng.standard_normal((n, len(sites), 3))
     made = [labels(numbers, x, c) for x, c in zip(positions, cells, strict=True)]
     energies = np.array([e.sum() for e, _ in made])
-    return Frames(
-        numbers, positions, cells, energy=energies, forces=np.array([f for _, f in made])
-    )
+    return Frames(numbers, positions, cells, energy=energies, forces=np.array([f for _, f in made]))
 
 
 def write_pool(path: Path, runs: Sequence[Frames], **parameters: Any) -> Path:
@@ -62,6 +60,7 @@ def write_pool(path: Path, runs: Sequence[Frames], **parameters: Any) -> Path:
                 labels(part.numbers, x, c)[0]
                 for x, c in zip(part.positions, part.cell, strict=True)
             ]
+            assert part.energy is not None and part.forces is not None
             steps = np.arange(len(part))
             run.append(
                 steps,

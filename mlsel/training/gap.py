@@ -262,7 +262,7 @@ class GapTrainer(Trainer):
 def _stage(line: str, n_elements: int) -> tuple[float, str] | None:
     """Return share done and a few words, where a line of gap_fit's tells a new stage."""
     line = line.strip()
-    if line.startswith("XML file written") or line.startswith("TIMER: GP sparsify"):
+    if line.startswith(("XML file written", "TIMER: GP sparsify")):
         return 0.99, "writes the potential"
     if line.startswith("TIMER: Build linear system"):
         return 0.93, "solves the linear system"

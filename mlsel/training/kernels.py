@@ -162,9 +162,7 @@ class Convolve(torch.autograd.Function):
     """y_i = Σ_j W(r_ij) ⊙ z_j."""
 
     @staticmethod
-    def forward(
-        ctx: Any, z: torch.Tensor, table: torch.Tensor, pairs: PairTables
-    ) -> torch.Tensor:
+    def forward(ctx: Any, z: torch.Tensor, table: torch.Tensor, pairs: PairTables) -> torch.Tensor:
         z = z.contiguous()
         y = torch.empty_like(z)
         pairs.call("convolve", z.shape[1], len(table), table, z, y)
@@ -178,9 +176,7 @@ class Convolve(torch.autograd.Function):
         z, table = ctx.saved_tensors
         grad = grad.contiguous()
         z_out, table_out = torch.empty_like(z), torch.empty_like(table)
-        ctx.pairs.call(
-            "convolve_adjoint", z.shape[1], len(table), table, z, grad, z_out, table_out
-        )
+        ctx.pairs.call("convolve_adjoint", z.shape[1], len(table), table, z, grad, z_out, table_out)
         return z_out, table_out, None
 
 

@@ -105,9 +105,7 @@ class SchNetTrainer(Trainer):
             raise MlselError(f"There is no SchNet size {self.size}: take {', '.join(SIZES)}.")
         return replace(SIZES[self.size], cutoff=self.cutoff)
 
-    def fit(
-        self, train: Sequence[Frames], validation: Sequence[Frames], out: Path
-    ) -> SchNetModel:
+    def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> SchNetModel:
         """Train; an interrupted training goes on from its last epoch.
 
         Parameters
@@ -143,9 +141,7 @@ def trainers(section: TrainingSection) -> list[Trainer]:
         if hasattr(chosen, name)
     }
     return [
-        SchNetTrainer(
-            name=f"schnet-{size}-e{weight:g}", size=size, energy_weight=weight, **shared
-        )
+        SchNetTrainer(name=f"schnet-{size}-e{weight:g}", size=size, energy_weight=weight, **shared)
         for size in chosen.sizes
         for weight in chosen.energy_weights
     ]
@@ -300,8 +296,9 @@ class _Run:
             loss.backward()
             self.optimiser.step()
             if trainer.average:
-                torch._foreach_lerp_(self.averaged, [p.detach() for p in parameters],
-                                     1 - trainer.average)
+                torch._foreach_lerp_(
+                    self.averaged, [p.detach() for p in parameters], 1 - trainer.average
+                )
             loss_sum = loss_sum + len(rows) * loss.detach()
             force_sum = force_sum + errors["force_squares"]
             n_components += batch.forces.numel()
@@ -569,7 +566,9 @@ class SchNetModel(TrainedModel):
         try:
             from mlsel.export_model import export_schnet
         except ModuleNotFoundError:
-            log.warning("%s: mlsel.export_model is not here, so model.pt was not written", self.folder)
+            log.warning(
+                "%s: mlsel.export_model is not here, so model.pt was not written", self.folder
+            )
             return
 
         names = [chemical_symbols[z] for z in self.numbers]
