@@ -563,13 +563,7 @@ class SchNetModel(TrainedModel):
         """Write model.pt, the file that `pair_style schnet` reads."""
         from ase.data import chemical_symbols
 
-        try:
-            from mlsel.export_model import export_schnet
-        except ModuleNotFoundError:
-            log.warning(
-                "%s: mlsel.export_model is not here, so model.pt was not written", self.folder
-            )
-            return
+        from mlsel.export_model import export_schnet
 
         names = [chemical_symbols[z] for z in self.numbers]
         export_schnet(
