@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -153,6 +154,16 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def local_rank() -> int:
+    """Return this process's number among those that the launcher started on this machine."""
+    from mlsel.parallel import launched_rank
+
+    for name in ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return launched_rank()
+
+
 def choose_device(wanted: str, tf32: bool = False, place: int = 0) -> str:
     """Return the device to use: the GPU of this place, modulo their number, or the CPU.
 
@@ -188,12 +199,11 @@ class _Run:
     ) -> None:
         import torch
 
-        from mlsel.parallel import launched_rank
         from mlsel.training.graphs import Graphs
         from mlsel.training.network import Network, potential
 
         self.trainer, self.out = trainer, out
-        self.device = choose_device(trainer.device, trainer.tf32, launched_rank())
+        self.device = choose_device(trainer.device, trainer.tf32, local_rank())
         dtype = torch.float64 if trainer.dtype == "float64" else torch.float32
         self.numbers = sorted({int(z) for part in train for z in part.numbers})
         unseen = sorted({int(z) for part in validation for z in part.numbers} - set(self.numbers))
