@@ -267,7 +267,7 @@ def against_plain_loop(claims: Claims, frames: Frames, threads: int) -> None:
         plain, model = potential(architecture), potential(architecture)
         adam = torch.optim.Adam(plain.parameters(), lr=5e-4)
         network = Network(model, numbers, tabulate=True)
-        references = {z: shift / n_atoms for z in numbers}
+        references = dict.fromkeys(numbers, shift / n_atoms)
         graphs = Graphs([frames], numbers, 6.0, torch.float32, references)
         network.adopt(graphs)
         our_adam = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)

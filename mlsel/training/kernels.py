@@ -158,7 +158,7 @@ class PairTables:
         function(ctypes.byref(edges), *pointers)
 
 
-class Convolve(torch.autograd.Function):
+class Convolve(torch.autograd.Function):  # type: ignore[misc]
     """y_i = Σ_j W(r_ij) ⊙ z_j."""
 
     @staticmethod
@@ -180,7 +180,7 @@ class Convolve(torch.autograd.Function):
         return z_out, table_out, None
 
 
-class Differentiate(torch.autograd.Function):
+class Differentiate(torch.autograd.Function):  # type: ignore[misc]
     """From a = ∂E/∂y the derivatives b = ∂E/∂z and g = ∂E/∂r (n_pairs) of `Convolve`."""
 
     @staticmethod
@@ -211,7 +211,7 @@ class Differentiate(torch.autograd.Function):
         return a_out, z_out, table_out, None
 
 
-class GatherForces(torch.autograd.Function):
+class GatherForces(torch.autograd.Function):  # type: ignore[misc]
     """F_i = Σ_p ±g_p u_p, (n_atoms, 3)."""
 
     @staticmethod
