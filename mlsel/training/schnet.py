@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -576,13 +577,18 @@ class SchNetModel(TrainedModel):
         from mlsel.export_model import export_schnet
 
         names = [chemical_symbols[z] for z in self.numbers]
-        export_schnet(
-            self.model,
-            self.folder / EXPORTED,
-            names,
-            energy_offset={n: self.references[z] for n, z in zip(names, self.numbers, strict=True)},
-            provenance={"network": dict(self.facts)},
-        )
+        offsets = {n: self.references[z] for n, z in zip(names, self.numbers, strict=True)}
+        with warnings.catch_warnings():
+            # TorchScript is what LAMMPS can read; torch warns that it is deprecated
+            warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+            export_schnet(
+                self.model,
+                self.folder / EXPORTED,
+                names,
+                energy_offset=offsets,
+                provenance={"network": dict(self.facts)},
+            )
 
 
 MODEL = SchNetModel
