@@ -1,6 +1,6 @@
 """Training and evaluation against what users have: ratios, measured side by side.
 
-    python benchmarks/training.py [--data POOL] [--threads 2] [--skip spktrain gap]
+    python -m benchmarks.training [--data POOL] [--threads 2] [--skip spktrain gap]
 
 - training a small SchNet against `spktrain` (schnetpack's command) on the same frames in an ASE
   database: both commands with two numbers of epochs, so that start-up drops out;
@@ -10,7 +10,7 @@
 - predictions against schnetpack's ASE calculator, a frame at a time as it works;
 - a GAP fit against gap_fit alone with the same arguments.
 
-One line a claim: claim, value, bound, holds or falls short. Exit code 1 when one falls short.
+Exit code 1 when a claim falls short.
 Without --data a small pool is generated first (about a minute).
 """
 
@@ -30,22 +30,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.claims import Claims
 from mlsel.training.base import Frames, read_frames
 
 N_TRAIN, N_VALIDATION = 128, 32
 BATCH = 8
 EPOCHS = (2, 6)
-
-
-def report(claim: str, value: float, bound: float, *, at_most: bool = False) -> bool:
-    """Print a claim's line and return whether it holds."""
-    holds = value <= bound if at_most else value >= bound
-    sign = "<=" if at_most else ">="
-    print(
-        f"{claim:66} {value:8.3g}  {sign} {bound:<6g} {'holds' if holds else 'falls short'}",
-        flush=True,
-    )
-    return holds
 
 
 def make_data(folder: Path) -> Path:
@@ -130,10 +120,10 @@ def spktrain_command(epochs: int, workers: int, seed: int, run: str) -> list[str
         f"data.batch_size={BATCH}",
         f"data.num_workers={workers}",
         "+data.split_file=split.npz",
-        "run.experiment=null",
+        f"run.experiment=small-{seed}",
         f"run.path={run}",
         f"run.id={epochs}",
-        f"+seed={seed}" if "seed" not in os.environ.get("MLSEL_BENCH", "") else "",
+        f"+seed={seed}",
         "globals.cutoff=6.0",
         "globals.lr=5e-4",
         f"{representation}.n_interactions=3",
@@ -174,7 +164,7 @@ def last_of(path: Path, column: str) -> float:
     return float(values[-1])
 
 
-def against_spktrain(frames: Frames, folder: Path, threads: int) -> bool:
+def against_spktrain(claims: Claims, frames: Frames, folder: Path, threads: int) -> None:
     """Rates of both commands, and their losses."""
     from mlsel.training.schnet import read_metrics
 
@@ -197,7 +187,7 @@ def against_spktrain(frames: Frames, folder: Path, threads: int) -> bool:
         f"# small, {threads} threads: mlsel {median(rates['mlsel']):.0f}, "
         f"spktrain {median(rates['spktrain']):.0f} configurations/s"
     )
-    holds = report("training a small SchNet, configurations/s over spktrain", ratio, 3)
+    claims.at_least("training a small SchNet, configurations/s over spktrain", ratio, 3)
     own = [
         float(read_metrics(folder / f"m{seed}-{EPOCHS[1]}" / "metrics.csv")
               ["validation_force_mae"][-1])
@@ -211,7 +201,7 @@ def against_spktrain(frames: Frames, folder: Path, threads: int) -> bool:
     noise = (stdev(own) ** 2 + stdev(other) ** 2) ** 0.5
     print(f"# validation force MAE after {EPOCHS[1]} epochs, eV/Å: mlsel {own}, spktrain {other}")
     claim = "difference of the errors after the same epochs, over seeds' scatter"
-    return report(claim, abs(mean(own) - mean(other)) / noise, 3, at_most=True) and holds
+    claims.at_most(claim, abs(mean(own) - mean(other)) / noise, 3)
 
 
 def write_sets(frames: Frames, folder: Path) -> None:
@@ -236,7 +226,7 @@ def write_sets(frames: Frames, folder: Path) -> None:
                        energy=part.energy)  # fmt: skip
 
 
-def against_plain_loop(frames: Frames, threads: int) -> bool:
+def against_plain_loop(claims: Claims, frames: Frames, threads: int) -> None:
     """Steps of both in one process, interleaved."""
     import torch
     from ase import Atoms
@@ -273,19 +263,18 @@ def against_plain_loop(frames: Frames, threads: int) -> bool:
                 "forces": torch.tensor(frames.forces[rows].reshape(-1, 3)).float(),
             }
         )
-    holds = True
     for size, architecture in SIZES.items():
         plain, model = potential(architecture), potential(architecture)
         adam = torch.optim.Adam(plain.parameters(), lr=5e-4)
         network = Network(model, numbers, tabulate=True)
-        references = {z: shift / n_atoms for z in numbers}
+        references = dict.fromkeys(numbers, shift / n_atoms)
         graphs = Graphs([frames], numbers, 6.0, torch.float32, references)
         network.adopt(graphs)
         our_adam = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)
 
         def plain_step(k: int, plain: Any = plain, adam: Any = adam) -> None:
             batch = batches[k % 4]
-            out = plain({name: value for name, value in batch.items()})
+            out = plain(dict(batch))
             loss = 0.01 * ((out["energy"] - batch["energy"]) ** 2).mean()
             loss = loss + 0.99 * ((out["forces"] - batch["forces"]) ** 2).mean()
             adam.zero_grad()
@@ -310,8 +299,7 @@ def against_plain_loop(frames: Frames, threads: int) -> bool:
             f"{BATCH / theirs:.0f} configurations/s"
         )
         claim = f"training a {size} SchNet, steps/s over a plain loop with edges"
-        holds = report(claim, theirs / ours, 1.5) and holds
-    return holds
+        claims.at_least(claim, theirs / ours, 1.5)
 
 
 def interleaved(
@@ -327,7 +315,7 @@ def interleaved(
     return median(times[0][2:]), median(times[1][2:])
 
 
-def evaluation(frames: Frames, folder: Path, threads: int) -> bool:
+def evaluation(claims: Claims, frames: Frames, folder: Path, threads: int) -> None:
     """Predictions against schnetpack's ASE calculator."""
     import schnetpack as spk
     import torch
@@ -361,14 +349,14 @@ def evaluation(frames: Frames, folder: Path, threads: int) -> bool:
     ours, other = interleaved(lambda _: void(model.predict(part)), theirs, 5)
     print(f"# predictions: mlsel {32 / ours:.0f}, schnetpack {32 / other:.0f} configurations/s")
     claim = "predicting energies and forces, small, over schnetpack's ASE calculator"
-    return report(claim, other / ours, 3)
+    claims.at_least(claim, other / ours, 3)
 
 
 def void(_: object) -> None:
     """Drop a value."""
 
 
-def gap_overhead(frames: Frames, folder: Path) -> bool:
+def gap_overhead(claims: Claims, frames: Frames, folder: Path) -> None:
     """A fit against gap_fit alone with the same arguments and input."""
     from mlsel.training.base import reference_energies
     from mlsel.training.gap import TRAINING_FILE, GapTrainer, _write_frames, find_program
@@ -388,7 +376,7 @@ def gap_overhead(frames: Frames, folder: Path) -> bool:
 
     mine, other = interleaved(ours, theirs, 3)
     print(f"# GAP, 8 frames, 50 points: {mine:.2f} s, gap_fit alone {other:.2f} s")
-    return report("GAP fit over bare gap_fit, time", mine / other, 1.02, at_most=True)
+    claims.at_most("GAP fit over bare gap_fit, time", mine / other, 1.02)
 
 
 def main() -> int:
@@ -400,22 +388,21 @@ def main() -> int:
         "--skip", nargs="*", default=[], choices=["spktrain", "plain", "evaluation", "gap"]
     )
     args = parser.parse_args()
+    claims = Claims()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = args.data or make_data(folder)
         frames = merged(choose(path, N_TRAIN + N_VALIDATION))
-        order = np.random.default_rng(1).permutation(len(frames))
-        frames = frames.take(order)
-        results = []
+        frames = frames.take(np.random.default_rng(1).permutation(len(frames)))
         if "plain" not in args.skip:
-            results.append(against_plain_loop(frames, args.threads))
+            against_plain_loop(claims, frames, args.threads)
         if "evaluation" not in args.skip:
-            results.append(evaluation(frames, folder, args.threads))
+            evaluation(claims, frames, folder, args.threads)
         if "gap" not in args.skip:
-            results.append(gap_overhead(frames, folder))
+            gap_overhead(claims, frames, folder)
         if "spktrain" not in args.skip:
-            results.append(against_spktrain(frames, folder, args.threads))
-    return 0 if all(results) else 1
+            against_spktrain(claims, frames, folder, args.threads)
+    return claims.end()
 
 
 if __name__ == "__main__":

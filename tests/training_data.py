@@ -60,6 +60,7 @@ def write_pool(path: Path, runs: Sequence[Frames], **parameters: Any) -> Path:
                 labels(part.numbers, x, c)[0]
                 for x, c in zip(part.positions, part.cell, strict=True)
             ]
+            assert part.energy is not None and part.forces is not None
             steps = np.arange(len(part))
             run.append(
                 steps,

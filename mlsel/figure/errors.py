@@ -77,7 +77,7 @@ def draw(
     models = list(dict.fromkeys((row["kind"], row["model"]) for row in rows))
     places = {kind: (k - (len(kinds) - 1) / 2) * 0.3 for k, kind in enumerate(kinds)}
     with plt.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
-        figure, axes = plt.subplots(1, 3, figsize=(11, 4.4), layout="constrained")
+        figure, axes = plt.subplots(1, 3, figsize=(11, 4.6), layout="constrained")
         for axis, (name, title) in zip(axes, PANELS.items(), strict=True):
             for kind in kinds:
                 for k, method in enumerate(methods):
@@ -110,7 +110,7 @@ def draw(
         figure.legend(
             *axes[0].get_legend_handles_labels(),
             loc="outside lower center",
-            ncols=min(7, len(models) + 1),
+            ncols=min(4, len(models) + 1),
             frameon=False,
         )
         what = {"force_component": "force components", "force_magnitude": "$|F|$"}

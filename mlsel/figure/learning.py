@@ -33,6 +33,7 @@ def draw(folder: Path, output: Path) -> list[Path]:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import ScalarFormatter
 
     from mlsel.training.schnet import METRICS, read_metrics
 
@@ -66,6 +67,8 @@ def draw(folder: Path, output: Path) -> list[Path]:
                 axis.plot(epoch, 1000 * metrics[column], label=name, lw=1.2)
             axis.axvline(epoch[best], color="0.6", lw=0.8, ls=":", label=f"best: {epoch[best]:.0f}")
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(ScalarFormatter())
+            axis.yaxis.set_minor_formatter(ScalarFormatter())
             axis.set_xlabel("epoch")
             axis.set_ylabel(label)
             axis.legend(frameon=False)

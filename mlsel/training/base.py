@@ -192,9 +192,7 @@ class Trainer(ABC):
         """Everything that decides the result beside the data, as plain values."""
 
     @abstractmethod
-    def fit(
-        self, train: Sequence[Frames], validation: Sequence[Frames], out: Path
-    ) -> TrainedModel:
+    def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> TrainedModel:
         """Train, or go on training, and leave the product in the folder `out`.
 
         Without validation frames, a trainer that needs some takes them from `train`.

@@ -15,7 +15,7 @@ class ModelCalculator(Calculator):  # type: ignore[misc]
 
     Examples
     --------
-    ``atoms.calc = mlsel.training.load_model("study/models/random/schnet-small-e0.01").calculator()``
+    ``atoms.calc = load_model("study/models/random/schnet-small-e0.01").calculator()``
     """
 
     implemented_properties: ClassVar[list[str]] = [

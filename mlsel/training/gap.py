@@ -17,7 +17,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,11 +73,13 @@ class GapTrainer(Trainer):
     seed: int = 1
     memory_limit: float | None = field(default=None, repr=False)
     """Bytes that this fit may take; None: the machine's."""
+    held: tuple[int, ...] = field(default=(), repr=False)
+    """File descriptors that gap_fit inherits."""
     on_report: Callable[[float, str], None] = field(default=lambda *_: None, repr=False)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        outside = {"name", "n_train", "memory_limit", "on_report"}
+        outside = {"name", "n_train", "memory_limit", "held", "on_report"}
         return {k: v for k, v in self.__dict__.items() if k not in outside}
 
     @property
@@ -85,8 +87,14 @@ class GapTrainer(Trainer):
         """Seconds, roughly, of one core (128 × 100 atoms and 200 points: 230 s)."""
         return 0.5 * (self.n_train or 128) * (1 + 2.6 * self.n_sparse / 200)
 
-    def admission(self, memory: float) -> AbstractContextManager[Any]:
-        return _admitted(self._bytes_of_typical_fit(), memory * GIB)
+    @contextmanager
+    def admission(self, memory: float) -> Iterator[None]:
+        """Wait for room in memory. gap_fit inherits the place: if this process is killed, the
+        place stays taken for as long as gap_fit lives."""
+        with _admitted(self._bytes_of_typical_fit(), memory * GIB) as descriptor:
+            self.held = (descriptor,)
+            yield
+        self.held = ()
 
     def _bytes_of_typical_fit(self) -> int:
         # before the data are read: 100 atoms a frame with 37 neighbours each, two elements
@@ -220,6 +228,7 @@ class GapTrainer(Trainer):
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
+                pass_fds=self.held,
             ) as process,
         ):
             assert process.stdout is not None
@@ -262,7 +271,7 @@ class GapTrainer(Trainer):
 def _stage(line: str, n_elements: int) -> tuple[float, str] | None:
     """Return share done and a few words, where a line of gap_fit's tells a new stage."""
     line = line.strip()
-    if line.startswith("XML file written") or line.startswith("TIMER: GP sparsify"):
+    if line.startswith(("XML file written", "TIMER: GP sparsify")):
         return 0.99, "writes the potential"
     if line.startswith("TIMER: Build linear system"):
         return 0.93, "solves the linear system"
@@ -309,7 +318,7 @@ def total_memory() -> int:
 
 
 @contextmanager
-def _admitted(need: int, memory: float) -> Iterator[None]:
+def _admitted(need: int, memory: float) -> Iterator[int]:
     """Hold one of as many places as fits have room for in this machine's memory.
 
     A place is a lock on a file, which the system takes back when the process ends.
@@ -326,7 +335,7 @@ def _admitted(need: int, memory: float) -> Iterator[None]:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                yield
+                yield file.fileno()
                 return
         time.sleep(waited)
         waited = min(1.0, 1.5 * waited)

@@ -158,13 +158,11 @@ class PairTables:
         function(ctypes.byref(edges), *pointers)
 
 
-class Convolve(torch.autograd.Function):
+class Convolve(torch.autograd.Function):  # type: ignore[misc]
     """y_i = Σ_j W(r_ij) ⊙ z_j."""
 
     @staticmethod
-    def forward(
-        ctx: Any, z: torch.Tensor, table: torch.Tensor, pairs: PairTables
-    ) -> torch.Tensor:
+    def forward(ctx: Any, z: torch.Tensor, table: torch.Tensor, pairs: PairTables) -> torch.Tensor:
         z = z.contiguous()
         y = torch.empty_like(z)
         pairs.call("convolve", z.shape[1], len(table), table, z, y)
@@ -178,13 +176,11 @@ class Convolve(torch.autograd.Function):
         z, table = ctx.saved_tensors
         grad = grad.contiguous()
         z_out, table_out = torch.empty_like(z), torch.empty_like(table)
-        ctx.pairs.call(
-            "convolve_adjoint", z.shape[1], len(table), table, z, grad, z_out, table_out
-        )
+        ctx.pairs.call("convolve_adjoint", z.shape[1], len(table), table, z, grad, z_out, table_out)
         return z_out, table_out, None
 
 
-class Differentiate(torch.autograd.Function):
+class Differentiate(torch.autograd.Function):  # type: ignore[misc]
     """From a = ∂E/∂y the derivatives b = ∂E/∂z and g = ∂E/∂r (n_pairs) of `Convolve`."""
 
     @staticmethod
@@ -215,7 +211,7 @@ class Differentiate(torch.autograd.Function):
         return a_out, z_out, table_out, None
 
 
-class GatherForces(torch.autograd.Function):
+class GatherForces(torch.autograd.Function):  # type: ignore[misc]
     """F_i = Σ_p ±g_p u_p, (n_atoms, 3)."""
 
     @staticmethod

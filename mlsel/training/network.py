@@ -200,9 +200,7 @@ class Network:
     def __call__(self, batch: Batch) -> Output:
         """Return energies and forces; differentiable once, in the parameters."""
         if self.tabulate and batch.tables is not None:
-            edges: _TableEdges | _PlainEdges = _TableEdges(
-                self._tables or self._tabulated(), batch
-            )
+            edges: _TableEdges | _PlainEdges = _TableEdges(self._tables or self._tabulated(), batch)
         else:
             radial = self._radial(batch.distance, batch.distance.dtype)
             edges = _PlainEdges([self._filters(layer, radial) for layer in self._layers], batch)
@@ -282,9 +280,7 @@ class _TableEdges:
 class _PlainEdges:
     """Edges by torch alone: any device, any precision."""
 
-    def __init__(
-        self, filters: Sequence[tuple[torch.Tensor, torch.Tensor]], batch: Batch
-    ) -> None:
+    def __init__(self, filters: Sequence[tuple[torch.Tensor, torch.Tensor]], batch: Batch) -> None:
         self._filters = filters
         self._first, self._second = batch.first, batch.second
         self._unit = batch.unit

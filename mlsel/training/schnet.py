@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -105,9 +107,7 @@ class SchNetTrainer(Trainer):
             raise MlselError(f"There is no SchNet size {self.size}: take {', '.join(SIZES)}.")
         return replace(SIZES[self.size], cutoff=self.cutoff)
 
-    def fit(
-        self, train: Sequence[Frames], validation: Sequence[Frames], out: Path
-    ) -> SchNetModel:
+    def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> SchNetModel:
         """Train; an interrupted training goes on from its last epoch.
 
         Parameters
@@ -143,9 +143,7 @@ def trainers(section: TrainingSection) -> list[Trainer]:
         if hasattr(chosen, name)
     }
     return [
-        SchNetTrainer(
-            name=f"schnet-{size}-e{weight:g}", size=size, energy_weight=weight, **shared
-        )
+        SchNetTrainer(name=f"schnet-{size}-e{weight:g}", size=size, energy_weight=weight, **shared)
         for size in chosen.sizes
         for weight in chosen.energy_weights
     ]
@@ -155,6 +153,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return list(value) if isinstance(value, tuple) else value
+
+
+def local_rank() -> int:
+    """Return this process's number among those that the launcher started on this machine."""
+    from mlsel.parallel import launched_rank
+
+    for name in ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return launched_rank()
 
 
 def choose_device(wanted: str, tf32: bool = False, place: int = 0) -> str:
@@ -192,12 +200,11 @@ class _Run:
     ) -> None:
         import torch
 
-        from mlsel.parallel import launched_rank
         from mlsel.training.graphs import Graphs
         from mlsel.training.network import Network, potential
 
         self.trainer, self.out = trainer, out
-        self.device = choose_device(trainer.device, trainer.tf32, launched_rank())
+        self.device = choose_device(trainer.device, trainer.tf32, local_rank())
         dtype = torch.float64 if trainer.dtype == "float64" else torch.float32
         self.numbers = sorted({int(z) for part in train for z in part.numbers})
         unseen = sorted({int(z) for part in validation for z in part.numbers} - set(self.numbers))
@@ -300,8 +307,9 @@ class _Run:
             loss.backward()
             self.optimiser.step()
             if trainer.average:
-                torch._foreach_lerp_(self.averaged, [p.detach() for p in parameters],
-                                     1 - trainer.average)
+                torch._foreach_lerp_(
+                    self.averaged, [p.detach() for p in parameters], 1 - trainer.average
+                )
             loss_sum = loss_sum + len(rows) * loss.detach()
             force_sum = force_sum + errors["force_squares"]
             n_components += batch.forces.numel()
@@ -566,20 +574,21 @@ class SchNetModel(TrainedModel):
         """Write model.pt, the file that `pair_style schnet` reads."""
         from ase.data import chemical_symbols
 
-        try:
-            from mlsel.export_model import export_schnet
-        except ModuleNotFoundError:
-            log.warning("%s: mlsel.export_model is not here, so model.pt was not written", self.folder)
-            return
+        from mlsel.export_model import export_schnet
 
         names = [chemical_symbols[z] for z in self.numbers]
-        export_schnet(
-            self.model,
-            self.folder / EXPORTED,
-            names,
-            energy_offset={n: self.references[z] for n, z in zip(names, self.numbers, strict=True)},
-            provenance={"network": dict(self.facts)},
-        )
+        offsets = {n: self.references[z] for n, z in zip(names, self.numbers, strict=True)}
+        with warnings.catch_warnings():
+            # TorchScript is what LAMMPS can read; torch warns that it is deprecated
+            warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+            export_schnet(
+                self.model,
+                self.folder / EXPORTED,
+                names,
+                energy_offset=offsets,
+                provenance={"network": dict(self.facts)},
+            )
 
 
 MODEL = SchNetModel

@@ -269,9 +269,8 @@ def _perform(
     def on_report(place: int, value: Report | None) -> None:
         index = order[place]
         share_now = 1.0 if value is None else value.share
-        words["now"] = (
-            f"{sum(s >= 1 for s in shares.values())} of {len(order)} models"
-            + ("" if value is None else f", {tasks[index].dataset}/{value.text}")
+        words["now"] = f"{sum(s >= 1 for s in shares.values())} of {len(order)} models" + (
+            "" if value is None else f", {tasks[index].dataset}/{value.text}"
         )
         progress.advance((share_now - shares[index]) * tasks[index].trainer.cost)
         shares[index] = share_now
@@ -305,9 +304,7 @@ def _perform(
     messages |= dict(zip(rest, results, strict=True))
     failures = [(tasks[i].name, messages[i]) for i in order if messages[i]]
     if comm.rank == 0 and order:
-        log.info(
-            "%d models trained in %s", len(order) - len(failures), duration(progress.elapsed)
-        )
+        log.info("%d models trained in %s", len(order) - len(failures), duration(progress.elapsed))
     return failures
 
 

@@ -93,8 +93,14 @@ def test_errors_csv_is_a_plain_computation(folder: Path) -> None:
         rows = list(csv.DictReader(file))
     with Pool(folder / "data" / "test.h5") as pool:
         tests = [
-            Frames(pool.numbers(b.run), b["positions"], b["cell"], (True,) * 3, b["energy"],
-                   b["forces"])  # fmt: skip
+            Frames(
+                pool.numbers(b.run),
+                b["positions"],
+                b["cell"],
+                (True,) * 3,
+                b["energy"],
+                b["forces"],
+            )
             for b in pool.blocks("positions", "cell", "energy", "forces")
         ]
     for name in ("schnet-small-e0.01", "gap-8-f0.05"):
@@ -183,7 +189,7 @@ def test_one_model_by_command(tmp_path: Path) -> None:
     assert main(words) == 0
     assert (tmp_path / "m" / "model.json").stat().st_mtime_ns == before
     write_pool(data, [frames(8, seed=6)])
-    with pytest.raises(MlselError, match="is stale: data.digest"):
+    with pytest.raises(MlselError, match=r"is stale: data\.digest"):
         main(words)
     assert main([*words, "--again"]) == 0
     with pytest.raises(MlselError, match=r"wants 9 frames and .* has 8: ask for 1 to 8"):
@@ -198,7 +204,7 @@ def test_bad_input_is_told(tmp_path: Path) -> None:
         kind_module("shnet")
     with pytest.raises(MlselError, match="must define trainers"):
         kind_module("mlsel.pool")
-    with pytest.raises(MlselError, match="belong|are for one model|is for one model"):
+    with pytest.raises(MlselError, match="is for one model"):
         main(["quick", "--model", "gap"])
     with pytest.raises(MlselError, match=r"lacks the data sets random, force: make them with"):
         tasks_of(study(), tmp_path)
