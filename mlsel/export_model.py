@@ -499,6 +499,7 @@ def _activation(function: Any) -> str:
     )
 
 
+@_torchscript()  # forward derivatives are TorchScript inside
 def _compress(parts: _Parts, numbers: Sequence[int], arrays: dict[str, Array]) -> dict[str, object]:
     """Fill `arrays`; return the description of them for the metadata."""
     import torch
