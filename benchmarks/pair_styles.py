@@ -182,7 +182,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for _ in range(3):
                 for ranks in times:
                     times[ranks].append(
-                        ranks_seconds(folder, plugins, "quip", f"{args.gap.resolve()} 11 17", ranks, 2)
+                        ranks_seconds(
+                            folder, plugins, "quip", f"{args.gap.resolve()} 11 17", ranks, 2
+                        )
                     )
             claim("quip, 2 ranks, speed over 1 rank",
                   float(np.median(times[1]) / np.median(times[2])), 1.8, False)  # fmt: skip

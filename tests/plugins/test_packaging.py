@@ -85,7 +85,7 @@ def test_failures_are_sentences(
     pretend: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PRETEND_VERSION", "broken")
-    with pytest.raises(MlselError, match="pretend broken could not build .*no such thing"):
+    with pytest.raises(MlselError, match=r"pretend broken could not build .*no such thing"):
         plugins.build()
     assert main(["where"]) == 2
     assert "not built" in capsys.readouterr().err

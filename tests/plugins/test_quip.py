@@ -116,7 +116,11 @@ def test_a_wrong_file_is_a_sentence(message: str, gap: Path) -> None:
         ("quip 3", "gap.xml 11 17", "takes no arguments"),
         ("quip", "gap.xml 11", "one atomic number or NULL for each of the 2 atom types"),
         ("quip", "gap.xml 11 Cl", "no atomic number"),
-        ("quip", 'gap.xml "Potential xml_label=other" 11 17', "has no potential with xml_label=other"),
+        (
+            "quip",
+            'gap.xml "Potential xml_label=other" 11 17',
+            "has no potential with xml_label=other",
+        ),
     ],
 )
 def test_wrong_arguments_are_a_sentence(style: str, coeff: str, message: str, gap: Path) -> None:
