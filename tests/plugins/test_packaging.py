@@ -12,7 +12,7 @@ import pytest
 
 from mlsel import plugins
 from mlsel.errors import MlselError
-from mlsel.plugins import build as building
+from mlsel.plugins import builder as building
 from mlsel.plugins.__main__ import main
 
 ROOT = Path(__file__).parents[2]
