@@ -426,9 +426,7 @@ def _painn_layers(parts: _Parts) -> nn.Module:
             self.filter_net = representation.filter_net
             self.layers = nn.ModuleList(
                 Layer(one, two)
-                for one, two in zip(
-                    representation.interactions, representation.mixing, strict=True
-                )
+                for one, two in zip(representation.interactions, representation.mixing, strict=True)
             )
             self.outnet = parts.readout.outnet
             self.scale = parts.scale
@@ -499,6 +497,7 @@ def _activation(function: Any) -> str:
     )
 
 
+@_torchscript()  # forward derivatives are TorchScript inside
 def _compress(parts: _Parts, numbers: Sequence[int], arrays: dict[str, Array]) -> dict[str, object]:
     """Fill `arrays`; return the description of them for the metadata."""
     import torch
@@ -528,6 +527,7 @@ def _compress(parts: _Parts, numbers: Sequence[int], arrays: dict[str, Array]) -
         arrays[f"readout{m}/weight"] = array(dense.weight * scale)
         arrays[f"readout{m}/bias"] = array(bias * scale)
     return {
+        "cutoff": parts.cutoff,
         "n_layers": len(layers),
         "n_atom_basis": int(representation.n_atom_basis),
         "n_filters": int(representation.n_filters),
@@ -723,9 +723,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = torch.load(args.model, map_location="cpu", weights_only=False)
         painn = isinstance(getattr(model, "representation", None), PaiNN)
         export = export_painn if painn else export_schnet
-        export(
-            model, args.output, args.species, dtype=args.dtype, energy_offset=args.energy_offset
-        )
+        export(model, args.output, args.species, dtype=args.dtype, energy_offset=args.energy_offset)
     except MlselError as error:
         print(f"mlsel: {error}", file=sys.stderr)
         return 2

@@ -10,7 +10,7 @@ import os
 import sys
 
 from mlsel.errors import MlselError
-from mlsel.plugins.build import Built, build, ensure, locate
+from mlsel.plugins.builder import Built, build, ensure, locate
 
 __all__ = ["Built", "build", "directory", "ensure", "locate"]
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from mlsel.errors import MlselError
-from mlsel.plugins.build import Stack, build, cache_folders, locate
+from mlsel.plugins.builder import Stack, build, cache_folders, locate
 
 
 def main(argv: Sequence[str] | None = None) -> int:

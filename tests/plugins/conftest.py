@@ -54,7 +54,7 @@ def files(models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.fixture(scope="session")
 def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GAP of a few sparse points, fitted in seconds to energies and forces of a pair potential."""
+    """A GAP of a few sparse points, fitted in seconds to a pair potential."""
     import numpy as np
     from ase.calculators.lj import LennardJones
     from ase.io import write

@@ -172,6 +172,9 @@ void read_compressed(const json &object, const std::string &bytes, const Entry &
   compressed.readout = get<std::vector<int>>(object, "readout");
   if (compressed.n_layers != file.n_layers || compressed.n_atom_basis != file.widths.back())
     throw std::runtime_error("has tables for another number of layers or features than its model");
+  if (get<double>(object, "cutoff") != file.cutoff)
+    throw std::runtime_error("has tables for another cutoff than its " +
+                             std::to_string(file.cutoff) + " Å");
   check_width(compressed.n_atom_basis, "n_atom_basis");
   check_width(compressed.n_filters, "n_filters");
   if (compressed.n_knots < 2 || compressed.n_knots > 1 << 20)

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
 from mlsel.errors import MlselError
@@ -295,7 +295,13 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
             [*headers, *versions, *known, *COMMON_FLAGS, "-c", str(SOURCES / f"{name}.cpp")],
         )
         for name in (
-            "plugin", "pair_quip", "quip_file", "pair_schnet", "model_file", "schnet_model", "threads"
+            "plugin",
+            "pair_quip",
+            "quip_file",
+            "pair_schnet",
+            "model_file",
+            "schnet_model",
+            "threads",
         )
     ]
     for name, flags in kernels.items():
