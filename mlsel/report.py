@@ -335,6 +335,7 @@ def _validation(found: Findings) -> list[str]:
         "pressure_difference": "ΔP / bar",
         "diffusion_ratio": "D / D_ref",
         "nve_drift": "NVE drift",
+        "outside": "outside",
         "ns_per_day": "ns/day",
         "reasons": "reasons",
     }

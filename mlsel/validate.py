@@ -181,7 +181,7 @@ def _make_start(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
     )
     if comm.rank == 0:
         log.info("the reference's density: NPT of %d atoms", run.study.system.n_atoms)
-    make_start(study, folder, comm, progress.advance)
+    make_start(study, folder, comm, lambda n: progress.skip(-n) if n < 0 else progress.advance(n))
     progress.end()
     if comm.rank == 0:
         start = read_start(folder)
@@ -203,14 +203,17 @@ def runs_of(study: Study, folder: Path) -> list[ValidationRun]:
         If a model or potential is not there or is for other species.
     """
     from mlsel import deck
+    from mlsel.extrapolation import committee_of
     from mlsel.provenance import digest
     from mlsel.validation_run import ValidationRun
     from mlsel.validation_start import reference_potential
 
     section = study.validation
 
-    def run(name: str, kind: str, potential: str, made_of: str, length: float) -> ValidationRun:
-        return ValidationRun(name, kind, potential, made_of, length, folder, study)
+    def run(
+        name: str, kind: str, potential: str, made_of: str, length: float, *committee: Path
+    ) -> ValidationRun:
+        return ValidationRun(name, kind, potential, made_of, length, folder, study, committee)
 
     text = reference_potential(study)
     names = ["reference", *(f"reference-{i + 2}" for i in range(section.repeats))]
@@ -230,7 +233,9 @@ def runs_of(study: Study, folder: Path) -> list[ValidationRun]:
         text = f"# {model.parent.name}/{model.name}\n" + "\n".join(commands) + "\n"
         made_of = digest((model / "model.json").read_bytes())
         length = section.durations.get(kind, section.duration)
-        runs.append(run(f"{model.parent.name}/{model.name}", kind, text, made_of, length))
+        committee = committee_of(model) if section.watch else ()
+        name = f"{model.parent.name}/{model.name}"
+        runs.append(run(name, kind, text, made_of, length, *committee))
     return runs
 
 
@@ -330,11 +335,11 @@ def _perform(
     order = sorted(missing, key=lambda i: -seconds[i] * runs[i].schedule.total)
     to_ps = study.validation.timestep / 1000
     all_ps = sum(runs[i].schedule.total for i in order) * to_ps
-    done_ps = 0.0
+    done_ps = before_ps = 0.0
     progress = Progress(
         sum(seconds[i] * runs[i].schedule.total for i in order),
         lambda done, rate: (
-            f"{done_ps:.1f} of {all_ps:.1f} ps, "
+            f"{before_ps + done_ps:.1f} of {all_ps:.1f} ps, "
             f"{done_ps / max(progress.elapsed, 1e-9) * 86.4:.3g} ns/day"
         ),
     )
@@ -344,10 +349,14 @@ def _perform(
         )
 
     def on_report(place: int, steps: int | None) -> None:
-        nonlocal done_ps
+        nonlocal done_ps, before_ps
         index = order[place]
         if steps is None:
             log.info("%s", _line(runs[index]))
+            return
+        if steps < 0:
+            before_ps -= steps * to_ps
+            progress.skip(-steps * seconds[index])
             return
         done_ps += steps * to_ps
         progress.advance(steps * seconds[index])

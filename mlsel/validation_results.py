@@ -6,6 +6,8 @@
     /rdf/g, /rdf/coordination         (n_blocks, n_pairs, n_bins), means of each block
     /msd/lag                          ps, (n_lags,)
     /msd/value                        Å², (n_parts, n_species, n_lags), of parts of the run
+    /watch/{step,mean,largest,outside} disagreement of the committee in each frame, eV/Å, and the
+                                      share of atoms on which it is larger than on training data
     /sound/{step,position}            the last frame before the run left its bounds, if it did
 
 Units stand in the attribute `unit`; names of pairs and species, the phases' last steps, bounds and
@@ -26,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.errors import MlselError
+from mlsel.extrapolation import WATCH
 from mlsel.pool_writer import PoolWriter
 from mlsel.provenance import digest, finishing
 from mlsel.soundness import Bounds, pair_names
@@ -92,6 +95,7 @@ class Results:
     sound_step, sound_positions : the last frame before the run left its bounds; −1 and empty
     provenance : attributes
     msd_lag, msd : (n_lags,) ps, (n_parts, n_species, n_lags) Å²
+    watch : (n_frames, 4), step and what `extrapolation.Committee.look` found; empty if unasked
     """
 
     name: str
@@ -116,6 +120,7 @@ class Results:
     provenance: Mapping[str, Any]
     msd_lag: FloatArray
     msd: FloatArray
+    watch: FloatArray
 
     @property
     def n_atoms(self) -> int:
@@ -223,6 +228,10 @@ def write_results(path: Path, results: Results) -> None:
         _put(file, "rdf/coordination", results.coordination)
         _put(file, "msd/lag", results.msd_lag, "ps")
         _put(file, "msd/value", results.msd, "Angstrom+2")
+        if len(results.watch):
+            for name, values in zip(("step", *WATCH), results.watch.T, strict=True):
+                unit = "eV Angstrom-1" if name in ("mean", "largest") else ""
+                _put(file, f"watch/{name}", values, unit)
         if results.sound_step >= 0:
             _put(file, "sound/step", np.array(results.sound_step))
             _put(file, "sound/position", results.sound_positions, "Angstrom")
@@ -294,6 +303,11 @@ def read_results(path: Path) -> Results:
                 sound_step=int(sound["step"][()]) if sound else -1,
                 sound_positions=sound["position"][()] if sound else np.empty((0, 3)),
                 provenance={k: v for k, v in attributes.items() if k not in _KNOWN},
+                watch=(
+                    np.column_stack([file[f"watch/{name}"][()] for name in ("step", *WATCH)])
+                    if "watch" in file
+                    else np.empty((0, 1 + len(WATCH)))
+                ),
                 msd_lag=file["msd/lag"][()],
                 msd=file["msd/value"][()],
             )

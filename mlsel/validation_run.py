@@ -30,6 +30,7 @@ import numpy as np
 from mlsel import deck
 from mlsel.diffusion import mean_square_displacement
 from mlsel.errors import MlselError
+from mlsel.extrapolation import WATCH, Committee
 from mlsel.lammps_session import FloatArray, LammpsError, LammpsSession
 from mlsel.md_run import lammps_path
 from mlsel.provenance import derived_seed, finishing, partial_path, publish, versions, write_json
@@ -121,6 +122,8 @@ class ValidationRun:
     duration: float
     root: Path
     study: Study
+    committee: tuple[Path, ...] = ()
+    """Folders of models that are asked how far the run leaves the training data."""
 
     @property
     def folder(self) -> Path:
@@ -146,7 +149,8 @@ class ValidationRun:
 
     def identity(self) -> dict[str, Any]:
         """Return what, beside the settings of the stage, decides the run."""
-        return {"potential": self.digest, "duration": self.duration, "seed": self.seed}
+        known = {"potential": self.digest, "duration": self.duration, "seed": self.seed}
+        return {**known, "watched_by": [path.name for path in self.committee]}
 
     def deck_text(self) -> str:
         """Return the run's deck."""
@@ -183,7 +187,8 @@ class ValidationRun:
         Parameters
         ----------
         report : callable
-            Called on rank 0 with the number of steps done since the last call.
+            Called with the number of steps done since the last call, negative for those that were
+            done before this start; what it is told on rank 0 counts.
 
         Raises
         ------
@@ -213,7 +218,7 @@ class ValidationRun:
                         raise
                     continue  # a restart file cut short by a full disk: the one before it
                 session.execute(lines["model"])
-                report(step)
+                report(-step)
                 started = time.perf_counter()
                 with Recorder(self, session, step, report) as recorder:
                     try:
@@ -286,7 +291,7 @@ class ValidationRun:
         n_pairs = len(species_pairs(self.study.system.species))
         nvt = min(step, schedule.end("production"))
         averaged = max(0, nvt - schedule.end("equilibrate"))
-        return {
+        rows = {
             "samples.bin": (step // schedule.sample, len(SAMPLE) + n_pairs),
             "blocks.bin": (
                 averaged // schedule.block,
@@ -294,6 +299,9 @@ class ValidationRun:
             ),
             "trajectory.bin": (averaged // schedule.frame, 1 + 3 * self._n_atoms()),
         }
+        if self.committee:
+            rows["watch.bin"] = (averaged // schedule.frame, 1 + len(WATCH))
+        return rows
 
     def _n_atoms(self) -> int:
         return len(self.start["numbers"])
@@ -426,6 +434,7 @@ class ValidationRun:
             },
             msd_lag=lag,
             msd=msd,
+            watch=rows.get("watch.bin", np.empty((0, 1 + len(WATCH)))),
         )
 
 
@@ -445,6 +454,8 @@ class Recorder:
             for name, (n_rows, _) in run._rows(step).items()
         }
         self._stack = ExitStack()
+        self._unwatched: list[tuple[int, FloatArray]] = []
+        self._committee: Committee | None = None
         self._sum: FloatArray | None = None
         self._n_summed = 0
         self._bounds: Bounds | None = None
@@ -485,6 +496,8 @@ class Recorder:
         if phase == "production":
             if (step - schedule.equilibrate) % schedule.frame == 0:
                 self._rows["trajectory"].add([step], positions)
+                if self._run.committee:
+                    self._unwatched.append((step, positions))
             self._sum = table[:, 1:] if self._sum is None else self._sum + table[:, 1:]
             self._n_summed += 1
             if (step - schedule.equilibrate) % schedule.block == 0:
@@ -553,9 +566,28 @@ class Recorder:
         self._report(self._unreported)
         self._told, self._unreported = time.monotonic(), 0
 
+    def _watch(self) -> None:
+        """Ask the committee for the frames since the last checkpoint."""
+        from mlsel.training import Frames
+
+        run = self._run
+        if self._committee is None:
+            data = run.root / "data" / f"{run.committee[0].parent.name}.h5"
+            self._committee = Committee.of(run.committee, data)
+        positions = np.stack([positions for _, positions in self._unwatched])
+        cell = np.array(run.start["cell"])
+        frames = Frames(
+            np.array(run.start["numbers"]), positions, np.repeat(cell[None], len(positions), axis=0)
+        )
+        for (step, _), row in zip(self._unwatched, self._committee.look(frames), strict=True):
+            self._rows["watch"].add([step], row)
+        self._unwatched = []
+
     def flush(self) -> None:
         """Bring all rows to the disk."""
         if self._is_root:
+            if self._unwatched:
+                self._watch()
             for rows in self._rows.values():
                 rows.flush()
             self._tell()

@@ -69,6 +69,10 @@ DEFINITIONS = {
         "meV an atom and ps, slope of the total energy in the NVE run; differs: above "
         f"{DRIFT_SHARE:g} k_B T a ps and above the reference's"
     ),
+    "outside": (
+        "share of atoms and frames on which the models of the data set disagree more than anywhere "
+        "on their training data; only where validation.watch is true"
+    ),
 }
 """What each number means, for tables and files."""
 
@@ -106,6 +110,7 @@ class Verdict:
     diffusion_species: str
     nve_drift: float
     nve_fluctuation: float
+    outside: float
     pairs: Mapping[str, Mapping[str, float]]
 
     def as_dict(self) -> dict[str, Any]:
@@ -185,6 +190,7 @@ def judge(run: Results, reference: Results) -> Verdict:
         diffusion_species=species,
         nve_drift=drift,
         nve_fluctuation=fluctuation,
+        outside=float(run.watch[:, -1].mean()) if len(run.watch) else math.nan,
         pairs=pairs,
     )
 
@@ -282,7 +288,8 @@ COLUMNS = (
     "name", "kind", "word", "time", "stable_time", "rdf_pair", "rdf_score", "rdf_mean",
     "short_pair", "short_weight", "short_weight_error", "inner_weight",
     "pressure_difference", "pressure_error",
-    "diffusion_species", "diffusion_ratio", "diffusion_error", "nve_drift", "reasons",
+    "diffusion_species", "diffusion_ratio", "diffusion_error", "nve_drift", "outside",
+    "reasons",
 )  # fmt: skip
 
 
