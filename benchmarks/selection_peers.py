@@ -103,7 +103,7 @@ def compare(ledger: Ledger, pool: Path, scratch: Path, environments: Path) -> No
     features = centres[rng.integers(500, size=100_000)] + rng.standard_normal((100_000, 32))
     np.save(scratch / "features.npy", features)
     np.save(scratch / "environments.npy", rng.standard_normal((2000, 100, 16)))
-    cases = (
+    cases: tuple[tuple[str, str, dict[str, Any], int, str, float], ...] = (
         ("ipsuite", "global-energy", {}, 512, "uniform energetic selection, 1e5 frames", 20.0),
         ("wfl", "global-energy", {}, 512, "flat histogram, 1e5 frames", 20.0),
         ("skmatter", "fps", {"start": 0}, 512, "FPS, 1e5 frames, 32 features", 3.0),

@@ -273,7 +273,7 @@ def _inset(axis: Any, by_set: dict[str, Distribution]) -> None:
     start = min(int(dense[-1]), len(pool.counts) * 9 // 10)
     left, right = pool.edges[start], pool.edges[-1]
     top = max(one.density[start:].max() for one in by_set.values())
-    where = (0.56, 0.58, 0.42, 0.4)
+    where = (0.6, 0.58, 0.39, 0.4)
     inset = axis.inset_axes(where, xlim=(left, right), ylim=(0, 1.05 * top))
     _lines(inset, by_set)
     inset.tick_params(labelsize=6)

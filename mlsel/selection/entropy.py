@@ -8,6 +8,7 @@ Minoux, in Optimization Techniques, Springer (1978), for lazy evaluation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +89,7 @@ class Entropy(Selector):
         return task.from_root(chosen)
 
 
-def bandwidth_of(environments: list[Floats]) -> float:
+def bandwidth_of(environments: Sequence[Floats]) -> float:
     """Return a tenth of the root mean square distance of environments from their mean."""
     n = sum(map(len, environments))
     mean = sum(frame.sum(axis=0, dtype=np.float64) for frame in environments) / n
@@ -120,7 +121,7 @@ def log_kernel_sums(points: Floats, others: Floats, bandwidth: float) -> FloatAr
 
 
 def greedy_entropy(
-    environments: list[Floats], n: int, bandwidth: float, keys: FloatArray
+    environments: Sequence[Floats], n: int, bandwidth: float, keys: FloatArray
 ) -> IntArray:
     """Return the places of n frames in the order chosen."""
     h = bandwidth or bandwidth_of(environments)

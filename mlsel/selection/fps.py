@@ -55,9 +55,9 @@ class FarthestPoint(Selector):
 def farthest_points(features: Floats, n: int, first: int, eligible: Array) -> IntArray:
     """Return n points, each the farthest from all before (of several, the first).
 
-    A point p whose nearest chosen one is c, at distance m, can't be nearer to a new one y if
-    d(c, y) ≥ 2 m, by the triangle inequality. So for most points nothing has to be computed; the
-    picks are those of the plain algorithm.
+    A point whose nearest chosen one is c, at distance m, can't be nearer to a new one y if
+    d(c, y) ≥ 2 m, by the triangle inequality. Where that spares most points, only the others are
+    computed; the picks are those of the plain algorithm.
 
     Examples
     --------
@@ -66,7 +66,10 @@ def farthest_points(features: Floats, n: int, first: int, eligible: Array) -> In
     [0, 3, 2]
     """
     allowed = np.flatnonzero(eligible)
-    points = features if len(allowed) == len(features) else features[allowed]
+    points = features[allowed].astype(np.float64, copy=False)
+    points -= points.mean(axis=0)  # near the origin |x|² + |y|² − 2 x·y loses the least
+    norms = np.einsum("ij,ij->i", points, points)
+    rounding = 1e-13 * float(norms.max())
     place = int(np.searchsorted(allowed, first))
     chosen = np.empty(n, dtype=np.int64)
     centres = np.empty((n, points.shape[1]))
@@ -75,27 +78,30 @@ def farthest_points(features: Floats, n: int, first: int, eligible: Array) -> In
     for k in range(n):
         chosen[k] = place
         centres[k] = points[place]
-        if k == 0:
-            for start in range(0, len(points), 8192):
-                some = slice(start, start + 8192)
-                nearest[some] = _squared(points[some], centres[0])
+        # d² / 4 between the new point and each chosen before, less what rounding may have added
+        between = _squared(centres[:k], norms[chosen[:k]], centres[k], norms[place])
+        reach = np.append(between * ((1.0 - SLACK) / 4.0) - rounding, -np.inf)
+        near = nearest > reach[owner]
+        if np.count_nonzero(near) * 6 > len(points):
+            distance = _squared(points, norms, centres[k], norms[place])
+            owner[distance < nearest] = k
+            np.minimum(nearest, distance, out=nearest)
         else:
-            between = _squared(centres[:k], centres[k])
-            near = np.flatnonzero(nearest > (between * ((1.0 - SLACK) / 4.0))[owner])
-            for start in range(0, len(near), 8192):
-                some_near = near[start : start + 8192]
-                distance = _squared(points[some_near], centres[k])
-                closer = distance < nearest[some_near]
-                nearest[some_near[closer]] = distance[closer]
-                owner[some_near[closer]] = k
-        nearest[place] = -1.0
+            some = np.flatnonzero(near)
+            distance = _squared(points[some], norms[some], centres[k], norms[place])
+            closer = distance < nearest[some]
+            nearest[some[closer]] = distance[closer]
+            owner[some[closer]] = k
+        nearest[chosen[: k + 1]] = -np.inf
         place = int(np.argmax(nearest))
     return allowed[chosen]
 
 
-def _squared(points: Floats, centre: FloatArray) -> FloatArray:
-    """Return squared distances; the sum over each row alone, so that no other row matters."""
-    difference = points - centre
-    difference *= difference
-    squared: FloatArray = np.add.reduce(difference, axis=1)
+def _squared(points: FloatArray, norms: FloatArray, centre: FloatArray, norm: float) -> FloatArray:
+    """Return squared distances; einsum sums each row alone, so that no other row matters."""
+    squared: FloatArray = np.einsum("ij,j->i", points, centre)
+    squared *= -2.0
+    squared += norms
+    squared += norm
+    np.maximum(squared, 0.0, out=squared)
     return squared

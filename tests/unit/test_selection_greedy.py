@@ -1,0 +1,182 @@
+"""The methods beyond the paper against plain, slow implementations."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.synthetic import write_synthetic_pool
+from mlsel.errors import MlselError
+from mlsel.pool import Pool, PoolWriter
+from mlsel.selection import make_selector
+from mlsel.selection.descriptors import Radial
+from mlsel.selection.entropy import greedy_entropy, log_kernel_sums
+from mlsel.selection.fps import farthest_points
+
+ROUNDING = 1e-9
+"""Relative; of sums in double precision done in another order."""
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    path = tmp_path_factory.mktemp("greedy") / "pool.h5"
+    write_synthetic_pool(path, 120, n_atoms=12, frames_per_run=50)
+    return Pool(path)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(2, 60))
+def test_fps_is_the_plain_algorithm(seed: int, dimension: int, n_points: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.standard_normal((n_points, dimension)) + 3 * rng.integers(0, 3, (n_points, 1))
+    eligible = rng.random(n_points) < 0.8
+    eligible[0] = True
+    n = int(eligible.sum())
+    chosen = farthest_points(points, n, 0, eligible)
+    plain = [0]
+    while len(plain) < n:
+        rest = [i for i in np.flatnonzero(eligible) if i not in plain]
+        nearest = [min(((points[i] - points[j]) ** 2).sum() for j in plain) for i in rest]
+        plain.append(int(rest[int(np.argmax(nearest))]))
+    assert chosen.tolist() == plain
+
+
+def test_flat_takes_the_greatest_entropy(pool: Pool) -> None:
+    values = np.concatenate([b["atomic_energies"] for b in pool.blocks("atomic_energies")])
+    low, high = values.min(), values.max()
+    index = np.minimum(15, ((values - low) / (high - low) * 16).astype(int))
+    counts = np.stack([np.bincount(row, minlength=16) for row in index])
+    chosen = make_selector("flat-atomic-energy", {"bins": 16}).select(pool, 20, 1).frame_ids
+    total = np.zeros(16)
+    left = set(range(len(pool)))
+    for frame in chosen.tolist():
+        entropy = {}
+        for other in left:
+            share = (total + counts[other]) / (total + counts[other]).sum()
+            share = share[share > 0]
+            entropy[other] = -(share * np.log(share)).sum()
+        # Of frames with the same entropy any may be taken.
+        assert entropy[frame] >= max(entropy.values()) - ROUNDING
+        total += counts[frame]
+        left.remove(frame)
+
+
+def test_flat_is_flatter_than_uniform(pool: Pool) -> None:
+    values = np.concatenate([b["atomic_energies"] for b in pool.blocks("atomic_energies")])
+    entropy = {}
+    for method in ("atomic-energy", "flat-atomic-energy"):
+        frames = make_selector(method).select(pool, 20, 1).frame_ids
+        counts = np.histogram(values[frames], 64, (values.min(), values.max()))[0]
+        share = counts[counts > 0] / counts.sum()
+        entropy[method] = -(share * np.log(share)).sum()
+    assert entropy["flat-atomic-energy"] > entropy["atomic-energy"]
+
+
+@pytest.mark.parametrize("bandwidth", [1e-6, 1e-2, 1.0, 1e3])
+def test_log_kernel_sums_in_high_precision(bandwidth: float) -> None:
+    from decimal import Decimal, localcontext
+
+    rng = np.random.default_rng(1)
+    points, others = rng.standard_normal((4, 3)), rng.standard_normal((5, 3))
+    found = log_kernel_sums(points, others, bandwidth)
+    with localcontext() as context:
+        context.prec = 60
+        context.Emin = -(10**15)
+        for value, point in zip(found, points, strict=True):
+            total = Decimal(0)
+            for other in others:
+                squared = sum(
+                    (Fraction(float(a)) - Fraction(float(b))) ** 2
+                    for a, b in zip(point, other, strict=True)
+                )
+                exponent = squared / (2 * Fraction(bandwidth) ** 2)
+                total += (-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp()
+            assert math.isclose(value, float(total.ln()), rel_tol=ROUNDING, abs_tol=ROUNDING)
+
+
+def test_entropy_takes_the_greatest_gain() -> None:
+    rng = np.random.default_rng(2)
+    environments = [rng.standard_normal((3, 2)) * rng.uniform(0.1, 2) for _ in range(30)]
+    chosen = greedy_entropy(environments, 10, 0.3, rng.random(30)).tolist()
+
+    def gain(frame: int, known: list[int]) -> float:
+        x = np.concatenate([environments[j] for j in known])
+        y = environments[frame]
+        squared = ((y[:, None] - x) ** 2).sum(axis=2)
+        return float(-np.log(np.exp(-squared / (2 * 0.3**2)).sum(axis=1)).mean())
+
+    for k in range(1, 10):
+        gains = {f: gain(f, chosen[:k]) for f in range(30) if f not in chosen[:k]}
+        assert gains[chosen[k]] >= max(gains.values()) - ROUNDING
+
+
+def test_entropy_doesnt_underflow() -> None:
+    environments = [np.full((2, 1), x) for x in (0.0, 1.0, 5.0, 5.1)]
+    chosen = greedy_entropy(environments, 3, 1e-4, np.array([0.1, 0.2, 0.3, 0.4]))
+    assert chosen.tolist() == [0, 3, 1]
+
+
+def test_direct_takes_one_of_each_cluster(pool: Pool) -> None:
+    rng = np.random.default_rng(3)
+    of = rng.permutation(np.arange(120) % 6)
+    points = 100.0 * rng.standard_normal((6, 4))[of] + rng.standard_normal((120, 4))
+    chosen = make_selector("direct", {"descriptor": points}).select(pool, 6, 1).frame_ids
+    assert sorted(of[chosen].tolist()) == list(range(6))
+
+
+def test_committee_takes_the_highest_disagreement(pool: Pool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    models = rng.standard_normal((3, 120, 12, 3)) * rng.uniform(0.1, 2, (1, 120, 1, 1))
+    np.save(tmp_path / "models.npy", models)
+    spread = np.sqrt(((models - models.mean(axis=0)) ** 2).sum(axis=3).mean(axis=0)).max(axis=1)
+    selector = make_selector("committee", {"predictions": str(tmp_path / "models.npy")})
+    chosen = selector.select(pool, 15, 1).frame_ids
+    assert chosen.tolist() == np.argsort(-spread)[:15].tolist()
+
+
+def test_radial_counts_images(tmp_path: Path) -> None:
+    """One atom in a small cubic box, and the same box eight times: the same environment."""
+    small, side = np.array([[0.3, 0.2, 0.1]]), 3.0
+    shifts = np.array(list(np.ndindex(2, 2, 2))) * side
+    with PoolWriter(tmp_path / "pool.h5") as writer:
+        one = writer.add_run("one", [11], 1, ["positions"])
+        one.append([0], [0], positions=small[None], cell=side * np.eye(3)[None])
+        eight = writer.add_run("eight", [11] * 8, 1, ["positions"], orthogonal=False)
+        cell = np.array([[2 * side, 0, 0], [2 * side, 2 * side, 0], [0, 0, 2 * side]])
+        eight.append([0], [0], positions=(small + shifts)[None], cell=cell[None])
+    with Pool(tmp_path / "pool.h5") as pool:
+        radial = Radial((11,), cutoff=7.0, n_shells=8)
+        first, second = (radial.atoms(pool, b)[0] for b in pool.blocks("positions", "cell"))
+    # Single precision is what descriptors are kept in.
+    assert np.allclose(second, first[0], rtol=1e-5, atol=1e-5)
+    lattice = np.array(list(np.ndindex(7, 7, 7))) - 3
+    distance = side * np.sqrt((lattice**2).sum(axis=1))
+    distance = distance[(distance > 0) & (distance < 7.0)]
+    hat = np.maximum(0, 1 - np.abs(distance[:, None] / (7 / 8) - np.arange(8) - 0.5))
+    expected = (hat * (0.5 + 0.5 * np.cos(np.pi * distance / 7))[:, None]).sum(axis=0)
+    assert np.allclose(first[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "sentence"),
+    [
+        ("fps", {"descriptor": "sop"}, "there is no descriptor sop: it must be one of radial"),
+        ("fps", {"descriptor": "no.npy"}, "there is no descriptor file no.npy"),
+        ("fps", {"descriptor": np.zeros((3, 2))}, r"shape \(3, 2\): for .* \(120, D\)"),
+        ("fps", {"start": 500}, "start is 500"),
+        ("entropy", {"candidates": 3}, "candidates must be at least 5"),
+        ("committee", {}, "committee needs predictions"),
+        ("committee", {"predictions": np.zeros((2, 7, 3))}, r"must be \(M, 120, n_atoms, 3\)"),
+    ],
+)
+def test_mistakes_are_told(
+    pool: Pool, method: str, parameters: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(MlselError, match=sentence):
+        make_selector(method, parameters).select(pool, 5, 1)
