@@ -18,6 +18,10 @@ class Claims:
         """State that a value is at most a bound."""
         self._line(claim, value, f"≤ {bound:g}", value <= bound)
 
+    def note(self, text: str) -> None:
+        """Print what stands beside the claims."""
+        print(f"# {text}", flush=True)
+
     def _line(self, claim: str, value: float, bound: str, holds: bool) -> None:
         self._short += not holds
         verdict = "holds" if holds else "falls short"

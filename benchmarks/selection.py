@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.claims import Claims
+
 N_ATOMS = 100
 N_CHOSEN = 512
 NEEDED = {
@@ -54,37 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.child:
         CHILDREN[args.child[0]](args.scratch, *args.child[1:])
         return 0
-    ledger = Ledger()
+    claims = Claims()
     args.scratch.mkdir(parents=True, exist_ok=True)
     pool = made_pool(args.scratch, args.frames)
     wanted = [args.only] if args.only else ["reading", "ranks", "growth", "peers"]
     if "reading" in wanted:
-        reading(ledger, pool, args.repeats)
+        reading(claims, pool, args.repeats)
     if "ranks" in wanted:
-        ranks(ledger, pool, args.repeats)
+        ranks(claims, pool, args.repeats)
     if "growth" in wanted:
-        growth(ledger, args.scratch)
+        growth(claims, args.scratch)
     if "peers" in wanted and args.peers:
-        peers(ledger, args.scratch, args.peers)
-    return ledger.exit_code
-
-
-class Ledger:
-    """Prints a line a claim and remembers whether one fell short."""
-
-    def __init__(self) -> None:
-        self.exit_code = 0
-
-    def line(self, claim: str, value: float, bound: float, *, at_least: bool = False) -> None:
-        good = value >= bound if at_least else value <= bound
-        sign = ">=" if at_least else "<="
-        verdict = "holds" if good else "falls short"
-        print(f"{claim:62} {value:9.2f}  {sign} {bound:<7g} {verdict}", flush=True)
-        if not good:
-            self.exit_code = 1
-
-    def note(self, text: str) -> None:
-        print(f"# {text}", flush=True)
+        peers(claims, args.scratch, args.peers)
+    return claims.end()
 
 
 def made_pool(scratch: Path, n_frames: int) -> Path:
@@ -116,7 +100,7 @@ def timed(function: Callable[[], object]) -> Seconds:
 # --- one pass over the pool ----------------------------------------------------------------------
 
 
-def reading(ledger: Ledger, pool: Path, repeats: int) -> None:
+def reading(claims: Claims, pool: Path, repeats: int) -> None:
     """Uniform methods and random against one read of the dataset they need."""
     for method in NEEDED:
         for parameters in ("{}", '{"species": "Na"}'):
@@ -124,12 +108,12 @@ def reading(ledger: Ledger, pool: Path, repeats: int) -> None:
                 continue
             found = child(pool, "against-reading", method, parameters, str(repeats))
             name = method + (" of one species" if parameters != "{}" else "")
-            ledger.note(
+            claims.note(
                 f"{name}: h5py {found['read']:.3f} s, selection {found['select']:.3f} s "
                 f"(processor time {found['read_cpu']:.3f} and {found['select_cpu']:.3f} s)"
             )
-            ledger.line(f"{name}: time / one h5py read", found["ratio"], 3.0)
-            ledger.line(f"{name}: peak memory / MiB", found["peak"] / MEBIBYTE, 1024)
+            claims.at_most(f"{name}: time / one h5py read", found["ratio"], 3.0)
+            claims.at_most(f"{name}: peak memory / MiB", found["peak"] / MEBIBYTE, 1024)
 
 
 def read_once(path: Path, element: str) -> None:
@@ -169,7 +153,7 @@ def against_reading(path: Path, method: str, parameters: str, repeats: str) -> N
 # --- ranks ---------------------------------------------------------------------------------------
 
 
-def ranks(ledger: Ledger, pool: Path, repeats: int) -> None:
+def ranks(claims: Claims, pool: Path, repeats: int) -> None:
     """Two ranks against one."""
     for method in ("atomic-energy", "force"):
         one, two = [], []
@@ -178,8 +162,8 @@ def ranks(ledger: Ledger, pool: Path, repeats: int) -> None:
             two.append(child(pool, "on-ranks", method, ranks=2)["seconds"])
         alone, together = statistics.median(one), statistics.median(two)
         gain = alone / together
-        ledger.note(f"{method}: 1 rank {alone:.3f} s, 2 ranks {together:.3f} s")
-        ledger.line(f"{method}: 2 ranks, times faster than 1", gain, 1.7, at_least=True)
+        claims.note(f"{method}: 1 rank {alone:.3f} s, 2 ranks {together:.3f} s")
+        claims.at_least(f"{method}: 2 ranks, times faster than 1", gain, 1.7)
 
 
 def on_ranks(path: Path, method: str) -> None:
@@ -204,7 +188,7 @@ def on_ranks(path: Path, method: str) -> None:
 # --- growth of the greedy methods ----------------------------------------------------------------
 
 
-def growth(ledger: Ledger, scratch: Path) -> None:
+def growth(claims: Claims, scratch: Path) -> None:
     """Time of the greedy methods for 1e4, 1e5 and 1e6 frames; at worst it grows as n N."""
     sizes = (10_000, 100_000, 1_000_000)
     for method in ("flat-atomic-energy", "fps", "direct", "entropy"):
@@ -215,9 +199,9 @@ def growth(ledger: Ledger, scratch: Path) -> None:
             peaks.append(found["peak"] / MEBIBYTE)
         rows = zip(sizes, seconds, peaks, strict=True)
         told = ", ".join(f"N={n:.0e} {s:.2f} s {p:.0f} MiB" for n, s, p in rows)
-        ledger.note(f"{method}, n=64: {told}")
+        claims.note(f"{method}, n=64: {told}")
         power = np.log10(seconds[2] / seconds[1])
-        ledger.line(f"{method}: power of N from 1e5 to 1e6", float(power), 1.1)
+        claims.at_most(f"{method}: power of N from 1e5 to 1e6", float(power), 1.1)
 
 
 def grow(path: Path, method: str) -> None:
@@ -240,11 +224,11 @@ def grow(path: Path, method: str) -> None:
     print(json.dumps({"seconds": seconds, "peak": peak}))
 
 
-def peers(ledger: Ledger, scratch: Path, environments: Path) -> None:
+def peers(claims: Claims, scratch: Path, environments: Path) -> None:
     """Compare with peers, each in its own environment."""
     from benchmarks.selection_peers import compare
 
-    compare(ledger, made_pool(scratch, 100_000), scratch, environments)
+    compare(claims, made_pool(scratch, 100_000), scratch, environments)
 
 
 CHILDREN: dict[str, Callable[..., None]] = {

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from benchmarks.selection import Ledger
+    from benchmarks.claims import Claims
 
 MEBIBYTE = 2**20
 
@@ -96,7 +96,7 @@ end(start, msc(environments, own, n, h=h))
 }
 
 
-def compare(ledger: Ledger, pool: Path, scratch: Path, environments: Path) -> None:
+def compare(claims: Claims, pool: Path, scratch: Path, environments: Path) -> None:
     """Print a line for each peer."""
     rng = np.random.default_rng(1)
     centres = 3.0 * rng.standard_normal((500, 32))
@@ -112,26 +112,26 @@ def compare(ledger: Ledger, pool: Path, scratch: Path, environments: Path) -> No
     for peer, method, parameters, n, what, goal in cases:
         python = environments / f"peer-{peer}" / "bin" / "python"
         if not python.exists():
-            ledger.note(f"{peer}: no environment {python}; not compared")
+            claims.note(f"{peer}: no environment {python}; not compared")
             continue
         theirs, error = _run([str(python), "-c", PEERS[peer], str(pool), str(n), str(scratch)])
         if theirs is None:
-            ledger.note(f"{peer}: ended with {error}")
+            claims.note(f"{peer}: ended with {error}")
             continue
         words = ["-m", "benchmarks.selection_peers", str(pool), str(scratch), method, str(n)]
         ours, error = _run([sys.executable, *words, json.dumps(parameters)])
         if ours is None:
             raise RuntimeError(error)
-        ledger.note(
+        claims.note(
             f"{peer}, {what}, n={n}: {theirs['seconds']:.2f} s, {theirs['peak'] / MEBIBYTE:.0f} "
             f"MiB, {len(set(theirs['picks']))} unique of {n}; mlsel {ours['seconds']:.3f} s, "
             f"{ours['peak'] / MEBIBYTE:.0f} MiB, {len(set(ours['picks']))} unique"
         )
         ratio = theirs["seconds"] / ours["seconds"]
-        ledger.line(f"{peer}: times faster, {what}", ratio, goal, at_least=True)
+        claims.at_least(f"{peer}: times faster, {what}", ratio, goal)
         if peer == "skmatter":
             same = np.mean(np.array(theirs["picks"]) == np.array(ours["picks"]))
-            ledger.line("skmatter: share of identical picks", float(same), 1.0, at_least=True)
+            claims.at_least("skmatter: share of identical picks", float(same), 1.0)
 
 
 def _run(command: list[str]) -> tuple[dict[str, Any] | None, str]:
