@@ -44,7 +44,7 @@ METADATA_ENTRY = "mlsel.json"
 ARRAYS_ENTRY = "mlsel.bin"
 DTYPES = ("float32", "float64")
 FEWEST_KNOTS, MOST_KNOTS = 65, 2049
-SLOPE_ERROR_WANTED = {"float32": 1e-6, "float64": 1e-8}
+SLOPE_ERROR_WANTED = {"float32": 1e-6, "float64": 2e-9}
 """Largest error of a table's slope, relative to the largest slope of its layer: as few knots as
 reach it are taken. Small tables are fast, because they stay in the cache."""
 
