@@ -73,7 +73,10 @@ class Schedule:
 
     @classmethod
     def of(cls, study: Study, duration: float) -> Schedule:
-        """Return the schedule of a study; phases of NVT are made of whole blocks."""
+        """Return the schedule of a study; phases of NVT are made of whole blocks.
+
+        Equilibration and NVE take at most a quarter of the duration each, for slow potentials.
+        """
         section = study.validation
         sample = section.sampling_interval
 
@@ -82,9 +85,9 @@ class Schedule:
 
         block = steps(section.block, section.trajectory_interval)
         return cls(
-            steps(section.equilibration, block),
+            steps(min(section.equilibration, duration / 4), block),
             steps(duration, block),
-            steps(section.nve, sample),
+            steps(min(section.nve, duration / 4), sample),
             sample,
             section.trajectory_interval,
             block,
