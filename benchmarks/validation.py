@@ -27,7 +27,8 @@ from mlsel.parallel import world
 from mlsel.provenance import write_text
 from mlsel.study import Study, load_study
 from mlsel.validate import _model_commands, _prepare_start
-from mlsel.validation_run import Recorder, ValidationRun
+from mlsel.validation_recorder import Recorder
+from mlsel.validation_run import ValidationRun
 from mlsel.validation_start import make_start, reference_potential
 
 RATIO, RESTART = 0.97, 0.01

@@ -170,7 +170,7 @@ def _data_sets(folder: Path) -> list[dict[str, page.Cell]]:
             continue
         with Pool(path) as data:
             row: dict[str, page.Cell] = {METHOD: path.stem, "frames": len(data)}
-            parts = {"energy": [], "atomic_energies": [], "forces": []}  # type: dict[str, list[Any]]
+            parts: dict[str, list[Any]] = {"energy": [], "atomic_energies": [], "forces": []}
             for block in data.blocks(*(field for field in parts if field in data.fields)):
                 for field, values in parts.items():
                     if field in block.fields:

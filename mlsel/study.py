@@ -222,12 +222,16 @@ class ValidationSection:
     temperature: float = quantity(1400.0, unit="K", above=0)
     pressure: float = quantity(1.0, unit="bar", doc="of the NPT run that gives the density")
     density_time: float = quantity(20.0, unit="ps", above=0, doc="over which it is averaged")
-    equilibration: float = quantity(5.0, unit="ps", at_least=0, doc="of each run, not averaged")
+    equilibration: float = quantity(
+        5.0, unit="ps", at_least=0, doc="of each run, not averaged; at most a quarter of duration"
+    )
     duration: float = quantity(1000.0, unit="ps", above=0)
     durations: Mapping[str, float] = quantity(
         {}, unit="ps", above=0, doc="of kinds of models that are slower"
     )
-    nve: float = quantity(1.0, unit="ps", at_least=0, doc="at the end, for energy conservation")
+    nve: float = quantity(
+        1.0, unit="ps", at_least=0, doc="at the end; at most a quarter of the duration"
+    )
     timestep: float = quantity(1.0, unit="fs", above=0, at_most=10.0)
     thermostat_time: float = quantity(0.1, unit="ps", above=0)
     kspace_style: str = quantity("", doc="in place of the reference potential's own")

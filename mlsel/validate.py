@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOT_OF_THE_RUNS = (
-    "models", "potentials", "repeats", "duration", "durations", "short_distance", "watch",
-    "ranks_per_run", "checkpoint_interval",
+    "models", "potentials", "repeats", "duration", "durations", "watch", "ranks_per_run",
+    "checkpoint_interval",
 )  # fmt: skip
 """Keys of [validation] that can change without the finished runs being others."""
 
