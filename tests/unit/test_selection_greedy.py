@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from benchmarks.synthetic import write_synthetic_pool
 from mlsel.errors import MlselError
-from mlsel.pool import Pool, PoolWriter
+from mlsel.pool import Pool
+from mlsel.pool_writer import PoolWriter
 from mlsel.selection import make_selector
 from mlsel.selection.descriptors import Radial
 from mlsel.selection.entropy import greedy_entropy, log_kernel_sums
