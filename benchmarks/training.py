@@ -219,6 +219,7 @@ def write_sets(frames: Frames, folder: Path) -> None:
     )
     for name, rows in sets.items():
         part = frames.take(rows)
+        assert part.forces is not None and part.energy is not None
         with PoolWriter(folder / f"{name}.h5") as writer:
             fields = ("positions", "forces")
             run = writer.add_run(name, part.numbers, len(part), fields, {"energy": "eV"})

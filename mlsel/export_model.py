@@ -229,14 +229,14 @@ class _Parts:
     atomic_references: Array | None
 
     @classmethod
-    def of(cls, model: Any, kind: type, dtype: str | None) -> _Parts:
+    def of(cls, model: Any, kind: Any, dtype: str | None) -> _Parts:
         import torch
 
         with _torchscript():
             import schnetpack.transform as transforms
             from schnetpack.atomistic import Atomwise
 
-        representation = getattr(model, "representation", None)
+        representation: Any = getattr(model, "representation", None)
         if not isinstance(representation, kind):
             raise MlselError(
                 f"The model's representation is {type(representation).__name__}, "
@@ -551,7 +551,8 @@ def _filters(representation: Any, k: int, distances: Array, curvature: bool) -> 
         return layer.filter_network(representation.radial_basis(r)) * smooth[:, None]
 
     def both(r: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.func.jvp(filters, (r,), (torch.ones_like(r),))
+        value, slope = torch.func.jvp(filters, (r,), (torch.ones_like(r),))
+        return value, slope
 
     r = torch.from_numpy(np.asarray(distances, dtype=np.float64))
     if not curvature:

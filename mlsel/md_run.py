@@ -45,9 +45,12 @@ OBSERVABLES = SCALARS[1:]
 THERMO = ("Temp", "Press", "Volume", "c_msd[4]")
 """LAMMPS's keywords for the scalars that come from its thermo output."""
 
+LEAST_DIFFUSION = 0.1
+"""Å²/ps, or 1e-5 cm²/s: liquids near melting have more, crystals with vacancies have less."""
 MOLTEN = (
-    "the ions' mean-square displacement over the sampled frames reaches (V/N)^(2/3), and at least "
-    "a quarter of it comes from the second half"
+    "over the second half of the sampled frames the atoms' mean-square displacement rises by "
+    f"6 D t with D of at least {LEAST_DIFFUSION} Angstrom+2 ps-1, and over all of them it reaches "
+    "(V/N)^(2/3)"
 )
 
 
@@ -365,8 +368,8 @@ class MdRun:
         half = n // 2
         rise = float(msd[-1] - msd[half])
         distance = (values["volume"].mean() / n_atoms) ** (2 / 3)
-        molten = n > 1 and msd[-1] >= distance and rise >= 0.25 * msd[-1]
         slope = rise / (time_ps * (n - 1 - half) / (n - 1)) if n - 1 > half else math.nan
+        molten = msd[-1] >= distance and slope / 6 >= LEAST_DIFFUSION
         return {
             "temperature_set": self.temperature,
             "pressure_set": self.pressure,

@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from mlsel.training.base import Frames, TrainedModel
 
 
-class ModelCalculator(Calculator):  # type: ignore[misc]
+class ModelCalculator(Calculator):
     """ASE's interface to `TrainedModel.predict`: energy, energies, forces, stress.
 
     Examples

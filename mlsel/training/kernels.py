@@ -158,7 +158,7 @@ class PairTables:
         function(ctypes.byref(edges), *pointers)
 
 
-class Convolve(torch.autograd.Function):  # type: ignore[misc]
+class Convolve(torch.autograd.Function):
     """y_i = Σ_j W(r_ij) ⊙ z_j."""
 
     @staticmethod
@@ -171,7 +171,7 @@ class Convolve(torch.autograd.Function):  # type: ignore[misc]
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         z, table = ctx.saved_tensors
         grad = grad.contiguous()
@@ -180,7 +180,7 @@ class Convolve(torch.autograd.Function):  # type: ignore[misc]
         return z_out, table_out, None
 
 
-class Differentiate(torch.autograd.Function):  # type: ignore[misc]
+class Differentiate(torch.autograd.Function):
     """From a = ∂E/∂y the derivatives b = ∂E/∂z and g = ∂E/∂r (n_pairs) of `Convolve`."""
 
     @staticmethod
@@ -195,7 +195,7 @@ class Differentiate(torch.autograd.Function):  # type: ignore[misc]
         return b, g
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any, grad_b: torch.Tensor, grad_g: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
@@ -211,7 +211,7 @@ class Differentiate(torch.autograd.Function):  # type: ignore[misc]
         return a_out, z_out, table_out, None
 
 
-class GatherForces(torch.autograd.Function):  # type: ignore[misc]
+class GatherForces(torch.autograd.Function):
     """F_i = Σ_p ±g_p u_p, (n_atoms, 3)."""
 
     @staticmethod
@@ -222,7 +222,7 @@ class GatherForces(torch.autograd.Function):  # type: ignore[misc]
         return forces
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         out = torch.empty_like(ctx.pairs.place)
         ctx.pairs.call("gather_forces_adjoint", 0, 0, grad.contiguous(), ctx.pairs.unit, out)

@@ -312,7 +312,7 @@ class _Run:
                 )
             loss_sum = loss_sum + len(rows) * loss.detach()
             force_sum = force_sum + errors["force_squares"]
-            n_components += batch.forces.numel()
+            n_components += 3 * len(batch.species)
         rate = len(order) / (time.perf_counter() - start)
         train_loss = float(loss_sum) / len(order)
         if not np.isfinite(train_loss):
@@ -389,7 +389,7 @@ class _Run:
             for batch in self.validation.batches(PREDICTION_BATCH, self.device):
                 for name, value in self._loss(batch)[1].items():
                     sums[name] = sums.get(name, 0.0) + float(value)
-                n_components += batch.forces.numel()
+                n_components += 3 * len(batch.species)
             self.network.thaw()
         if kept is not None:
             self.network.model.load_state_dict(kept)

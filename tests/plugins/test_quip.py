@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_in_a_hybrid_with_other_types(gap: Path, reference: Any) -> None:
     assert np.abs(found.forces[atoms.numbers == 17]).max() == 0
 
 
-WRONG = {
+WRONG: dict[str, Callable[[str], str | None]] = {
     "there is no such file": lambda text: None,
     "cut off": lambda text: text[: len(text) // 2],
     "no XML": lambda text: "\x00\x01binary" + text,
