@@ -23,6 +23,7 @@ from mlsel.training.base import (
     Trainer,
     reference_energies,
     split,
+    unheard,
 )
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class SchNetTrainer(Trainer):
     seed: int = 1
     device: str = "auto"
     tabulate: bool = True
-    on_report: Callable[[float, str], None] = field(default=lambda *_: None, repr=False)
+    on_report: Callable[[float, str], None] = field(default=unheard, repr=False)
     stop_after: int | None = field(default=None, repr=False)
     """End after this epoch as if killed (tests of resuming)."""
 

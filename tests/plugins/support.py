@@ -141,7 +141,7 @@ def evaluate_model(model: Any, atoms: Any) -> Evaluation:
     np.add.at(virials, i, local / 2)
     np.add.at(virials, j, local / 2)
     return Evaluation(
-        float(energies.sum()),
+        float(energies.detach().sum()),
         forces,
         voigt(virials.sum(0)),
         energies.detach().double().numpy(),
