@@ -202,6 +202,10 @@ class Trainer(ABC):
         """
 
 
+def hear_nothing(share: float, text: str) -> None:
+    """Be a trainer's `on_report` until it has another: a function that can be sent to ranks."""
+
+
 def read_frames(
     pool: Pool, frame_ids: range | npt.ArrayLike | None = None, max_bytes: int = 2**31
 ) -> Iterator[Frames]:

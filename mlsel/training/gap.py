@@ -32,6 +32,7 @@ from mlsel.training.base import (
     Prediction,
     TrainedModel,
     Trainer,
+    hear_nothing,
     reference_energies,
     symbols,
 )
@@ -75,7 +76,7 @@ class GapTrainer(Trainer):
     """Bytes that this fit may take; None: the machine's."""
     held: tuple[int, ...] = field(default=(), repr=False)
     """File descriptors that gap_fit inherits."""
-    on_report: Callable[[float, str], None] = field(default=lambda *_: None, repr=False)
+    on_report: Callable[[float, str], None] = field(default=hear_nothing, repr=False)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mlsel.training.base import (
     Prediction,
     TrainedModel,
     Trainer,
+    hear_nothing,
     reference_energies,
     split,
 )
@@ -75,7 +76,7 @@ class SchNetTrainer(Trainer):
     seed: int = 1
     device: str = "auto"
     tabulate: bool = True
-    on_report: Callable[[float, str], None] = field(default=lambda *_: None, repr=False)
+    on_report: Callable[[float, str], None] = field(default=hear_nothing, repr=False)
     stop_after: int | None = field(default=None, repr=False)
     """End after this epoch as if killed (tests of resuming)."""
 
