@@ -26,10 +26,6 @@ IntArray = npt.NDArray[np.int64]
 MODEL_FILE = "model.json"
 
 
-def unheard(share: float, text: str) -> None:
-    """Take a trainer's report and tell nobody (a lambda could not go to other ranks)."""
-
-
 @dataclass(frozen=True)
 class Frames:
     """Configurations of the same atoms, with labels where they are known.
@@ -204,6 +200,10 @@ class Trainer(ABC):
         `model.json` must not be written here: it is the sign that the product is whole, and
         `stage.train` writes it last.
         """
+
+
+def hear_nothing(share: float, text: str) -> None:
+    """Be a trainer's `on_report` until it has another: a function that can be sent to ranks."""
 
 
 def read_frames(

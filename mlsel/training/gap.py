@@ -32,9 +32,9 @@ from mlsel.training.base import (
     Prediction,
     TrainedModel,
     Trainer,
+    hear_nothing,
     reference_energies,
     symbols,
-    unheard,
 )
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class GapTrainer(Trainer):
     """Bytes that this fit may take; None: the machine's."""
     held: tuple[int, ...] = field(default=(), repr=False)
     """File descriptors that gap_fit inherits."""
-    on_report: Callable[[float, str], None] = field(default=unheard, repr=False)
+    on_report: Callable[[float, str], None] = field(default=hear_nothing, repr=False)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from mlsel.training.base import (
     Prediction,
     TrainedModel,
     Trainer,
+    hear_nothing,
     reference_energies,
     split,
-    unheard,
 )
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class SchNetTrainer(Trainer):
     seed: int = 1
     device: str = "auto"
     tabulate: bool = True
-    on_report: Callable[[float, str], None] = field(default=unheard, repr=False)
+    on_report: Callable[[float, str], None] = field(default=hear_nothing, repr=False)
     stop_after: int | None = field(default=None, repr=False)
     """End after this epoch as if killed (tests of resuming)."""
 
