@@ -1,13 +1,13 @@
 # make setup   the environment, in .venv
 # make demo    the main job on the embedded defaults: from MD to the report of a small study
-# make test    lint, types and tests
+# make test    lint, types and tests (make slow: those that take minutes)
 
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: setup demo test lint types pytest clean
+.PHONY: setup demo test lint types pytest slow clean
 
 setup: $(STAMP)
 
@@ -41,7 +41,11 @@ types: setup
 	$(BIN)/mypy
 
 pytest: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# Minutes of MD and training; CI runs them too.
+slow: setup
+	$(BIN)/python -m pytest -m slow
 
 test: lint types pytest
 

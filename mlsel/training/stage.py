@@ -315,8 +315,8 @@ def _cores() -> int:
 def use_threads() -> None:
     """Compute with one thread, or with OMP_NUM_THREADS.
 
-    These networks are small: a second thread gains a third on idle cores, and on busy ones the
-    threads wait for each other most of the time. Cores are used by training several models.
+    These networks are small: threads of one model wait for each other, and on a busy machine most
+    of the time. Cores are used by training several models.
     """
     import torch
 

@@ -95,7 +95,7 @@ def test_study_on_2_ranks(tmp_path: Path) -> None:
     folder = tmp_path / "study"
     folder.mkdir()
     write_synthetic_pool(folder / "pool.h5", 400, n_atoms=10, frames_per_run=100)
-    words = ["-m", "mlsel.selection", "quick", "-o", str(folder), "--set", "selection.n_train=20"]
+    words = ["-m", "mlsel.selection", "paper", "-o", str(folder), "--set", "selection.n_train=20"]
     words += ["--set", "selection.n_validation=5", "--set", "selection.n_test=100"]
     done = mpirun(2, *words)
     assert done.returncode == 0, done.stderr

@@ -178,7 +178,12 @@ def test_npt_holds_the_pressure_and_the_melts_density(tmp_path: Path) -> None:
 
     study = load_study(
         "quick",
-        ["pool.temperatures=[1200]", "pool.pressures=[1, 5000]", "pool.frames_per_run=200"],
+        [
+            "pool.temperatures=[1200]",
+            "pool.pressures=[1, 5000]",
+            "pool.frames_per_run=200",
+            "pool.equilibration=8",
+        ],
     )
     generate(study, tmp_path / "melt", world())
     with Pool(tmp_path / "melt" / "pool.h5") as pool:

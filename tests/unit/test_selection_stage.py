@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run_stage(folder: Path, *settings: str) -> int:
     words = [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
-    return main(["quick", "-o", str(folder), *words])
+    return main(["paper", "-o", str(folder), *words])
 
 
 def frames(path: Path) -> set[int]:

@@ -55,7 +55,7 @@ def test_override_of_a_key_and_logarithmic_series() -> None:
         ('system.species=["Na", "Ci"]', ['"Ci"', "no element"]),
         ('system.species=["Na", "Na"]', ["twice"]),
         ("system.composition=[1, 1, 1]", ["3 numbers", "2 elements"]),
-        ("pool.melt_temperature=0", ["pool.melt is 5 ps", "pool.melt_temperature is 0"]),
+        ("pool.melt_temperature=0", ["pool.melt is 3 ps", "pool.melt_temperature is 0"]),
         ("pool=3", ["write section.key=value"]),
         ("pool.seed", ["write section.key=value"]),
         ("system.species.x=1", ["system.species.x", "is a value, not a section"]),

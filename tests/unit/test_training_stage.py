@@ -182,7 +182,7 @@ def test_an_interrupted_evaluation_goes_on(folder: Path, monkeypatch: pytest.Mon
 
 def test_one_model_by_command(tmp_path: Path) -> None:
     data = write_pool(tmp_path / "train.h5", [frames(8)])
-    words = ["quick", "--data", str(data), "--model", "schnet-small", "-o", str(tmp_path / "m")]
+    words = ["paper", "--data", str(data), "--model", "schnet-small", "-o", str(tmp_path / "m")]
     words += ["--set", "training.schnet.max_epochs=1", "--set", "training.schnet.cutoff=4.0"]
     assert main(words) == 0
     before = (tmp_path / "m" / "model.json").stat().st_mtime_ns
