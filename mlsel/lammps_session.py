@@ -191,7 +191,11 @@ class LammpsSession:
                 values = self._thermo_values(frame.step, keywords)
                 on_frame(dataclasses.replace(frame, thermo=values))
 
-        def take(_: object, step: int, *arrays: Any) -> None:
+        def take(
+            _: object, step: int, n: int, ids: Any, positions: Any, added: FloatArray | None
+        ) -> None:
+            if added is not None:
+                added[:] = 0.0  # LAMMPS adds this array to the forces, and does not clear it
             if step == start or raised:
                 return
             try:

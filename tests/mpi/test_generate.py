@@ -18,10 +18,12 @@ import h5py
 import numpy as np
 import pytest
 
+from mlsel import deck
 from mlsel.errors import MlselError
 from mlsel.generate import generate
+from mlsel.lammps_session import FloatArray, Frame, LammpsSession
 from mlsel.lock import FolderLock
-from mlsel.md_run import MdRun
+from mlsel.md_run import MdRun, lammps_path
 from mlsel.parallel import world
 from mlsel.pool import Pool
 from tests.support import environment, load_tiny, make_pool, mpirun, run_mlsel, write_study
@@ -44,6 +46,29 @@ def test_every_number_of_ranks_gives_the_same_pool(
     assert "4 runs, 120 frames of 64 atoms" in done.stderr
     assert "\r" not in done.stderr
     assert hashes(tmp_path / "tiny") == hashes(tiny_folder)
+
+
+def test_collecting_frames_adds_nothing_to_the_forces(tiny_folder: Path) -> None:
+    """LAMMPS adds fix external's array, which it neither clears nor sets up, to the forces."""
+    (run, *_) = sorted((tiny_folder / "runs").glob("*K-*"))
+    lines = deck.sections((run / "in.lammps").read_text())
+
+    def final_positions(poison: float) -> FloatArray:
+        root = {"root": lammps_path(tiny_folder)}
+        with LammpsSession(world(), None, root) as session:
+            session.execute([*lines[""], *lines["box"], *lines["model"], *lines["equilibrate"]])
+            frames: list[Frame] = []
+
+            def spoil(frame: Frame) -> None:
+                frames.append(frame)
+                added = session._lmp.fix_external_get_force("frames")
+                for i in range(3 * 64):
+                    added[0][i] = poison
+
+            session.sample(100, 20, "atomic_energy", ("Temp",), spoil)
+            return frames[-1].atoms.positions
+
+    np.testing.assert_array_equal(final_positions(0.0), final_positions(1e3))
 
 
 def test_several_ranks_a_run(tmp_path: Path) -> None:
