@@ -194,18 +194,17 @@ class LammpsSession:
         def take(
             _: object, step: int, n: int, ids: Any, positions: Any, added: FloatArray | None
         ) -> None:
-            if added is not None:
-                added[:] = 0.0  # LAMMPS adds this array to the forces, and does not clear it
-            if step == start or raised:
-                return
             try:
-                hand_over()
-                atoms = self.atoms(energy_compute)
-                if atoms is not None:
-                    waiting.append(Frame(step, self.cell(), atoms, ()))
+                if step != start and not raised:
+                    hand_over()
+                    atoms = self.atoms(energy_compute)
+                    if atoms is not None:
+                        waiting.append(Frame(step, self.cell(), atoms, ()))
             except BaseException as error:  # nothing can be raised through LAMMPS
                 raised.append(error)
                 self._lmp.force_timeout()
+            if added is not None:
+                added[:] = 0.0  # LAMMPS adds this array to the forces, and does not clear it
 
         self.execute([f"fix frames all external pf/callback {interval} {interval}"])
         self._lmp.set_fix_external_callback("frames", take)
