@@ -206,7 +206,13 @@ class LammpsSession:
             if added is not None:
                 added[:] = 0.0  # LAMMPS adds this array to the forces, and does not clear it
 
-        self.execute([f"fix frames all external pf/callback {interval} {interval}"])
+        # Left in, its virial, not yet set up when the barostat is, would make the first pressure.
+        self.execute(
+            [
+                f"fix frames all external pf/callback {interval} {interval}",
+                "fix_modify frames energy no virial no",
+            ]
+        )
         self._lmp.set_fix_external_callback("frames", take)
         try:
             self.run(n_steps)

@@ -48,8 +48,8 @@ def test_every_number_of_ranks_gives_the_same_pool(
     assert hashes(tmp_path / "tiny") == hashes(tiny_folder)
 
 
-def test_collecting_frames_adds_nothing_to_the_forces(tiny_folder: Path) -> None:
-    """LAMMPS adds fix external's array, which it neither clears nor sets up, to the forces."""
+def test_collecting_frames_changes_nothing(tiny_folder: Path) -> None:
+    """LAMMPS adds what a fix external holds to forces, virial and energy, and does not clear it."""
     (run, *_) = sorted((tiny_folder / "runs").glob("*K-*"))
     lines = deck.sections((run / "in.lammps").read_text())
 
@@ -64,6 +64,8 @@ def test_collecting_frames_adds_nothing_to_the_forces(tiny_folder: Path) -> None
                 added = session._lmp.fix_external_get_force("frames")
                 for i in range(3 * 64):
                     added[0][i] = poison
+                session._lmp.fix_external_set_virial_global("frames", [poison] * 6)
+                session._lmp.fix_external_set_energy_global("frames", poison)
 
             session.sample(100, 20, "atomic_energy", ("Temp",), spoil)
             return frames[-1].atoms.positions
