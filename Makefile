@@ -43,7 +43,7 @@ types: setup
 pytest: setup
 	$(BIN)/python -m pytest -m "not slow"
 
-# Minutes of MD and training; CI runs them too.
+# Minutes of MD and training.
 slow: setup
 	$(BIN)/python -m pytest -m slow
 
