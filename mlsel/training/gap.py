@@ -8,6 +8,7 @@ Bartók, Kondor, Csányi, Phys. Rev. B 87, 184115 (2013) (SOAP).
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import logging
 import os
@@ -414,7 +415,12 @@ class GapModel(TrainedModel):
 
     def _quip(self) -> Any:
         if self._potential is None:
+            import quippy
             from quippy.potential import Potential
+
+            # Its clean-up at exit ends the process with an error where pair_style quip ran too:
+            # the two share QUIP's state, and a process that ends needs none.
+            atexit.unregister(quippy.quippy_cleanup)
 
             path = str(self.folder / PRODUCT)
             self._potential = Potential(f"IP GAP label={self._label}", param_filename=path)
