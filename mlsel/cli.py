@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -108,11 +109,11 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
         if told:
             print(f"mlsel: {told}", file=sys.stderr, flush=True)
         else:
-            traceback.print_exc()
+            _print_traceback()
         _end_all_ranks(2 if told else 1)
         return 2 if told else 1
     except Exception:
-        traceback.print_exc()
+        _print_traceback()
         _end_all_ranks(1)
         return 1
 
@@ -133,6 +134,12 @@ def _told(error: OSError) -> str:
     return ""
 
 
+def _print_traceback() -> None:
+    """Print the traceback in one piece, so that no other rank's output comes between."""
+    sys.stderr.write(traceback.format_exc())
+    sys.stderr.flush()
+
+
 def _end_all_ranks(code: int) -> None:
     """End the other ranks too, if there are any."""
     sys.stdout.flush()
@@ -141,4 +148,6 @@ def _end_all_ranks(code: int) -> None:
         from mpi4py import MPI
 
         if MPI.Is_initialized() and not MPI.Is_finalized() and MPI.COMM_WORLD.size > 1:
+            # Launchers pass on what a rank wrote only while it lives: Abort cut off last lines.
+            time.sleep(0.5)
             MPI.COMM_WORLD.Abort(code)
