@@ -151,6 +151,9 @@ class SchNetSection:
     sizes: tuple[str, ...] = quantity(
         ("small", "medium", "large"), choices=("small", "medium", "large"), doc="Table 1"
     )
+    n_gaussians: Mapping[str, int] = quantity(
+        {}, at_least=2, doc="of a size's radial basis; a size that isn't named: Table 1's"
+    )
     energy_weights: tuple[float, ...] = quantity(
         (0.01, 0.1), at_least=0, at_most=1, doc="of the energy in the loss; forces: 1 less it"
     )
@@ -171,13 +174,22 @@ class SchNetSection:
     device: str = quantity("auto", choices=("auto", "cpu", "cuda"))
     seed: int = quantity(1, at_least=0)
 
+    def check(self) -> str | None:
+        for size in self.n_gaussians:
+            if size not in ("small", "medium", "large"):
+                return (
+                    f"training.schnet.n_gaussians names the size {size}: it must be one of small, "
+                    "medium, large"
+                )
+        return None
+
 
 @dataclass(frozen=True)
 class GapSection:
     """GAPs: one model for each pair of sparse points and force sigma."""
 
-    n_sparse: tuple[int, ...] = quantity((200,), at_least=1, doc="sparse points of each element")
-    force_sigmas: tuple[float, ...] = quantity((0.05,), unit="eV/Å", above=0)
+    n_sparse: tuple[int, ...] = quantity((500,), at_least=1, doc="sparse points of each element")
+    force_sigmas: tuple[float, ...] = quantity((0.1,), unit="eV/Å", above=0)
     energy_sigma: float = quantity(0.001, unit="eV/atom", above=0)
     n_train: int = quantity(128, at_least=1)
     n_max: int = quantity(8, at_least=1)

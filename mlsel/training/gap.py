@@ -61,8 +61,8 @@ class GapTrainer(Trainer):
     uses_validation: ClassVar[bool] = False
     name: str
     n_train: int | None = None
-    n_sparse: int = 200
-    force_sigma: float = 0.05
+    n_sparse: int = 500
+    force_sigma: float = 0.1
     energy_sigma: float = 0.001
     n_max: int = 8
     l_max: int = 6

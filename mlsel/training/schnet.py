@@ -61,6 +61,8 @@ class SchNetTrainer(Trainer):
     name: str
     n_train: int | None = None
     size: str = "small"
+    n_gaussians: int | None = None
+    """None: as in Table 1."""
     energy_weight: float = 0.01
     validation_share: float = 0.1
     cutoff: float = 6.0
@@ -83,6 +85,7 @@ class SchNetTrainer(Trainer):
     @property
     def parameters(self) -> dict[str, Any]:
         outside = {"name", "n_train", "device", "on_report", "stop_after", "tabulate"}
+        outside.add("n_gaussians")  # the architecture tells
         plain = {k: v for k, v in self.__dict__.items() if k not in outside}
         return {**plain, "architecture": _plain(asdict(self.architecture))}
 
@@ -106,7 +109,10 @@ class SchNetTrainer(Trainer):
 
         if self.size not in SIZES:
             raise MlselError(f"There is no SchNet size {self.size}: take {', '.join(SIZES)}.")
-        return replace(SIZES[self.size], cutoff=self.cutoff)
+        table = SIZES[self.size]
+        return replace(
+            table, cutoff=self.cutoff, n_gaussians=self.n_gaussians or table.n_gaussians
+        )
 
     def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> SchNetModel:
         """Train; an interrupted training goes on from its last epoch.
@@ -141,10 +147,16 @@ def trainers(section: TrainingSection) -> list[Trainer]:
     shared = {
         name: getattr(chosen, name)
         for name in SchNetTrainer.__dataclass_fields__
-        if hasattr(chosen, name)
+        if hasattr(chosen, name) and name != "n_gaussians"
     }
     return [
-        SchNetTrainer(name=f"schnet-{size}-e{weight:g}", size=size, energy_weight=weight, **shared)
+        SchNetTrainer(
+            name=f"schnet-{size}-e{weight:g}",
+            size=size,
+            n_gaussians=chosen.n_gaussians.get(size),
+            energy_weight=weight,
+            **shared,
+        )
         for size in chosen.sizes
         for weight in chosen.energy_weights
     ]

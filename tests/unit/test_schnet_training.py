@@ -17,6 +17,7 @@ from mlsel.training.schnet import SchNetModel, SchNetTrainer, choose_device, rea
 from tests.training_data import frames, write_pool
 
 ANGSTROM_FORCE = 1e-3  # eV/Å: what an overfitted network must reach
+PAIR_SHARE = 0.02  # of the forces' scatter: what is left of a pair potential
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,18 @@ def test_four_configurations_are_learnt_by_heart(tmp_path: Path) -> None:
     assert part[0].forces is not None
     error = model.predict(part[0]).forces - part[0].forces
     assert np.sqrt((error**2).mean()) < ANGSTROM_FORCE
+
+
+@pytest.mark.slow
+def test_a_pair_potential_is_learnt(tmp_path: Path) -> None:
+    """SchNet can represent a sum over pairs: frames it has not seen come out right."""
+    unseen = frames(40, seed=3)
+    model = trainer(
+        n_gaussians=32, max_epochs=400, patience=400, decay_factor=0.5, decay_patience=30
+    ).fit([frames(120)], [frames(20, seed=2)], tmp_path)
+    assert unseen.forces is not None
+    error = model.predict(unseen).forces - unseen.forces
+    assert np.sqrt((error**2).mean()) < PAIR_SHARE * unseen.forces.std()
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_it(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_model_of_every_data_set_is_there(folder: Path) -> None:
     made = {str(p.parent.relative_to(folder)) for p in folder.glob("models/*/*/model.json")}
-    names = ("schnet-small-e0.01", "gap-8-f0.05")
+    names = ("schnet-small-e0.01", "gap-8-f0.1")
     assert made == {f"models/{d}/{n}" for d in ("random", "force") for n in names}
     description = json.loads((folder / "models/random/schnet-small-e0.01/model.json").read_text())
     with Pool(folder / "data" / "random.h5") as pool:
@@ -103,7 +103,7 @@ def test_errors_csv_is_a_plain_computation(folder: Path) -> None:
             )
             for b in pool.blocks("positions", "cell", "energy", "forces")
         ]
-    for name in ("schnet-small-e0.01", "gap-8-f0.05"):
+    for name in ("schnet-small-e0.01", "gap-8-f0.1"):
         model = load_model(folder / "models" / "force" / name)
         answers = [model.predict(part) for part in tests]
         f = np.concatenate([part.forces for part in tests if part.forces is not None])
@@ -136,7 +136,7 @@ def test_errors_csv_is_a_plain_computation(folder: Path) -> None:
 
 def test_the_worst_frames_are_named(folder: Path) -> None:
     with (folder / "evaluation" / "worst.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["model"] == "gap-8-f0.05"]
+        rows = [row for row in csv.DictReader(file) if row["model"] == "gap-8-f0.1"]
     own = [row for row in rows if row["dataset"] == "random"]
     assert sorted(int(row["frame_id"]) for row in own) == list(range(N_TEST))
     sizes = [float(row["force_vector_error_eV_per_A"]) for row in own]
@@ -145,7 +145,7 @@ def test_the_worst_frames_are_named(folder: Path) -> None:
 
 
 def test_figures_are_drawn(folder: Path) -> None:
-    for name in ("figure-2", "random/gap-8-f0.05", "force/schnet-small-e0.01"):
+    for name in ("figure-2", "random/gap-8-f0.1", "force/schnet-small-e0.01"):
         for kind in ("svg", "png"):
             assert (folder / "evaluation" / f"{name}.{kind}").stat().st_size > 5000
     from mlsel.figure.errors import draw

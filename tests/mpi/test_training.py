@@ -1,0 +1,110 @@
+"""Training and evaluation as a user runs them: on ranks, killed and given again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.mpi.test_generate import ranks_of
+from tests.support import environment, mpirun, run_mlsel
+from tests.training_data import frames, write_pool
+
+STUDY = """
+[system]
+species = ["Na", "Cl"]
+potential = "nacl-tosi-fumi"
+[pool]
+temperatures = [1400]
+pressures = [1]
+[selection]
+methods = ["random", "force"]
+[training]
+kinds = ["schnet"]
+[training.schnet]
+sizes = ["small"]
+energy_weights = [0.01, 0.1]
+cutoff = 4.0
+n_train = 8
+max_epochs = 30
+"""
+MODELS = [f"{d}/schnet-small-e{w}" for d in ("random", "force") for w in ("0.01", "0.1")]
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def prepared(folder: Path) -> Path:
+    """Write a study and its data sets; return the study's folder."""
+    (folder / "tiny.toml").write_text(STUDY, encoding="utf-8")
+    data = folder / "tiny" / "data"
+    for k, name in enumerate(("random", "force")):
+        write_pool(data / f"{name}.h5", [frames(8, seed=k + 1)])
+        write_pool(data / f"{name}-validation.h5", [frames(4, seed=k + 3)])
+    parts = json.dumps([{"method": m, "n": 5} for m in ("random", "force")])
+    write_pool(data / "test.h5", [frames(10, seed=9)], parts=parts)
+    return folder / "tiny"
+
+
+def assert_same_models(one: Path, two: Path) -> None:
+    for name in MODELS:
+        a, b = (
+            torch.load(folder / "models" / name / "weights.pt", weights_only=True)
+            for folder in (one, two)
+        )
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study trained and evaluated by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    made = prepared(folder)
+    for stage in ("training", "evaluate"):
+        done = run_mlsel(stage, "tiny.toml", cwd=folder, **ONE_THREAD)
+        assert done.returncode == 0, done.stderr
+    return made
+
+
+def test_on_ranks_the_models_and_errors_are_the_same(alone: Path, tmp_path: Path) -> None:
+    made = prepared(tmp_path)
+    for stage in ("training", "evaluate"):
+        done = run_mlsel(stage, "tiny.toml", cwd=tmp_path, ranks=2, **ONE_THREAD)
+        assert done.returncode == 0, done.stderr
+    assert_same_models(alone, made)
+    errors = [(f / "evaluation" / "errors.csv").read_text() for f in (alone, made)]
+    assert errors[0] == errors[1]
+
+
+def test_killed_and_given_again_the_models_are_the_same(alone: Path, tmp_path: Path) -> None:
+    """SIGKILL of a rank of two at random moments."""
+    made = prepared(tmp_path)
+    chance = random.Random(20261125)
+    command = [*mpirun(2), sys.executable, "-m", "mlsel", "training", "tiny.toml"]
+    kills = 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment() | ONE_THREAD,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            _, errors = process.communicate(timeout=3 + 4 * chance.random() if kills < 3 else 200)
+            assert process.returncode == 0, errors
+            break
+        except subprocess.TimeoutExpired:
+            victims = ranks_of(process.pid)
+            os.kill(chance.choice(victims) if victims else process.pid, signal.SIGKILL)
+            process.communicate(timeout=60)
+            kills += 1
+    assert kills >= 1
+    assert_same_models(alone, made)
