@@ -110,9 +110,7 @@ class SchNetTrainer(Trainer):
         if self.size not in SIZES:
             raise MlselError(f"There is no SchNet size {self.size}: take {', '.join(SIZES)}.")
         table = SIZES[self.size]
-        return replace(
-            table, cutoff=self.cutoff, n_gaussians=self.n_gaussians or table.n_gaussians
-        )
+        return replace(table, cutoff=self.cutoff, n_gaussians=self.n_gaussians or table.n_gaussians)
 
     def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> SchNetModel:
         """Train; an interrupted training goes on from its last epoch.
