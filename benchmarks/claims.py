@@ -4,11 +4,15 @@ from __future__ import annotations
 
 
 class Claims:
-    """Prints each claim as it is measured and remembers whether one fell short."""
+    """Prints each claim as it is measured and remembers whether one fell short.
 
-    def __init__(self) -> None:
+    Under MPI only rank 0 states any.
+    """
+
+    def __init__(self, speaks: bool = True) -> None:
         self._short = 0
-        print(f"{'claim':70} {'value':>10} {'bound':>10}")
+        if speaks:
+            print(f"{'claim':70} {'value':>10} {'bound':>10}")
 
     def at_least(self, claim: str, value: float, bound: float) -> None:
         """State that a value is at least a bound."""

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from benchmarks.claims import Claims
 from mlsel import deck
 from mlsel.lammps_session import LammpsSession
 from mlsel.md_run import lammps_path
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
          "pool.equilibration=1.0", "validation.sampling_interval=50",
          "validation.trajectory_interval=500"],
     )  # fmt: skip
-    good = True
+    claims = Claims(comm.rank == 0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(comm.bcast(scratch))
         if comm.rank == 0:
@@ -63,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, potential in subjects(study, args.study, args.models or ["*"]):
             run = ValidationRun(name, "potential", potential, "", 1000.0, folder, study)
             clock = time.process_time if args.cpu else time.perf_counter
-            good &= measure(run, args.turns, args.seconds, clock)
+            measure(claims, run, args.turns, args.seconds, clock)
         comm.Barrier()
-    return 0 if good else 1
+    return claims.end()
 
 
 def subjects(study: Study, folder: Path | None, patterns: Sequence[str]) -> list[tuple[str, str]]:
@@ -80,8 +81,10 @@ def subjects(study: Study, folder: Path | None, patterns: Sequence[str]) -> list
     return found
 
 
-def measure(run: ValidationRun, turns: int, seconds: float, clock: Callable[[], float]) -> bool:
-    """Measure one potential, print its lines, return whether all bounds hold."""
+def measure(
+    claims: Claims, run: ValidationRun, turns: int, seconds: float, clock: Callable[[], float]
+) -> None:
+    """Measure one potential and print its lines."""
     comm = world()
     if comm.rank == 0:
         write_text(run.folder / "potential.lmp", run.potential)
@@ -122,26 +125,18 @@ def measure(run: ValidationRun, turns: int, seconds: float, clock: Callable[[], 
                 costs.append(clock() - start)
                 full.run(sample, setup=False)
     if comm.rank:
-        return True
+        return
     ratio = statistics.median([f / p for f, p in zip(full_rates, plain_rates, strict=True)])
     rate = statistics.median(full_rates)
     timestep = run.study.validation.timestep
     restart = statistics.median(costs) * rate * timestep / 1000 / CHECKPOINT
-    holds = True
-    for claim, value, bound, fine in (
-        ("observables, rate over plain LAMMPS", ratio, f">= {RATIO}", ratio >= RATIO),
-        (f"restart every {CHECKPOINT:g} ps, share of time", restart, f"<= {RESTART}",
-         restart <= RESTART),
-    ):  # fmt: skip
-        print(f"{run.name}: {claim}  {value:.4f}  {bound}  {'holds' if fine else 'falls short'}")
-        holds &= fine
+    claims.at_least(f"{run.name}: rate with observables over plain LAMMPS", ratio, RATIO)
+    claims.at_most(f"{run.name}: restart every {CHECKPOINT:g} ps, share of time", restart, RESTART)
     per_day = rate * timestep * 1e-6 * 86400
-    print(
+    claims.note(
         f"{run.name}: {run.study.validation.n_atoms} atoms, {comm.size} ranks: {rate:.4g} steps/s, "
-        f"{per_day:.4g} ns/day, 1000 ps take {1e6 / timestep / rate / 3600:.3g} h",
-        flush=True,
+        f"{per_day:.4g} ns/day, 1000 ps take {1e6 / timestep / rate / 3600:.3g} h"
     )
-    return holds
 
 
 if __name__ == "__main__":
