@@ -36,7 +36,6 @@ n_train = 8
 max_epochs = 30
 """
 MODELS = [f"{d}/schnet-small-e{w}" for d in ("random", "force") for w in ("0.01", "0.1")]
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def prepared(folder: Path) -> Path:
@@ -67,7 +66,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     made = prepared(folder)
     for stage in ("training", "evaluate"):
-        done = run_mlsel(stage, "tiny.toml", cwd=folder, **ONE_THREAD)
+        done = run_mlsel(stage, "tiny.toml", cwd=folder, OMP_NUM_THREADS="1")
         assert done.returncode == 0, done.stderr
     return made
 
@@ -75,7 +74,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_on_ranks_the_models_and_errors_are_the_same(alone: Path, tmp_path: Path) -> None:
     made = prepared(tmp_path)
     for stage in ("training", "evaluate"):
-        done = run_mlsel(stage, "tiny.toml", cwd=tmp_path, ranks=2, **ONE_THREAD)
+        done = run_mlsel(stage, "tiny.toml", cwd=tmp_path, ranks=2, OMP_NUM_THREADS="1")
         assert done.returncode == 0, done.stderr
     assert_same_models(alone, made)
     errors = [(f / "evaluation" / "errors.csv").read_text() for f in (alone, made)]
@@ -92,7 +91,7 @@ def test_killed_and_given_again_the_models_are_the_same(alone: Path, tmp_path: P
         process = subprocess.Popen(
             command,
             cwd=tmp_path,
-            env=environment() | ONE_THREAD,
+            env=environment() | {"OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
