@@ -9,41 +9,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 import os
-import platform
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mlsel.provenance import digest
-
-log = logging.getLogger(__name__)
+from mlsel.training import compiled
 
 SOURCE = Path(__file__).with_name("edges.cpp")
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
-
-
-def cache_folder() -> Path:
-    """Return where compiled code is kept: MLSEL_CACHE, or the user's cache folder."""
-    chosen = os.environ.get("MLSEL_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlsel"
-
-
-def _processor() -> str:
-    """What tells one processor's instructions from another's."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return "".join(next((x for x in lines if x.startswith(k)), "") for k in ("model name", "flags"))
 
 
 @functools.cache
@@ -51,45 +27,12 @@ def load() -> Any | None:
     """Return the compiled library, or None (said once in the log) where it cannot be built."""
     if os.environ.get("MLSEL_NO_KERNELS"):
         return None
-    compiler = os.environ.get("CXX", "g++")
-    try:
-        version = subprocess.run(
-            [compiler, "--version"], capture_output=True, text=True, check=True
-        ).stdout
-        key = digest([SOURCE.read_text(encoding="utf-8"), FLAGS, version, _processor()])
-        name = f"edges-{key[:16]}.so"
-        library = _build(compiler, cache_folder() / name)
-    except (OSError, subprocess.CalledProcessError) as error:
-        detail = getattr(error, "stderr", "") or str(error)
-        log.warning(
-            "%s does not compile mlsel's edge kernels (%s): training goes through torch alone, "
-            "several times slower. Install g++, or name a compiler in CXX.",
-            compiler,
-            detail.strip().splitlines()[0] if detail.strip() else "no message",
-        )
-        return None
-    return ctypes.CDLL(str(library))
-
-
-def _build(compiler: str, path: Path) -> Path:
-    if path.is_file():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".so")
-    except OSError:  # a read-only home: this process compiles for itself
-        path = Path(tempfile.mkdtemp(prefix="mlsel-")) / path.name
-        descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".so")
-    os.close(descriptor)
-    made = Path(name)
-    try:
-        subprocess.run(
-            [compiler, *FLAGS, str(SOURCE), "-o", name], capture_output=True, text=True, check=True
-        )
-        made.replace(path)  # ranks that start together each build; the last one's file stays
-    finally:
-        made.unlink(missing_ok=True)
-    return path
+    return compiled.load(
+        "edge-kernels",
+        [SOURCE],
+        ["-fopenmp"],
+        "training goes through torch alone, several times slower",
+    )
 
 
 class _Edges(ctypes.Structure):

@@ -11,6 +11,7 @@ import pytest
 from mlsel.errors import MlselError
 from mlsel.training.base import Frames
 from mlsel.training.gap import GIB, PROGRAM, GapModel, GapTrainer, find_program, xml_label
+from mlsel.training.soap_gap import open_gap
 from tests.support import Tolerance
 from tests.training_data import frames
 
@@ -37,6 +38,7 @@ def test_predictions_are_quippys(fitted: GapModel) -> None:
 
     quip = Potential("IP GAP", param_filename=str(fitted.folder / "gap.xml"))
     part = frames(2, seed=4)
+    assert open_gap(fitted.folder / "gap.xml") is not None
     prediction = fitted.predict(part)
     for row in range(2):
         atoms = Atoms(part.numbers, part.positions[row], cell=part.cell[row], pbc=True)

@@ -1,35 +1,14 @@
 #include "quip_file.h"
 
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
-#include <map>
-#include <sstream>
-#include <stdexcept>
+
+#include "xml_reader.h"
 
 namespace {
 
-using Attributes = std::map<std::string, std::string>;
-
-[[noreturn]] void fail(const std::string &path, const std::string &what)
-{
-  throw std::runtime_error(path + ' ' + what);
-}
-
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-
-bool is_name(char c)
-{
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-      c == '-' || c == '.' || c == ':' || static_cast<unsigned char>(c) >= 0x80;
-}
-
-std::string read_whole(const std::string &path)
-{
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) fail(path, "cannot be read: there is no such file, or it may not be opened");
-  return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-}
+using mlsel::Attributes;
+using mlsel::fail;
+using mlsel::is_space;
 
 long whole_number(const std::string &path, const Attributes &attributes, const char *name)
 {
@@ -57,7 +36,7 @@ void check_sparse_points(const std::string &path, const std::string &name, long 
 {
   const auto slash = path.rfind('/');
   const std::string file = slash == std::string::npos ? name : path.substr(0, slash + 1) + name;
-  const std::string text = read_whole(file);
+  const std::string text = mlsel::read_whole(file);
   const char *at = text.c_str();
   long n = 0;
   for (;;) {
@@ -97,123 +76,25 @@ void collect_species(const std::string &line, std::set<int> &species)
   }
 }
 
-/// One pass over the elements: well-formed as far as we go, and what we look for noted down.
-class Reader {
+/// Notes down what we look for.
+class Reader : public mlsel::XmlHandler {
  public:
-  Reader(const std::string &path, const std::string &text) : path_(path), text_(text) {}
+  explicit Reader(const std::string &path) : path_(path) {}
 
-  mlsel::QuipFile read()
+  mlsel::QuipFile read(const std::string &text)
   {
-    bool any = false;
-    while (at_ < text_.size()) {
-      if (text_[at_] != '<') {
-        read_text();
-      } else if (starts("<!--")) {
-        skip_past("-->");
-      } else if (starts("<![CDATA[")) {
-        skip_past("]]>");
-      } else if (starts("<?")) {
-        skip_past("?>");
-      } else if (starts("<!")) {
-        skip_past(">");
-      } else if (starts("</")) {
-        close();
-      } else {
-        if (any && open_.empty()) fail(path_, "is no XML: it has more than one outermost element");
-        open();
-        any = true;
-      }
-    }
-    if (!open_.empty()) fail(path_, "ends inside <" + open_.back() + ">: it is cut off");
-    if (!any) fail(path_, "is no XML: it has no element");
+    mlsel::read_xml(path_, text, *this);
     finish_sparse();
     if (file_.labels.empty()) fail(path_, "has no <Potential label=…>: it is no potential of QUIP");
     return file_;
   }
 
- private:
-  bool starts(const char *what) const { return text_.compare(at_, std::string(what).size(), what) == 0; }
-
-  void skip_past(const char *what)
+  void text(const std::string &tag, std::string_view words) override
   {
-    const size_t end = text_.find(what, at_);
-    if (end == std::string::npos) fail(path_, std::string("is cut off: no ") + what + " follows");
-    at_ = end + std::string(what).size();
+    if (tag == "descriptor") collect_species(std::string(words), file_.species);
   }
 
-  void read_text()
-  {
-    const size_t end = std::min(text_.find('<', at_), text_.size());
-    const std::string words = text_.substr(at_, end - at_);
-    if (words.find('\0') != std::string::npos) fail(path_, "is no XML: it holds binary data");
-    if (open_.empty()) {
-      for (char c : words)
-        if (!is_space(c)) fail(path_, "is no XML: it has text outside its elements");
-    } else if (open_.back() == "descriptor") {
-      collect_species(words, file_.species);
-    }
-    at_ = end;
-  }
-
-  std::string name()
-  {
-    const size_t start = at_;
-    while (at_ < text_.size() && is_name(text_[at_])) ++at_;
-    if (at_ == start) fail(path_, "is no XML: no name follows a <");
-    return text_.substr(start, at_ - start);
-  }
-
-  void spaces()
-  {
-    while (at_ < text_.size() && is_space(text_[at_])) ++at_;
-  }
-
-  void close()
-  {
-    at_ += 2;
-    const std::string tag = name();
-    spaces();
-    if (at_ >= text_.size() || text_[at_] != '>') fail(path_, "is no XML at </" + tag);
-    ++at_;
-    if (open_.empty() || open_.back() != tag)
-      fail(path_, "is no XML: </" + tag + "> closes " +
-               (open_.empty() ? std::string("nothing") : "<" + open_.back() + ">"));
-    open_.pop_back();
-  }
-
-  void open()
-  {
-    ++at_;
-    const std::string tag = name();
-    Attributes attributes;
-    for (;;) {
-      spaces();
-      if (at_ >= text_.size()) fail(path_, "is cut off inside <" + tag);
-      if (text_[at_] == '>') {
-        ++at_;
-        open_.push_back(tag);
-        break;
-      }
-      if (starts("/>")) {
-        at_ += 2;
-        break;
-      }
-      const std::string key = name();
-      spaces();
-      if (at_ >= text_.size() || text_[at_] != '=') fail(path_, "is no XML at <" + tag + " " + key);
-      ++at_;
-      spaces();
-      const char quote = at_ < text_.size() ? text_[at_] : '\0';
-      if (quote != '"' && quote != '\'') fail(path_, "is no XML at <" + tag + " " + key + "=");
-      const size_t end = text_.find(quote, at_ + 1);
-      if (end == std::string::npos) fail(path_, "is cut off inside <" + tag);
-      attributes[key] = text_.substr(at_ + 1, end - at_ - 1);
-      at_ = end + 1;
-    }
-    element(tag, attributes);
-  }
-
-  void element(const std::string &tag, const Attributes &attributes)
+  void opened(const std::string &tag, const Attributes &attributes) override
   {
     if (tag == "Potential") {
       const auto label = attributes.find("label");
@@ -238,6 +119,7 @@ class Reader {
     if (atomic != attributes.end()) file_.species.insert(std::atoi(atomic->second.c_str()));
   }
 
+ private:
   void finish_sparse()
   {
     if (n_sparse_seen_ != n_sparse_)
@@ -247,9 +129,6 @@ class Reader {
   }
 
   const std::string &path_;
-  const std::string &text_;
-  size_t at_ = 0;
-  std::vector<std::string> open_;
   long n_sparse_ = 0, n_sparse_seen_ = 0;
   mlsel::QuipFile file_;
 };
@@ -260,8 +139,7 @@ namespace mlsel {
 
 QuipFile read_quip_file(const std::string &path)
 {
-  const std::string text = read_whole(path);
-  return Reader(path, text).read();
+  return Reader(path).read(read_whole(path));
 }
 
 std::string quip_init_string(const QuipFile &file, const std::string &path,

@@ -1,0 +1,468 @@
+#include "gap_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "quip_file.h"
+#include "xml_reader.h"
+
+namespace mlsel {
+namespace {
+
+// Versions of GAP (seconds since 1970) that changed what a descriptor means.
+constexpr long TWO_L_PLUS_ONE_SINCE = 1423143769;
+constexpr long CENTRE_IN_OWN_SPECIES_SINCE = 1426512068;
+
+constexpr int MAX_L = 20, MAX_N = 32;
+
+/// gap_fit's words in a descriptor's line: they say nothing to a finished potential.
+const std::set<std::string> FITTING_WORDS = {
+    "delta", "zeta", "n_sparse", "covariance_type", "sparse_method", "add_species", "f0",
+    "config_type_n_sparse", "config_type_sigma", "theta_uniform", "theta_fac", "theta_file",
+    "unique_hash_tolerance", "unique_descriptor_tolerance", "sparse_file", "mark_sparse_atoms",
+    "print_sparse_index", "cutoff_scale", "cutoff_rate", "K", "mix_shift"};
+
+double number(const std::string &path, const std::string &name, const std::string &text)
+{
+  const char *begin = text.data(), *end = begin + text.size();
+  while (begin < end && is_space(*begin)) ++begin;
+  while (end > begin && is_space(end[-1])) --end;
+  if (begin < end && *begin == '+') ++begin;
+  double value = 0;
+  const auto result = std::from_chars(begin, end, value);
+  if (result.ec != std::errc() || result.ptr != end || !std::isfinite(value))
+    fail(path, "has " + name + "=\"" + text + "\", not a number");
+  return value;
+}
+
+const std::string &attribute(const std::string &path, const Attributes &attributes,
+                             const char *name)
+{
+  const auto found = attributes.find(name);
+  if (found == attributes.end()) fail(path, std::string("lacks the attribute ") + name);
+  return found->second;
+}
+
+double real(const std::string &path, const Attributes &attributes, const char *name)
+{
+  return number(path, name, attribute(path, attributes, name));
+}
+
+int integer(const std::string &path, const Attributes &attributes, const char *name)
+{
+  const double value = real(path, attributes, name);
+  if (value != std::floor(value) || std::abs(value) > 2e9)
+    fail(path, std::string("has ") + name + "=\"" + attribute(path, attributes, name) +
+             "\", not a whole number");
+  return static_cast<int>(value);
+}
+
+std::string optional(const Attributes &attributes, const char *name)
+{
+  const auto found = attributes.find(name);
+  return found == attributes.end() ? "" : found->second;
+}
+
+std::vector<std::string> words(std::string_view text)
+{
+  std::vector<std::string> found;
+  size_t at = 0;
+  while (at < text.size()) {
+    while (at < text.size() && is_space(text[at])) ++at;
+    const size_t start = at;
+    while (at < text.size() && !is_space(text[at])) ++at;
+    if (at > start) found.emplace_back(text.substr(start, at - start));
+  }
+  return found;
+}
+
+/// key=value pairs, where a value may be {several words}; words without a = have no value.
+std::vector<std::pair<std::string, std::string>> options(const std::string &line)
+{
+  std::vector<std::pair<std::string, std::string>> found;
+  size_t at = 0;
+  const auto spaces = [&] {
+    while (at < line.size() && is_space(line[at])) ++at;
+  };
+  for (spaces(); at < line.size(); spaces()) {
+    const size_t start = at;
+    while (at < line.size() && !is_space(line[at]) && line[at] != '=') ++at;
+    const std::string key = line.substr(start, at - start);
+    spaces();
+    std::string value;
+    if (at < line.size() && line[at] == '=') {
+      ++at;
+      spaces();
+      if (at < line.size() && (line[at] == '{' || line[at] == '"' || line[at] == '\'')) {
+        const char open = line[at], close = open == '{' ? '}' : open;
+        int depth = 0;
+        for (; at < line.size(); ++at) {
+          if (line[at] == close && (open != '{' || depth == 1) && !(open != '{' && depth == 0))
+            break;
+          if (line[at] == open) {
+            ++depth;
+            continue;
+          }
+          if (line[at] == '}') --depth;
+          value += line[at];
+        }
+        if (at >= line.size()) throw NotCovered("has a descriptor with an open bracket");
+        ++at;
+      } else {
+        const size_t first = at;
+        while (at < line.size() && !is_space(line[at])) ++at;
+        value = line.substr(first, at - first);
+      }
+    }
+    found.emplace_back(key, value);
+  }
+  return found;
+}
+
+/// The descriptor's line as one of ours.
+class Descriptor {
+ public:
+  Descriptor(const std::string &path, const std::string &line, long version)
+  {
+    auto pairs = options(line);
+    if (pairs.empty() || pairs.front().first != "soap" || !pairs.front().second.empty())
+      throw NotCovered("has the descriptor " + (pairs.empty() ? "" : pairs.front().first) +
+                       ", not soap alone");
+    for (size_t k = 1; k < pairs.size(); k++) {
+      auto &[key, value] = pairs[k];
+      if (key == "atom_gaussian_width") key = "atom_sigma";
+      if (key == "normalize") key = "normalise";
+      if (value.empty()) throw NotCovered("has the word " + key + " in a descriptor");
+      if (!given_.emplace(key, value).second)
+        throw NotCovered("has " + key + " twice in a descriptor");
+    }
+    path_ = path;
+    term.n_max = whole("n_max");
+    term.l_max = whole("l_max");
+    if (term.n_max < 1 || term.n_max > MAX_N || term.l_max < 0 || term.l_max > MAX_L)
+      throw NotCovered("has n_max=" + std::to_string(term.n_max) + " and l_max=" +
+                       std::to_string(term.l_max) + " (up to " + std::to_string(MAX_N) + " and " +
+                       std::to_string(MAX_L) + " are covered)");
+    term.cutoff = real("cutoff", std::nan(""));
+    term.transition_width = real("cutoff_transition_width", 0.5);
+    term.atom_sigma = real("atom_sigma", std::nan(""));
+    term.basis_error_exponent = real("basis_error_exponent", 10.0);
+    term.central_weight = real("central_weight", 1.0);
+    term.covariance_sigma0 = real("covariance_sigma0", 0.0);
+    term.is_normalised = flag("normalise", true);
+    const int n_species = given_.count("n_species") ? whole("n_species") : 1;
+    term.species = numbers("species_Z");
+    term.centres = numbers("Z");
+    const int n_centres = given_.count("n_Z") ? whole("n_Z") : 1;
+    if (static_cast<int>(term.species.size()) != n_species ||
+        static_cast<int>(term.centres.size()) != n_centres)
+      throw NotCovered("has a descriptor whose species_Z or Z does not list n_species or n_Z");
+    for (int z : term.centres)
+      if (!std::count(term.species.begin(), term.species.end(), z))
+        throw NotCovered("has a descriptor whose centre is none of its species_Z");
+    term.central_in_all_species =
+        flag("central_reference_all_species", false) || version < CENTRE_IN_OWN_SPECIES_SINCE;
+    term.has_two_l_plus_one = version >= TWO_L_PLUS_ONE_SINCE;
+    if (!(term.cutoff > 0) || !(term.atom_sigma > 0) || !(term.transition_width > 0) ||
+        term.transition_width > term.cutoff || !(term.basis_error_exponent > 0))
+      throw NotCovered("has a descriptor with a cutoff or width that is not positive");
+
+    must("cutoff_dexp", "0");
+    must("nu_R", "2");
+    must("nu_S", "2");
+    for (const char *name : {"average", "diagonal_radial", "Z_mix", "R_mix", "sym_mix"})
+      if (flag(name, false)) throw NotCovered(std::string("has a descriptor with ") + name);
+    if (!flag("coupling", true)) throw NotCovered("has a descriptor without coupling");
+    must("radial_basis", "EQUISPACED_GAUSS");
+    for (const auto &[key, value] : given_)
+      if (!seen_.count(key) && !FITTING_WORDS.count(key))
+        throw NotCovered("has the unknown word " + key + " in a descriptor");
+  }
+
+  SoapTerm term;
+
+ private:
+  const std::string *find(const char *name)
+  {
+    seen_.insert(name);
+    const auto found = given_.find(name);
+    return found == given_.end() ? nullptr : &found->second;
+  }
+
+  double real(const char *name, double otherwise)
+  {
+    const std::string *text = find(name);
+    if (!text && std::isnan(otherwise))
+      throw NotCovered(std::string("has a descriptor without ") + name);
+    return text ? number(path_, name, *text) : otherwise;
+  }
+
+  int whole(const char *name)
+  {
+    const double value = real(name, std::nan(""));
+    if (value != std::floor(value) || std::abs(value) > 1e6)
+      throw NotCovered(std::string("has a descriptor whose ") + name + " is no whole number");
+    return static_cast<int>(value);
+  }
+
+  bool flag(const char *name, bool otherwise)
+  {
+    const std::string *text = find(name);
+    if (!text) return otherwise;
+    if (*text == "T") return true;
+    if (*text == "F") return false;
+    throw NotCovered(std::string("has a descriptor with ") + name + '=' + *text);
+  }
+
+  void must(const char *name, const char *value)
+  {
+    const std::string *text = find(name);
+    if (text && *text != value)
+      throw NotCovered(std::string("has a descriptor with ") + name + '=' + *text);
+  }
+
+  std::vector<int> numbers(const char *name)
+  {
+    std::vector<int> found;
+    if (const std::string *text = find(name))
+      for (const std::string &word : words(*text)) {
+        const double z = number(path_, name, word);
+        if (z != std::floor(z) || z < 1 || z > MAX_ELEMENTS)
+          throw NotCovered(std::string("has a descriptor with ") + name + '=' + *text);
+        found.push_back(static_cast<int>(z));
+      }
+    for (int z : found)
+      if (std::count(found.begin(), found.end(), z) > 1)
+        throw NotCovered(std::string("has a descriptor with an element twice in ") + name);
+    return found;
+  }
+
+  std::string path_;
+  std::map<std::string, std::string> given_;
+  std::set<std::string> seen_;
+};
+
+class Reader : public XmlHandler {
+ public:
+  Reader(const std::string &path, const std::string &label) : path_(path), label_(label) {}
+
+  GapFile read(const std::string &text)
+  {
+    read_xml(path_, text, *this);
+    if (!is_ours_) throw NotCovered("has no <GAP_params label=\"" + label_ + "\">");
+    if (file_.terms.empty() || static_cast<int>(file_.terms.size()) != n_coordinate_)
+      fail(path_, "has " + std::to_string(file_.terms.size()) +
+               " <gpCoordinates> where n_coordinate says " + std::to_string(n_coordinate_));
+    return std::move(file_);
+  }
+
+  void opened(const std::string &tag, const Attributes &attributes) override
+  {
+    if (tag == "Potential") {
+      if (optional(attributes, "label") == label_ &&
+          optional(attributes, "init_args") != "IP GAP label=" + label_)
+        throw NotCovered("is more than a GAP: \"" + optional(attributes, "init_args") + "\"");
+    } else if (tag == "GAP_params") {
+      if (optional(attributes, "label") != label_)
+        throw NotCovered("holds several GAPs");
+      is_ours_ = true;
+      version_ = attributes.count("gap_version") ? integer(path_, attributes, "gap_version") : 0;
+    } else if (tag == "GAP_data") {
+      if (const std::string core = optional(attributes, "do_core"); core != "F" && !core.empty())
+        throw NotCovered("has a core potential");
+      if (const std::string pca = optional(attributes, "do_pca"); pca != "F" && !pca.empty())
+        throw NotCovered("has do_pca=" + pca);
+      if (attributes.count("e0")) file_.e0.fill(real(path_, attributes, "e0"));
+    } else if (tag == "e0") {
+      const int z = integer(path_, attributes, "Z");
+      if (z < 1 || z > MAX_ELEMENTS) fail(path_, "has e0 of the element " + std::to_string(z));
+      file_.e0[z] = real(path_, attributes, "value");
+    } else if (tag == "gpSparse") {
+      if (optional(attributes, "label") != label_) throw NotCovered("holds several GAPs");
+      if (optional(attributes, "fitted") != "T") throw NotCovered("is not fitted");
+      n_coordinate_ = integer(path_, attributes, "n_coordinate");
+    } else if (tag == "gpCoordinates") {
+      open_coordinates(attributes);
+    } else if (tag == "theta") {
+      throw NotCovered("was written by an old version of GAP");
+    } else if (tag == "sparseX" && is_in_coordinates_) {
+      open_point(attributes);
+    } else if (tag == "sparseX_slice" && is_in_coordinates_) {
+      at_ = integer(path_, attributes, "start") - 1;
+      end_ = integer(path_, attributes, "end");
+      if (at_ < 0 || end_ > n_dimensions_ || at_ > end_)
+        fail(path_, "has a <sparseX_slice> from " + optional(attributes, "start") + " to " +
+                 optional(attributes, "end") + " of " + std::to_string(n_dimensions_));
+    } else if (tag.find("_params") != std::string::npos) {
+      throw NotCovered("has <" + tag + ">");
+    }
+  }
+
+  void text(const std::string &tag, std::string_view words) override
+  {
+    if (!is_in_coordinates_) return;
+    if (tag == "descriptor")
+      descriptor_ += words;
+    else if ((tag == "sparseX" && !is_sliced_ && !is_separate_) || tag == "sparseX_slice")
+      read_numbers(words);
+  }
+
+  void closed(const std::string &tag) override
+  {
+    if (!is_in_coordinates_) return;
+    if (tag == "gpCoordinates")
+      close_coordinates();
+    else if ((tag == "sparseX" && !is_sliced_ && !is_separate_) || tag == "sparseX_slice")
+      if (at_ != end_)
+        fail(path_, "has a sparse point with " + std::to_string(n_seen_) + " of " +
+                 std::to_string(n_dimensions_) + " numbers");
+  }
+
+ private:
+  void open_coordinates(const Attributes &attributes)
+  {
+    const std::string label = label_ + std::to_string(file_.terms.size() + 1);
+    if (optional(attributes, "label") != label)
+      throw NotCovered("has <gpCoordinates> that are not labelled " + label);
+    if (optional(attributes, "covariance_type") != "2")
+      throw NotCovered("has another covariance than dot_product");
+    if (optional(attributes, "sparsified") != "T") throw NotCovered("has no sparse points");
+    if (integer(path_, attributes, "n_permutations") != 1) throw NotCovered("has permutations");
+    if (!attributes.count("zeta")) throw NotCovered("was written by an old version of GAP");
+    term_ = {};
+    term_.delta = real(path_, attributes, "signal_variance");
+    term_.zeta = real(path_, attributes, "zeta");
+    term_.n_sparse = integer(path_, attributes, "n_sparseX");
+    n_dimensions_ = integer(path_, attributes, "dimensions");
+    if (term_.n_sparse < 1 || n_dimensions_ < 1 ||
+        static_cast<double>(term_.n_sparse) * n_dimensions_ > 1e10)
+      fail(path_, "has n_sparseX=" + std::to_string(term_.n_sparse) + " and dimensions=" +
+               std::to_string(n_dimensions_));
+    term_.alphas.assign(term_.n_sparse, 0.0);
+    has_alpha_.assign(term_.n_sparse, false);
+    n_seen_ = 0;
+    descriptor_.clear();
+    is_in_coordinates_ = true;
+    is_separate_ = attributes.count("sparseX_filename");
+    if (is_separate_) {
+      const std::string name = attributes.at("sparseX_filename");
+      const auto slash = path_.rfind('/');
+      const std::string file =
+          slash == std::string::npos ? name : path_.substr(0, slash + 1) + name;
+      const std::string text = read_whole(file);
+      // the numbers follow each other, of one point after the other
+      start_points();
+      at_ = 0;
+      end_ = static_cast<long>(term_.points.size());
+      point_ = 0;
+      read_numbers(text);
+      if (at_ != end_)
+        fail(file, "holds " + std::to_string(at_) + " numbers, where " + path_ + " tells of " +
+                 std::to_string(end_));
+    }
+  }
+
+  // a file cut short must not make us ask for its numbers' memory first
+  void start_points()
+  {
+    term_.points.assign(static_cast<size_t>(term_.n_sparse) * n_dimensions_, 0.0);
+  }
+
+  void open_point(const Attributes &attributes)
+  {
+    const int i = integer(path_, attributes, "i");
+    if (i < 1 || i > term_.n_sparse || has_alpha_[i - 1])
+      fail(path_, "has <sparseX i=\"" + optional(attributes, "i") + "\">, where n_sparseX is " +
+               std::to_string(term_.n_sparse));
+    has_alpha_[i - 1] = true;
+    term_.alphas[i - 1] =
+        real(path_, attributes, "alpha") * real(path_, attributes, "sparseCutoff");
+    is_sliced_ = optional(attributes, "sliced") == "T";
+    if (is_separate_) return;
+    if (term_.points.empty()) start_points();
+    point_ = static_cast<size_t>(i - 1) * n_dimensions_;
+    at_ = 0;
+    end_ = n_dimensions_;
+  }
+
+  void read_numbers(std::string_view words)
+  {
+    const char *at = words.data(), *end = at + words.size();
+    for (;;) {
+      while (at < end && is_space(*at)) ++at;
+      if (at == end) return;
+      double value = 0;
+      const auto result = std::from_chars(*at == '+' ? at + 1 : at, end, value);
+      if (result.ec != std::errc() || !std::isfinite(value) ||
+          (result.ptr < end && !is_space(*result.ptr)))
+        fail(path_, "has a sparse point with something that is no number");
+      if (at_ >= end_) fail(path_, "has a sparse point with too many numbers");
+      term_.points[point_ + at_++] = value;
+      ++n_seen_;
+      at = result.ptr;
+    }
+  }
+
+  void close_coordinates()
+  {
+    Descriptor descriptor(path_, descriptor_, version_);
+    SoapTerm &term = descriptor.term;
+    term.delta = term_.delta;
+    term.zeta = term_.zeta;
+    term.n_sparse = term_.n_sparse;
+    term.n_dimensions = n_dimensions_;
+    term.alphas = std::move(term_.alphas);
+    term.points = std::move(term_.points);
+    const long channels = static_cast<long>(term.n_max) * static_cast<long>(term.species.size());
+    const long expected = channels * (channels + 1) / 2 * (term.l_max + 1) + 1;
+    if (expected != n_dimensions_)
+      fail(path_, "has a descriptor of " + std::to_string(expected) + " numbers and dimensions=" +
+               std::to_string(n_dimensions_));
+    if (std::count(has_alpha_.begin(), has_alpha_.end(), false))
+      fail(path_, "lacks sparse points");
+    if (n_seen_ != static_cast<long>(term.points.size()))
+      fail(path_, "has sparse points with " + std::to_string(n_seen_) + " numbers, not " +
+               std::to_string(term.points.size()));
+    file_.terms.push_back(std::move(term));
+    is_in_coordinates_ = false;
+  }
+
+  const std::string &path_;
+  const std::string &label_;
+  GapFile file_;
+  SoapTerm term_;
+  std::string descriptor_;
+  std::vector<bool> has_alpha_;
+  bool is_ours_ = false, is_in_coordinates_ = false, is_sliced_ = false, is_separate_ = false;
+  long version_ = 0, n_seen_ = 0, at_ = 0, end_ = 0, n_dimensions_ = 0;
+  size_t point_ = 0;
+  int n_coordinate_ = 0;
+};
+
+}    // namespace
+
+double GapFile::cutoff() const
+{
+  double largest = 0;
+  for (const SoapTerm &term : terms) largest = std::max(largest, term.cutoff);
+  return largest;
+}
+
+GapFile read_gap_file(const std::string &path, const std::string &init)
+{
+  const QuipFile quip = read_quip_file(path);
+  if (quip.labels.size() != 1) throw NotCovered("holds several potentials");
+  const std::string &label = quip.labels.front();
+  const std::vector<std::string> said = words(init);
+  const bool is_plain = said.empty() ||
+      (said.size() == 2 && said[0] == "Potential" && said[1] == "xml_label=" + label) ||
+      (said.size() >= 2 && said[0] == "IP" && said[1] == "GAP" &&
+       (said.size() == 2 || (said.size() == 3 && said[2] == "label=" + label)));
+  if (!is_plain) throw NotCovered("is asked for with \"" + init + "\"");
+  return Reader(path, label).read(read_whole(path));
+}
+
+}    // namespace mlsel

@@ -1,0 +1,45 @@
+// Reading the GAPs that our own evaluator covers: sums over SOAP descriptors (Bartók, Kondor,
+// Csányi, Phys. Rev. B 87, 184115 (2013)) with the polynomial kernel.
+#ifndef MLSEL_GAP_FILE_H
+#define MLSEL_GAP_FILE_H
+
+#include <array>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace mlsel {
+
+constexpr int MAX_ELEMENTS = 118;
+
+/// One SOAP descriptor and its sparse points.
+struct SoapTerm {
+  std::vector<int> centres, species;    // atomic numbers
+  int n_max = 0, l_max = 0;
+  double cutoff = 0, transition_width = 0.5, atom_sigma = 0;
+  double basis_error_exponent = 10, central_weight = 1, covariance_sigma0 = 0;
+  bool central_in_all_species = false;    // or in the density of the centre's own element alone
+  bool is_normalised = true, has_two_l_plus_one = true;
+  double delta = 1, zeta = 1;
+  int n_sparse = 0, n_dimensions = 0;
+  std::vector<double> alphas;    // with the sparse cutoffs
+  std::vector<double> points;    // n_sparse × n_dimensions
+};
+
+struct GapFile {
+  std::array<double, MAX_ELEMENTS + 1> e0{};    // eV, by atomic number
+  std::vector<SoapTerm> terms;
+  double cutoff() const;
+};
+
+/// The file may be a potential, but not one that we evaluate ourselves.
+class NotCovered : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Read a GAP. Throws NotCovered with the reason, as words that follow the file's name, and
+/// std::runtime_error where the file is damaged. `init` is pair_coeff's init string for QUIP.
+GapFile read_gap_file(const std::string &path, const std::string &init);
+
+}    // namespace mlsel
+#endif

@@ -1,0 +1,88 @@
+// The evaluator for Python's ctypes; see mlsel/training/soap_gap.py.
+
+#include <cstdio>
+#include <exception>
+#include <mutex>
+#include <numeric>
+#include <vector>
+
+#include "gap_soap.h"
+
+namespace {
+
+/// The potential, and what one thread needs to evaluate it.
+struct Handle {
+  mlsel::GapPotential potential;
+  decltype(potential.workspace()) work = potential.workspace();
+  mlsel::GapEnvironments block;
+  std::mutex is_used;
+  explicit Handle(const mlsel::GapFile &file) : potential(file) {}
+};
+
+}    // namespace
+
+extern "C" {
+
+/// Null and a sentence's end in `message` if the file cannot be used; `is_damaged` tells why.
+__attribute__((visibility("default"))) void *mlsel_gap_open(const char *path, char *message,
+                                                            int size, int *is_damaged)
+{
+  *is_damaged = 0;
+  try {
+    return new Handle(mlsel::read_gap_file(path, ""));
+  } catch (const mlsel::NotCovered &reason) {
+    std::snprintf(message, size, "%s", reason.what());
+  } catch (const std::exception &error) {
+    *is_damaged = 1;
+    std::snprintf(message, size, "%s", error.what());
+  }
+  return nullptr;
+}
+
+__attribute__((visibility("default"))) void mlsel_gap_close(void *handle)
+{
+  delete static_cast<Handle *>(handle);
+}
+
+__attribute__((visibility("default"))) double mlsel_gap_cutoff(void *handle)
+{
+  return static_cast<Handle *>(handle)->potential.cutoff();
+}
+
+/// Neighbours of atom i are those from first[i] to first[i + 1]. Results are added to energies
+/// (n_atoms), forces (n_atoms, 3) and virial (3, 3).
+__attribute__((visibility("default"))) int
+mlsel_gap_evaluate(void *handle, int n_atoms, const int *numbers, const int *first,
+                   const int *neighbours, const double *vectors, double *energies, double *forces,
+                   double *virial)
+{
+  try {
+    auto &[potential, work, block, is_used] = *static_cast<Handle *>(handle);
+    const std::lock_guard<std::mutex> lock(is_used);
+    std::vector<int> all(n_atoms);
+    std::iota(all.begin(), all.end(), 0);
+    const mlsel::GapOrder order = mlsel::GapPotential::order(all, numbers);
+    mlsel::GapTotals totals;
+    totals.energies = energies;
+    totals.forces = forces;
+    for (size_t b = 0; b + 1 < order.starts.size(); b++) {
+      block.clear();
+      for (int k = order.starts[b]; k < order.starts[b + 1]; k++) {
+        const int atom = order.atoms[k];
+        block.atomic_number = numbers[atom];
+        block.add_atom(atom);
+        block.neighbours.insert(block.neighbours.end(), neighbours + first[atom],
+                                neighbours + first[atom + 1]);
+        block.vectors.insert(block.vectors.end(), vectors + 3L * first[atom],
+                             vectors + 3L * first[atom + 1]);
+        block.close_atom();
+      }
+      potential.evaluate(block, numbers, *work, totals);
+    }
+    for (int k = 0; k < 9; k++) virial[k] += totals.virial[k];
+    return 0;
+  } catch (const std::exception &) {
+    return 1;
+  }
+}
+}

@@ -1,0 +1,167 @@
+#include "xml_reader.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <vector>
+
+namespace mlsel {
+namespace {
+
+bool is_name(char c)
+{
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+      c == '-' || c == '.' || c == ':' || static_cast<unsigned char>(c) >= 0x80;
+}
+
+/// One pass over the elements.
+class Reader {
+ public:
+  Reader(const std::string &path, const std::string &text, XmlHandler &handler)
+      : path_(path), text_(text), handler_(handler)
+  {
+  }
+
+  void read()
+  {
+    bool any = false;
+    while (at_ < text_.size()) {
+      if (text_[at_] != '<') {
+        read_text();
+      } else if (starts("<!--")) {
+        skip_past("-->");
+      } else if (starts("<![CDATA[")) {
+        skip_past("]]>");
+      } else if (starts("<?")) {
+        skip_past("?>");
+      } else if (starts("<!")) {
+        skip_past(">");
+      } else if (starts("</")) {
+        close();
+      } else {
+        if (any && open_.empty()) fail(path_, "is no XML: it has more than one outermost element");
+        open();
+        any = true;
+      }
+    }
+    if (!open_.empty()) fail(path_, "ends inside <" + open_.back() + ">: it is cut off");
+    if (!any) fail(path_, "is no XML: it has no element");
+  }
+
+ private:
+  bool starts(std::string_view what) const { return text_.compare(at_, what.size(), what) == 0; }
+
+  void skip_past(const char *what)
+  {
+    const size_t end = text_.find(what, at_);
+    if (end == std::string::npos) fail(path_, std::string("is cut off: no ") + what + " follows");
+    at_ = end + std::string(what).size();
+  }
+
+  void read_text()
+  {
+    const size_t end = std::min(text_.find('<', at_), text_.size());
+    const std::string_view words(text_.data() + at_, end - at_);
+    if (words.find('\0') != std::string_view::npos)
+      fail(path_, "is no XML: it holds binary data");
+    if (open_.empty()) {
+      for (char c : words)
+        if (!is_space(c)) fail(path_, "is no XML: it has text outside its elements");
+    } else {
+      handler_.text(open_.back(), words);
+    }
+    at_ = end;
+  }
+
+  std::string name()
+  {
+    const size_t start = at_;
+    while (at_ < text_.size() && is_name(text_[at_])) ++at_;
+    if (at_ == start) fail(path_, "is no XML: no name follows a <");
+    return text_.substr(start, at_ - start);
+  }
+
+  void spaces()
+  {
+    while (at_ < text_.size() && is_space(text_[at_])) ++at_;
+  }
+
+  void close()
+  {
+    at_ += 2;
+    const std::string tag = name();
+    spaces();
+    if (at_ >= text_.size() || text_[at_] != '>') fail(path_, "is no XML at </" + tag);
+    ++at_;
+    if (open_.empty() || open_.back() != tag)
+      fail(path_, "is no XML: </" + tag + "> closes " +
+               (open_.empty() ? std::string("nothing") : "<" + open_.back() + ">"));
+    open_.pop_back();
+    handler_.closed(tag);
+  }
+
+  void open()
+  {
+    ++at_;
+    const std::string tag = name();
+    Attributes attributes;
+    bool is_empty = false;
+    for (;;) {
+      spaces();
+      if (at_ >= text_.size()) fail(path_, "is cut off inside <" + tag);
+      if (text_[at_] == '>') {
+        ++at_;
+        break;
+      }
+      if (starts("/>")) {
+        at_ += 2;
+        is_empty = true;
+        break;
+      }
+      const std::string key = name();
+      spaces();
+      if (at_ >= text_.size() || text_[at_] != '=') fail(path_, "is no XML at <" + tag + " " + key);
+      ++at_;
+      spaces();
+      const char quote = at_ < text_.size() ? text_[at_] : '\0';
+      if (quote != '"' && quote != '\'') fail(path_, "is no XML at <" + tag + " " + key + "=");
+      const size_t end = text_.find(quote, at_ + 1);
+      if (end == std::string::npos) fail(path_, "is cut off inside <" + tag);
+      attributes[key] = text_.substr(at_ + 1, end - at_ - 1);
+      at_ = end + 1;
+    }
+    handler_.opened(tag, attributes);
+    if (is_empty)
+      handler_.closed(tag);
+    else
+      open_.push_back(tag);
+  }
+
+  const std::string &path_;
+  const std::string &text_;
+  XmlHandler &handler_;
+  size_t at_ = 0;
+  std::vector<std::string> open_;
+};
+
+}    // namespace
+
+void fail(const std::string &path, const std::string &what)
+{
+  throw std::runtime_error(path + ' ' + what);
+}
+
+std::string read_whole(const std::string &path)
+{
+  std::ifstream stream(path, std::ios::binary);
+  if (!stream) fail(path, "cannot be read: there is no such file, or it may not be opened");
+  return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+}
+
+void read_xml(const std::string &path, const std::string &text, XmlHandler &handler)
+{
+  Reader(path, text, handler).read();
+}
+
+}    // namespace mlsel
