@@ -89,12 +89,13 @@ class Stack:
 
     @property
     def styles(self) -> tuple[str, ...]:
-        """What can be built: quip needs quippy-ase, TorchScript files need torch."""
+        """What can be built: TorchScript files need torch, QUIP's library needs quippy-ase."""
         styles = ["pair_style schnet"]
         if "torch" in self.versions:
             styles.append("its TorchScript path")
+        styles.append("pair_style quip")
         if "quippy-ase" in self.versions:
-            styles.append("pair_style quip")
+            styles.append("its library")
         return tuple(styles)
 
     @property
@@ -298,6 +299,9 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
             "plugin",
             "pair_quip",
             "quip_file",
+            "xml_reader",
+            "gap_file",
+            "gap_soap",
             "pair_schnet",
             "model_file",
             "schnet_model",
@@ -310,6 +314,14 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
                 folder / f"kernel_{name}.o",
                 [*COMMON_FLAGS, *KERNEL_FLAGS, *flags, f"-DMLSEL_KERNEL={name}", "-c",
                  str(SOURCES / "schnet_kernel.cpp")],
+            )
+        )  # fmt: skip
+    for name, flags in kernels.items():
+        objects.append(
+            _Unit(
+                folder / f"gap_kernel_{name}.o",
+                [*COMMON_FLAGS, *KERNEL_FLAGS, *flags, f"-DMLSEL_KERNEL={name}", "-c",
+                 str(SOURCES / "gap_kernel.cpp")],
             )
         )  # fmt: skip
     bridges: list[_Unit] = []

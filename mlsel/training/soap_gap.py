@@ -62,7 +62,13 @@ class SoapGap:
         self._library.mlsel_gap_close(self._handle)
 
     def predict(self, frames: Frames) -> Prediction:
-        """Return energies, forces, atomic energies and virial."""
+        """Return energies, forces, atomic energies and virial.
+
+        Raises
+        ------
+        MlselError
+            If two atoms are at the same place.
+        """
         n = len(frames)
         virial = np.zeros((n, 3, 3))
         atomic, forces = np.zeros((n, frames.n_atoms)), np.zeros((n, frames.n_atoms, 3))
@@ -82,8 +88,13 @@ class SoapGap:
                 virial[k],
             )
             pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-            if self._library.mlsel_gap_evaluate(self._handle, frames.n_atoms, *pointers):
-                raise MemoryError(f"no memory for the descriptors of {frames.n_atoms} atoms")
+            message = ctypes.create_string_buffer(MESSAGE_BYTES)
+            if self._library.mlsel_gap_evaluate(
+                self._handle, frames.n_atoms, *pointers, message, MESSAGE_BYTES
+            ):
+                raise MlselError(
+                    f"frame {k} cannot be evaluated: {message.value.decode(errors='replace')}."
+                )
         symmetric = 0.5 * (virial + virial.transpose(0, 2, 1))
         return Prediction(
             atomic.sum(axis=1), forces, atomic, symmetric if all(frames.periodic) else None

@@ -1,7 +1,8 @@
-"""pair_style quip against quippy's calculator."""
+"""pair_style quip, by our evaluator and by QUIP's library, against quippy's calculator."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.plugins.support import Agreement, evaluate_lammps, melts, voigt
+from tests.plugins.support import Agreement, environment, evaluate_lammps, melts, voigt
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
 
+STYLES = ("quip", "quip library")
 REFERENCE = """
 import sys
 import numpy as np
@@ -48,9 +50,10 @@ def reference(gap: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return np.load(out)
 
 
-def test_same_as_quippy(gap: Path, reference: Any) -> None:
+@pytest.mark.parametrize("style", STYLES)
+def test_same_as_quippy(style: str, gap: Path, reference: Any) -> None:
     for k, atoms in enumerate(melts()):
-        found = evaluate_lammps(atoms, "quip", f'{gap} "" 11 17')
+        found = evaluate_lammps(atoms, style, f'{gap} "" 11 17')
         assert found.energy == pytest.approx(
             reference[f"energy{k}"], rel=Agreement.ENERGY_SAME_MODEL.value
         )
@@ -73,17 +76,155 @@ def test_the_label_may_be_left_out(gap: Path) -> None:
     assert len(energies) == 1
 
 
-def test_in_a_hybrid_with_other_types(gap: Path, reference: Any) -> None:
+@pytest.mark.parametrize("style", STYLES)
+def test_in_a_hybrid_with_other_types(style: str, gap: Path, reference: Any) -> None:
     atoms = melts()[0]
     found = evaluate_lammps(
         atoms,
-        "hybrid/overlay quip zero 6.0",
+        f"hybrid/overlay {style} zero 6.0",
         f"quip {gap} 11 NULL",
         "pair_coeff * * zero",
     )
     mine = found.forces[atoms.numbers == 11]
     assert np.abs(mine - reference["forces3"]).max() < Agreement.FORCE_SAME_MODEL.value
     assert np.abs(found.forces[atoms.numbers == 17]).max() == 0
+
+
+def test_atom_by_atom_as_the_library(gap: Path) -> None:
+    """The virial's shares too, where QUIP gives them to the neighbour."""
+    for atoms in (melts()[1], sheared()):
+        own, library = (evaluate_lammps(atoms, style, f"{gap} 11 17") for style in STYLES)
+        assert own.energy == pytest.approx(library.energy, rel=Agreement.ENERGY_SAME_MODEL.value)
+        assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
+        for name in ("virial", "atomic_virials", "atomic_energies"):
+            mine, theirs = getattr(own, name), getattr(library, name)
+            scale = np.abs(theirs).max()
+            assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
+
+
+def sheared() -> Any:
+    """A small tilted cell, where an atom meets its own images."""
+    from ase.build import bulk
+
+    atoms = bulk("NaCl", "rocksalt", a=5.5, cubic=True)
+    atoms.rattle(0.15, seed=2)
+    atoms.set_cell([[5.5, 0, 0], [1.5, 5.3, 0], [-1.2, 2.0, 6.0]], scale_atoms=True)
+    return atoms
+
+
+def test_forces_and_virial_are_slopes(gap: Path) -> None:
+    atoms, h = melts()[2], 1e-4
+    found = evaluate_lammps(atoms, "quip", f"{gap} 11 17")
+
+    def slope(changed: Callable[[float], Any]) -> float:
+        up, down = (
+            evaluate_lammps(changed(sign * h), "quip", f"{gap} 11 17").energy for sign in (1, -1)
+        )
+        return -(up - down) / (2 * h)
+
+    for atom, axis in ((0, 0), (40, 2)):
+
+        def moved(step: float, atom: int = atom, axis: int = axis) -> Any:
+            changed = atoms.copy()
+            changed.positions[atom, axis] += step
+            return changed
+
+        expected = pytest.approx(slope(moved), abs=Agreement.FORCE_FINITE_DIFFERENCE.value)
+        assert found.forces[atom, axis] == expected
+    for k, (a, b) in {0: (0, 0), 5: (1, 2)}.items():
+
+        def strained(step: float, a: int = a, b: int = b) -> Any:
+            changed = atoms.copy()
+            strain = np.eye(3)
+            strain[b, a] += step  # keeps the cell as LAMMPS wants it; the energy turns with it
+            changed.set_cell(atoms.cell.array @ strain, scale_atoms=True)
+            return changed
+
+        limit = Agreement.STRESS_FINITE_DIFFERENCE.value * np.abs(found.virial).max()
+        assert found.virial[k] == pytest.approx(slope(strained), abs=limit)
+
+
+def test_threads_agree(gap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = melts()[1]
+    found = []
+    for n in (1, 3):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(n))
+        found.append(evaluate_lammps(atoms, "quip", f"{gap} 11 17"))
+    one, three = found
+    assert one.energy == pytest.approx(three.energy, rel=Agreement.RANKS.value)
+    for name in ("forces", "atomic_energies", "atomic_virials"):
+        difference = np.abs(getattr(one, name) - getattr(three, name)).max()
+        assert difference < Agreement.RANKS.value * max(1.0, np.abs(getattr(one, name)).max())
+
+
+@pytest.mark.parametrize("kernel", ["baseline", "avx2", "avx512"])
+def test_kernels_agree(kernel: str, gap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = melts()[1]
+    best = evaluate_lammps(atoms, "quip", f"{gap} 11 17")
+    monkeypatch.setenv("MLSEL_KERNEL", kernel)
+    try:
+        found = evaluate_lammps(atoms, "quip", f"{gap} 11 17")
+    except Exception as error:
+        assert "this machine or this build does not have" in str(error)
+        pytest.skip(f"no {kernel} here")
+    assert np.abs(found.forces - best.forces).max() < Agreement.RANKS.value
+
+
+def test_two_at_once(gap: Path) -> None:
+    """Our evaluator has no state that two styles share; the library has."""
+    atoms = melts()[0]
+    alone = evaluate_lammps(atoms, "quip", f"{gap} 11 17")
+    both = evaluate_lammps(
+        atoms,
+        "hybrid/overlay quip quip",
+        f"quip 1 {gap} 11 17",
+        f"pair_coeff * * quip 2 {gap} 11 17",
+    )
+    assert np.abs(both.forces - 2 * alone.forces).max() < Agreement.FORCE_SAME_MODEL.value
+    with pytest.raises(Exception, match="there can be one pair_style quip that uses QUIP's"):
+        evaluate_lammps(
+            atoms,
+            "hybrid/overlay quip library quip library",
+            f"quip 1 {gap} 11 17",
+            f"pair_coeff * * quip 2 {gap} 11 17",
+        )
+
+
+def test_which_one_evaluates_is_in_the_log(gap: Path, plugins: Path, tmp_path: Path) -> None:
+    changed = gap.with_name("covered.xml")
+    changed.write_text(gap.read_text().replace("l_max=3", "nu_R=2 cutoff_dexp=0 l_max=3"))
+    other = gap.with_name("other.xml")
+    other.write_text(gap.read_text().replace("l_max=3", "unknown=2 l_max=3"))
+    said = {
+        ("quip", gap): "mlsel's own evaluator (",
+        ("quip", changed): "mlsel's own evaluator (",
+        ("quip library", gap): "QUIP's library evaluates .*: it is asked for",
+        ("quip", other): "QUIP's library evaluates .* has the unknown word unknown in a descr",
+    }
+    for (style, path), words in said.items():
+        (tmp_path / "in.log").write_text(
+            "units metal\nregion cell block 0 9 0 9 0 9\ncreate_box 2 cell\nmass * 1.0\n"
+            f"pair_style {style}\npair_coeff * * {path} 11 17\n"
+        )
+        ended = subprocess.run(
+            ["lmp", "-in", "in.log", "-log", "none"],
+            cwd=tmp_path, env=environment(plugins), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert re.search(words.replace("(", r"\("), ended.stdout), ended.stdout
+
+
+def test_no_library_in_the_process(gap: Path, plugins: Path, tmp_path: Path) -> None:
+    """MD with a GAP that is covered needs no QUIP: none is opened."""
+    code = (
+        "from tests.plugins.support import evaluate_lammps, melts\n"
+        f"evaluate_lammps(melts()[0], 'quip', '{gap} 11 17')\n"
+        "print('libPotentials' in open('/proc/self/maps').read())\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment(plugins), capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert ended.stdout.split()[-1] == "False"
 
 
 WRONG: dict[str, Callable[[str], str | None]] = {
@@ -114,7 +255,7 @@ def test_a_wrong_file_is_a_sentence(message: str, gap: Path) -> None:
 @pytest.mark.parametrize(
     ("style", "coeff", "message"),
     [
-        ("quip 3", "gap.xml 11 17", "takes no arguments"),
+        ("quip 3", "gap.xml 11 17", "takes no arguments or the word library, not 3"),
         ("quip", "gap.xml 11", "one atomic number or NULL for each of the 2 atom types"),
         ("quip", "gap.xml 11 Cl", "no atomic number"),
         (

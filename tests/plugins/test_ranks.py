@@ -16,6 +16,7 @@ STYLES = {
     "torchscript": ("schnet torchscript", "{schnet64} Na Cl"),
     "painn": ("schnet torchscript", "{painn64} Na Cl"),
     "quip": ("quip", "{gap} 11 17"),
+    "library": ("quip library", "{gap} 11 17"),
 }
 
 

@@ -151,6 +151,7 @@ class Descriptor {
     term.atom_sigma = real("atom_sigma", std::nan(""));
     term.basis_error_exponent = real("basis_error_exponent", 10.0);
     term.central_weight = real("central_weight", 1.0);
+    if (!(term.central_weight > 0)) throw NotCovered("has a descriptor without its centre");
     term.covariance_sigma0 = real("covariance_sigma0", 0.0);
     term.is_normalised = flag("normalise", true);
     const int n_species = given_.count("n_species") ? whole("n_species") : 1;
@@ -449,6 +450,58 @@ double GapFile::cutoff() const
   double largest = 0;
   for (const SoapTerm &term : terms) largest = std::max(largest, term.cutoff);
   return largest;
+}
+
+namespace {
+
+/// Call what(member) for every member of a term, integers and flags by way of a double.
+template <typename Term, typename Number, typename List>
+void members(Term &term, Number number, List list)
+{
+  list(term.centres);
+  list(term.species);
+  list(term.alphas);
+  list(term.points);
+  for (auto *one : {&term.n_max, &term.l_max, &term.n_sparse, &term.n_dimensions}) number(*one);
+  for (auto *one : {&term.cutoff, &term.transition_width, &term.atom_sigma,
+                    &term.basis_error_exponent, &term.central_weight, &term.covariance_sigma0,
+                    &term.delta, &term.zeta})
+    number(*one);
+  for (auto *one : {&term.central_in_all_species, &term.is_normalised, &term.has_two_l_plus_one})
+    number(*one);
+}
+
+}    // namespace
+
+std::vector<double> GapFile::numbers() const
+{
+  std::vector<double> all(e0.begin(), e0.end());
+  all.push_back(static_cast<double>(terms.size()));
+  for (const SoapTerm &term : terms)
+    members(
+        term, [&](auto value) { all.push_back(static_cast<double>(value)); },
+        [&](const auto &list) {
+          all.push_back(static_cast<double>(list.size()));
+          all.insert(all.end(), list.begin(), list.end());
+        });
+  return all;
+}
+
+GapFile GapFile::from_numbers(const std::vector<double> &numbers)
+{
+  GapFile file;
+  auto at = numbers.begin() + file.e0.size();
+  std::copy(numbers.begin(), at, file.e0.begin());
+  file.terms.resize(static_cast<size_t>(*at++));
+  for (SoapTerm &term : file.terms)
+    members(
+        term, [&](auto &value) { value = static_cast<std::decay_t<decltype(value)>>(*at++); },
+        [&](auto &list) {
+          const auto size = static_cast<long>(*at++);
+          list.assign(at, at + size);
+          at += size;
+        });
+  return file;
 }
 
 GapFile read_gap_file(const std::string &path, const std::string &init)

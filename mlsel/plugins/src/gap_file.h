@@ -30,6 +30,10 @@ struct GapFile {
   std::array<double, MAX_ELEMENTS + 1> e0{};    // eV, by atomic number
   std::vector<SoapTerm> terms;
   double cutoff() const;
+
+  /// All of it as numbers, and back: for other processes.
+  std::vector<double> numbers() const;
+  static GapFile from_numbers(const std::vector<double> &numbers);
 };
 
 /// The file may be a potential, but not one that we evaluate ourselves.

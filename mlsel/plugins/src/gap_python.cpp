@@ -50,11 +50,11 @@ __attribute__((visibility("default"))) double mlsel_gap_cutoff(void *handle)
 }
 
 /// Neighbours of atom i are those from first[i] to first[i + 1]. Results are added to energies
-/// (n_atoms), forces (n_atoms, 3) and virial (3, 3).
+/// (n_atoms), forces (n_atoms, 3) and virial (3, 3). Not 0: `message` says why not.
 __attribute__((visibility("default"))) int
 mlsel_gap_evaluate(void *handle, int n_atoms, const int *numbers, const int *first,
                    const int *neighbours, const double *vectors, double *energies, double *forces,
-                   double *virial)
+                   double *virial, char *message, int size)
 {
   try {
     auto &[potential, work, block, is_used] = *static_cast<Handle *>(handle);
@@ -81,7 +81,8 @@ mlsel_gap_evaluate(void *handle, int n_atoms, const int *numbers, const int *fir
     }
     for (int k = 0; k < 9; k++) virial[k] += totals.virial[k];
     return 0;
-  } catch (const std::exception &) {
+  } catch (const std::exception &error) {
+    std::snprintf(message, size, "%s", error.what());
     return 1;
   }
 }

@@ -18,6 +18,7 @@ constexpr int BLOCK = 36;
 // Radial functions and their slopes, relative to the largest: the tables' knots are as close as
 // it takes.
 constexpr double TABLE_ACCURACY = 1e-12;
+constexpr double SAME_PLACE = 1e-10;    // Å
 constexpr int MIN_INTERVALS = 128, MAX_INTERVALS = 8192;
 
 const GapKernel &choose_kernel()
@@ -403,7 +404,9 @@ void GapSoap::evaluate(const GapEnvironments &block, const int *numbers,
       const double *v = &block.vectors[3 * static_cast<size_t>(pair)];
       const int s = species_[numbers[block.neighbours[pair]]];
       const double square = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
-      if (s < 0 || square >= cutoff_ * cutoff_) continue;
+      if (s < 0 || !(square < cutoff_ * cutoff_)) continue;
+      if (square < SAME_PLACE * SAME_PLACE)
+        throw std::runtime_error("two atoms are at the same place");
       work.distances[pair] = std::sqrt(square);
       work.near[s].push_back(pair);
     }

@@ -56,7 +56,8 @@ class GapPotential {
   class Workspace;
   std::unique_ptr<Workspace, void (*)(Workspace *)> workspace() const;
 
-  /// Add energies and forces of a block of central atoms. `numbers`: atomic numbers by atom.
+  /// Add energies and forces of a block of central atoms. `numbers`: atomic numbers by atom, 0 for
+  /// those that nobody sees. Throws std::runtime_error where two atoms are at the same place.
   void evaluate(const GapEnvironments &, const int *numbers, Workspace &, GapTotals &) const;
 
  private:

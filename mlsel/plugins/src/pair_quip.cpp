@@ -14,7 +14,9 @@
 #include "memory.h"
 #include "neigh_list.h"
 #include "neighbor.h"
+#include "gap_file.h"
 #include "quip_file.h"
+#include "ranks.h"
 #include "update.h"
 #include "utils.h"
 
@@ -51,9 +53,13 @@ void PairMlselQuip::allocate()
     for (int j = 0; j < n; j++) setflag[i][j] = 0;
 }
 
-void PairMlselQuip::settings(int narg, char **)
+// pair_style quip [library]
+void PairMlselQuip::settings(int narg, char **arg)
 {
-  if (narg != 0) error->all(FLERR, "pair_style quip takes no arguments, {} were given", narg);
+  is_library_wanted = narg == 1 && std::string(arg[0]) == "library";
+  if (narg != 0 && !is_library_wanted)
+    error->all(FLERR, "pair_style quip takes no arguments or the word library, not {}{}", arg[0],
+               narg > 1 ? " …" : "");
   if (std::string(update->unit_style) != "metal")
     error->all(FLERR, "pair_style quip needs units metal, not {}", update->unit_style);
 }
@@ -83,14 +89,26 @@ void PairMlselQuip::coeff(int narg, char **arg)
     type_numbers[type] = number;
   }
 
-  // one rank reads: the others hear what it found
   path = arg[2];
-  std::string cause;
+  open_file(narg == 4 + ntypes ? arg[3] : "");
+  if (gap)
+    start_threads();
+  else
+    load();
+  for (int i = 1; i <= ntypes; i++)
+    for (int j = i; j <= ntypes; j++) setflag[i][j] = type_numbers[i] && type_numbers[j] ? 1 : 0;
+}
+
+// one rank reads: the others hear what it found
+void PairMlselQuip::open_file(const std::string &init)
+{
+  std::string cause, reason = is_library_wanted ? "it is asked for" : "";
+  std::vector<double> content;
   if (comm->me == 0) {
     try {
       const mlsel::QuipFile file = mlsel::read_quip_file(path);
-      init_string = mlsel::quip_init_string(file, path, narg == 4 + ntypes ? arg[3] : "");
-      for (int type = 1; type <= ntypes; type++) {
+      init_string = mlsel::quip_init_string(file, path, init);
+      for (size_t type = 1; type < type_numbers.size(); type++) {
         const int number = type_numbers[type];
         if (number && !file.species.empty() && !file.species.count(number)) {
           cause = path + " knows nothing of atomic number " + std::to_string(number) +
@@ -98,21 +116,50 @@ void PairMlselQuip::coeff(int narg, char **arg)
           for (int known : file.species) cause += ' ' + std::to_string(known);
         }
       }
+      if (cause.empty() && reason.empty()) content = mlsel::read_gap_file(path, init).numbers();
+    } catch (const mlsel::NotCovered &exception) {
+      reason = path + ' ' + exception.what();
     } catch (const std::exception &exception) {
       cause = exception.what();
     }
   }
-  int sizes[2] = {static_cast<int>(cause.size()), static_cast<int>(init_string.size())};
-  MPI_Bcast(sizes, 2, MPI_INT, 0, world);
+  int sizes[3] = {static_cast<int>(cause.size()), static_cast<int>(init_string.size()),
+                  static_cast<int>(content.size())};
+  MPI_Bcast(sizes, 3, MPI_INT, 0, world);
   cause.resize(sizes[0]);
   init_string.resize(sizes[1]);
+  content.resize(sizes[2]);
   MPI_Bcast(cause.data(), sizes[0], MPI_CHAR, 0, world);
   MPI_Bcast(init_string.data(), sizes[1], MPI_CHAR, 0, world);
+  MPI_Bcast(content.data(), sizes[2], MPI_DOUBLE, 0, world);
   if (!cause.empty()) error->all(FLERR, "pair_style quip: {}", cause);
 
-  load();
-  for (int i = 1; i <= ntypes; i++)
-    for (int j = i; j <= ntypes; j++) setflag[i][j] = type_numbers[i] && type_numbers[j] ? 1 : 0;
+  gap.reset();
+  if (!content.empty()) {
+    try {
+      gap = std::make_unique<mlsel::GapPotential>(mlsel::GapFile::from_numbers(content));
+      cutoff = gap->cutoff();
+    } catch (const std::exception &exception) {
+      error->all(FLERR, "pair_style quip: {} {}", path, exception.what());
+    }
+  } else if (comm->me == 0) {
+    utils::logmesg(lmp, "pair_style quip: QUIP's library evaluates {}: {}\n", path, reason);
+  }
+}
+
+void PairMlselQuip::start_threads()
+{
+  int rank_on_node = 0, n_sharing = 1;
+  mlsel::share_node(world, rank_on_node, n_sharing);
+  const int n = mlsel::default_threads(n_sharing);
+  team = std::make_unique<mlsel::Team>(n);
+  threads.clear();
+  for (int k = 0; k < n; k++) threads.push_back({gap->workspace(), {}, {}, {}, {}, {}});
+  if (comm->me == 0)
+    utils::logmesg(lmp,
+                   "pair_style quip: mlsel's own evaluator ({}, threads of a process: {}) evaluates "
+                   "{}\n",
+                   gap->instructions(), n, path);
 }
 
 void PairMlselQuip::load()
@@ -140,9 +187,15 @@ void PairMlselQuip::load()
 void PairMlselQuip::init_style()
 {
   if (!force->newton_pair) error->all(FLERR, "pair_style quip needs newton on");
-  const Pair *second = force->pair_match("quip", 1, 2);
-  if (second && second != this)
-    error->all(FLERR, "there can be one pair_style quip: QUIP holds a single potential");
+  if (!gap && force->pair != this)    // in a hybrid there may be others
+    for (int k = 1;; k++) {
+      const auto *other = dynamic_cast<const PairMlselQuip *>(force->pair_match("quip", 1, k));
+      if (!other) break;
+      if (other != this && !other->gap)
+        error->all(FLERR,
+                   "there can be one pair_style quip that uses QUIP's library, which holds a single "
+                   "potential");
+    }
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
@@ -189,6 +242,96 @@ void PairMlselQuip::gather_neighbours()
 void PairMlselQuip::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
+  if (gap)
+    compute_gap();
+  else
+    compute_library();
+}
+
+// QUIP's virials are 3 × 3 and need not be symmetric term by term
+static void add_virial(double *sum, const double *v)
+{
+  sum[0] += v[0];
+  sum[1] += v[4];
+  sum[2] += v[8];
+  sum[3] += 0.5 * (v[1] + v[3]);
+  sum[4] += 0.5 * (v[2] + v[6]);
+  sum[5] += 0.5 * (v[5] + v[7]);
+}
+
+void PairMlselQuip::compute_gap()
+{
+  const size_t n_all = static_cast<size_t>(atom->nlocal) + atom->nghost;
+  if (neighbor->ago == 0 || numbers.size() != n_all) {
+    numbers.resize(n_all);
+    for (size_t k = 0; k < n_all; k++) numbers[k] = type_numbers[atom->type[k]];
+    ilist.clear();
+    for (int ii = 0; ii < list->inum; ii++)
+      if (numbers[list->ilist[ii]]) ilist.push_back(list->ilist[ii]);
+    order = mlsel::GapPotential::order(ilist, numbers.data());
+  }
+  if (ilist.empty()) return;
+
+  local_energies.assign(n_all, 0.0);
+  team->run([this](int thread) { evaluate_blocks(thread); });
+
+  for (size_t k = 0; k < threads.size(); k++) {
+    Thread &thread = threads[k];
+    if (!thread.failure.empty()) error->one(FLERR, "pair_style quip: {}", thread.failure);
+    if (vflag_global) add_virial(virial, thread.totals.virial);
+    if (vflag_atom)
+      for (size_t i = 0; i < n_all; i++) add_virial(vatom[i], &thread.virials[9 * i]);
+    if (k > 0)    // the first thread writes to LAMMPS's array
+      for (size_t i = 0; i < n_all; i++)
+        for (int d = 0; d < 3; d++) atom->f[i][d] += thread.forces[3 * i + d];
+  }
+  for (int i : ilist) {
+    if (eflag_global) eng_vdwl += local_energies[i];
+    if (eflag_atom) eatom[i] += local_energies[i];
+  }
+}
+
+/// A thread's share of the blocks. Every atom is the centre of one block alone: energies need no
+/// array of a thread's own.
+void PairMlselQuip::evaluate_blocks(int index)
+{
+  Thread &thread = threads[index];
+  const size_t n_all = numbers.size();
+  const double *const *x = atom->x;
+  const double reach = cutoff * cutoff;
+  try {
+    thread.failure.clear();
+    thread.totals = {};
+    thread.totals.energies = local_energies.data();
+    if (index > 0) thread.forces.assign(3 * n_all, 0.0);
+    thread.totals.forces = index > 0 ? thread.forces.data() : atom->f[0];
+    if (vflag_atom) {
+      thread.virials.assign(9 * n_all, 0.0);
+      thread.totals.virials = thread.virials.data();
+    }
+    for (size_t b = index; b + 1 < order.starts.size(); b += threads.size()) {
+      thread.block.clear();
+      for (int k = order.starts[b]; k < order.starts[b + 1]; k++) {
+        const int i = order.atoms[k];
+        thread.block.atomic_number = numbers[i];
+        thread.block.add_atom(i);
+        for (int jj = 0; jj < list->numneigh[i]; jj++) {
+          const int j = list->firstneigh[i][jj] & NEIGHMASK;
+          const double d[3] = {x[j][0] - x[i][0], x[j][1] - x[i][1], x[j][2] - x[i][2]};
+          if (d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < reach)
+            thread.block.add_neighbour(j, d[0], d[1], d[2]);
+        }
+        thread.block.close_atom();
+      }
+      gap->evaluate(thread.block, numbers.data(), *thread.work, thread.totals);
+    }
+  } catch (const std::exception &exception) {
+    thread.failure = exception.what();
+  }
+}
+
+void PairMlselQuip::compute_library()
+{
   if (owner != this) load();    // another LAMMPS of this process has been here
   if (neighbor->ago == 0 || static_cast<int>(index_of.size()) != atom->nlocal + atom->nghost)
     gather_neighbours();
@@ -227,23 +370,17 @@ void PairMlselQuip::compute(int eflag, int vflag)
   if (eflag_global) eng_vdwl += call.energy;
   if (eflag_atom)
     for (size_t k = 0; k < n; k++) eatom[atoms[k]] += local_energies[k];
-  // QUIP's virials are 3 × 3 and need not be symmetric term by term
-  const auto add = [](double *sum, const double *v) {
-    sum[0] += v[0];
-    sum[1] += v[4];
-    sum[2] += v[8];
-    sum[3] += 0.5 * (v[1] + v[3]);
-    sum[4] += 0.5 * (v[2] + v[6]);
-    sum[5] += 0.5 * (v[5] + v[7]);
-  };
-  if (vflag_global) add(virial, call.virial);
+  if (vflag_global) add_virial(virial, call.virial);
   if (vflag_atom)
-    for (size_t k = 0; k < n; k++) add(vatom[atoms[k]], &local_virials[9 * k]);
+    for (size_t k = 0; k < n; k++) add_virial(vatom[atoms[k]], &local_virials[9 * k]);
 }
 
 double PairMlselQuip::memory_usage()
 {
-  return Pair::memory_usage() +
+  size_t n_threaded = 0;
+  for (const Thread &thread : threads)
+    n_threaded += thread.forces.capacity() + thread.virials.capacity();
+  return Pair::memory_usage() + static_cast<double>(n_threaded * sizeof(double)) +
       static_cast<double>((atoms.capacity() + index_of.capacity() + numbers.capacity() +
                            tags.capacity() + ilist.capacity() + numneigh.capacity() +
                            neigh.capacity()) *

@@ -18,6 +18,7 @@
 #include "memory.h"
 #include "neigh_list.h"
 #include "neighbor.h"
+#include "ranks.h"
 #include "update.h"
 #include "utils.h"
 
@@ -163,28 +164,12 @@ void PairMlselSchnet::agree(const std::string &cause)
     error->one(FLERR, "pair_style schnet: {}", failed ? cause : "another process has failed");
 }
 
-/// Our rank among the processes of this machine, and how many of them run on the same cores.
-void PairMlselSchnet::share_node(int &rank_on_node, int &n_sharing)
-{
-  MPI_Comm node;
-  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-  int n_on_node = 1;
-  MPI_Comm_rank(node, &rank_on_node);
-  MPI_Comm_size(node, &n_on_node);
-  unsigned long mine = 0;
-  mlsel::allowed_cores(mine);
-  std::vector<unsigned long> all(n_on_node);
-  MPI_Allgather(&mine, 1, MPI_UNSIGNED_LONG, all.data(), 1, MPI_UNSIGNED_LONG, node);
-  n_sharing = static_cast<int>(std::count(all.begin(), all.end(), mine));
-  MPI_Comm_free(&node);
-}
-
 void PairMlselSchnet::open_model()
 {
   const bool compressed =
       mode == Mode::compressed || (mode == Mode::automatic && file.has_compressed);
   int rank_on_node = 0, n_sharing = 1, device_used = -1;
-  share_node(rank_on_node, n_sharing);
+  mlsel::share_node(world, rank_on_node, n_sharing);
   const int threads = n_threads ? n_threads : mlsel::default_threads(n_sharing);
   std::string cause;
   try {

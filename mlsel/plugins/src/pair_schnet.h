@@ -37,7 +37,6 @@ class PairMlselSchnet : public Pair {
   void read_model(const std::string &path);
   void open_model();
   void close_model();
-  void share_node(int &rank_on_node, int &n_sharing);
   void agree(const std::string &cause);
   void build_graph();
   void compute_compressed();

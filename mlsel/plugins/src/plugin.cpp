@@ -91,13 +91,11 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *l
   plugin.creator.v1 = reinterpret_cast<void *>(&make<PairMlselSchnet>);
   add(&plugin, lmp);
 
-#ifdef MLSEL_QUIPPY_VERSION
   // a LAMMPS that has ML-QUIP uses its own
   if (!lmp->force->pair_map->count("quip")) {
     plugin.name = "quip";
-    plugin.info = "GAP and other potentials of QUIP, from quippy-ase";
+    plugin.info = "GAP, and other potentials of QUIP through quippy-ase";
     plugin.creator.v1 = reinterpret_cast<void *>(&make<PairMlselQuip>);
     add(&plugin, lmp);
   }
-#endif
 }

@@ -1,0 +1,152 @@
+"""How fast GAPs are: our evaluator against QUIP on the same configurations, side by side.
+
+    python -m benchmarks.gap [--gap gap.xml] [--repeats 5]
+
+Without a file, a GAP of the paper's size is made: Table 3's SOAP and 200 sparse points for each
+element, their weights by chance, on which the time does not depend. QUIP and we have one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before any library counts the cores
+
+import numpy as np
+from ase.io import write
+
+from benchmarks.claims import Claims
+from mlsel.plugins import ensure
+from mlsel.training.base import Frames
+from mlsel.training.gap import PRODUCT, GapModel
+from tests.gap_files import PAPER, write_gap
+from tests.plugins.support import environment, melts
+
+N_SPARSE = 200
+N_POWER = 952
+"""Numbers of a power spectrum: 7 l × 136 pairs of 16 channels."""
+STEPS = {"quip": 30, "quip library": 1}
+
+
+def deck(style: str, gap: Path) -> str:
+    """1024 ions at 1400 K; so short a step that the neighbours stay what they are."""
+    return f"""
+        variable steps index 1
+        units metal
+        read_data melt.data
+        pair_style {style}
+        pair_coeff * * {gap} 11 17
+        velocity all create 1 1 loop geom
+        fix 1 all nve
+        timestep 0.00001
+        thermo 1000000
+        run 1 post no
+        run ${{steps}} pre no
+    """
+
+
+def lammps_seconds(folder: Path, plugins: Path, style: str, n_ranks: int) -> float:
+    """Seconds a step, as LAMMPS's loop time tells them."""
+    n = STEPS[style]
+    ended = subprocess.run(
+        ["mpirun", "-n", str(n_ranks), "lmp", "-in", f"in.{style.replace(' ', '-')}",
+         "-var", "steps", str(n), "-log", "none"],
+        cwd=folder, env=environment(plugins), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    times = re.findall(r"Loop time of ([0-9.eE+-]+)", ended.stdout)
+    return float(times[-1]) / n
+
+
+def in_turns(calls: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
+    """Call one after the other, again and again: what disturbs one disturbs all."""
+    rounds = [[call() for call in calls] for _ in range(repeats)]
+    return [list(times) for times in zip(*rounds, strict=True)]
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def product_rate() -> float:
+    """GFlop/s of NumPy's matrix product, at the size of ours: a bound for what we can reach."""
+    rng = np.random.default_rng(1)
+    a, b = rng.random((36, N_POWER)), rng.random((N_POWER, N_SPARSE))
+    best = min(seconds(lambda: [a @ b for _ in range(50)]) for _ in range(5)) / 50
+    return 2 * a.size * b.shape[1] / best / 1e9
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])  # type: ignore[union-attr]
+    parser.add_argument("--gap", type=Path, help="a GAP of Na and Cl, of the paper's size")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args(argv)
+    plugins = ensure().folder
+    claims = Claims()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        gap = arguments.gap.resolve() if arguments.gap else folder / PRODUCT
+        if not arguments.gap:
+            write_gap(gap, melts(), PAPER, n_sparse=N_SPARSE)
+        melt = melts()[1].repeat((4, 2, 2))
+        write(folder / "melt.data", melt, format="lammps-data", specorder=["Na", "Cl"],
+              atom_style="atomic", masses=True)  # fmt: skip
+        for style in STEPS:
+            (folder / f"in.{style.replace(' ', '-')}").write_text(deck(style, gap))
+
+        def lammps(style: str, n_ranks: int) -> Callable[[], float]:
+            return lambda: lammps_seconds(folder, plugins, style, n_ranks)
+
+        own, library, two = in_turns(
+            [lammps("quip", 1), lammps("quip library", 1), lammps("quip", 2)], arguments.repeats
+        )
+        step = statistics.median(own)
+        claims.at_least("pair_style quip over QUIP's library, 1024 ions", ratio(library, own), 15)
+        claims.at_least("pair_style quip, 2 ranks over 1", ratio(own, two), 1.8)
+
+        if gap.parent != folder:
+            (folder / PRODUCT).write_bytes(gap.read_bytes())
+        label = re.search('Potential label="([^"]*)"', gap.read_text(encoding="utf-8"))
+        assert label is not None
+        model = GapModel(folder, {"numbers": [11, 17]})
+        atoms = melts()[1].repeat((2, 1, 1))
+        frames = Frames(atoms.numbers, np.repeat(atoms.positions[None], 10, 0),
+                        np.repeat(atoms.cell.array[None], 10, 0))  # fmt: skip
+        one = frames.take([0])
+        model.predict(one)
+        model.predict_with_quippy(one)
+        ours, quippys = in_turns(
+            [
+                lambda: seconds(lambda: model.predict(frames)) / len(frames),
+                lambda: seconds(lambda: model.predict_with_quippy(one)),
+            ],
+            arguments.repeats,
+        )
+        claims.at_least("predict over quippy, 128 ions a frame", ratio(quippys, ours), 15)
+        per_atom, in_predict = step / len(melt), statistics.median(ours) / len(atoms)
+        claims.note(f"µs an atom: pair style {per_atom * 1e6:.1f}, predict {in_predict * 1e6:.1f}")
+        rate = 2 * 2 * N_POWER * N_SPARSE / per_atom / 1e9
+        claims.note(
+            f"products with the sparse points: {rate:.1f} GFlop/s of a step's whole time; "
+            f"NumPy's product alone, same size: {product_rate():.1f}"
+        )
+    return claims.end()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
