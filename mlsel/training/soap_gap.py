@@ -27,7 +27,7 @@ from mlsel.training.base import Frames, Prediction
 log = logging.getLogger(__name__)
 
 UNITS = ("gap_python", "gap_soap", "gap_kernel", "gap_file", "quip_file", "xml_reader")
-HEADERS = ("gap_soap", "gap_kernel", "gap_file", "quip_file", "xml_reader")
+HEADERS = ("gap_soap", "gap_kernel", "gap_file", "quip_file", "xml_reader", "md5")
 MESSAGE_BYTES = 2048
 
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "md5.h"
 #include "quip_file.h"
 #include "xml_reader.h"
 
@@ -354,6 +355,10 @@ class Reader : public XmlHandler {
       const std::string file =
           slash == std::string::npos ? name : path_.substr(0, slash + 1) + name;
       const std::string text = read_whole(file);
+      const std::string sum = optional(attributes, "sparseX_md5sum");
+      if (sum.size() == 32 && sum != md5(text))
+        fail(file, "is not the file of sparse points that " + path_ + " was written with: its md5 "
+                   "sum is " + md5(text) + ", not " + sum);
       // the numbers follow each other, of one point after the other
       start_points();
       at_ = 0;

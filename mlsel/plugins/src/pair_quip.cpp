@@ -187,15 +187,20 @@ void PairMlselQuip::load()
 void PairMlselQuip::init_style()
 {
   if (!force->newton_pair) error->all(FLERR, "pair_style quip needs newton on");
-  if (!gap && force->pair != this)    // in a hybrid there may be others
-    for (int k = 1;; k++) {
-      const auto *other = dynamic_cast<const PairMlselQuip *>(force->pair_match("quip", 1, k));
-      if (!other) break;
-      if (other != this && !other->gap)
+  if (!gap) {
+    // the n-th quip of a hybrid; where there is one alone, LAMMPS gives that for every n
+    const Pair *last = nullptr;
+    for (int n = 1;; n++) {
+      const Pair *other = force->pair_match("quip", 1, n);
+      if (!other || other == last) break;
+      last = other;
+      const auto *quip = dynamic_cast<const PairMlselQuip *>(other);
+      if (quip && quip != this && !quip->gap)
         error->all(FLERR,
                    "there can be one pair_style quip that uses QUIP's library, which holds a single "
                    "potential");
     }
+  }
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
