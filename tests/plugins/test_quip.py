@@ -284,6 +284,7 @@ def test_sparse_points_must_be_those_of_the_fit(gap: Path, tmp_path: Path) -> No
     for file in gap.parent.glob("gap.xml*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     points = next(tmp_path.glob("gap.xml.sparseX*"))
-    points.write_text("1" + points.read_text()[1:])
+    text = points.read_text()
+    points.write_text(("2" if text[0] == "1" else "1") + text[1:])
     with pytest.raises(Exception, match="is not the file of sparse points that"):
         evaluate_lammps(melts()[0], "quip", f"{tmp_path / 'gap.xml'} 11 17")
