@@ -26,8 +26,17 @@ from mlsel.training.base import Frames, Prediction
 
 log = logging.getLogger(__name__)
 
-UNITS = ("gap_python", "gap_soap", "gap_kernel", "gap_file", "quip_file", "xml_reader")
-HEADERS = ("gap_soap", "gap_kernel", "gap_file", "quip_file", "xml_reader", "md5")
+UNITS = (
+    "gap_python",
+    "gap_soap",
+    "gap_radial",
+    "gap_kernel",
+    "gap_file",
+    "gap_descriptor",
+    "quip_file",
+    "xml_reader",
+)
+HEADERS = (*UNITS[1:], "md5")
 MESSAGE_BYTES = 2048
 
 

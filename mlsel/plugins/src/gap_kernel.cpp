@@ -21,7 +21,6 @@ constexpr int VECTOR_BYTES = 16;
 constexpr int ROWS = 2;
 #endif
 constexpr int LANES = VECTOR_BYTES / static_cast<int>(sizeof(double));
-constexpr int MAX_L = 20;
 
 typedef double Vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
 typedef double Unaligned __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(8)));
@@ -40,8 +39,8 @@ constexpr int index(int l, int m) { return l * (l + 1) / 2 + m; }
 /// The factors Q_lm of the solid harmonics, r^(l − m) times the m-th derivative of Legendre's
 /// polynomial P_l at z/r, and (x + iy)^m.
 struct Solids {
-  Vector q[(MAX_L + 1) * (MAX_L + 2) / 2];
-  Vector cosine[MAX_L + 1], sine[MAX_L + 1];
+  Vector q[(GAP_MAX_L + 1) * (GAP_MAX_L + 2) / 2];
+  Vector cosine[GAP_MAX_L + 1], sine[GAP_MAX_L + 1];
 
   Solids(const SoapLayout &layout, Vector x, Vector y, Vector z)
   {
@@ -92,7 +91,7 @@ inline void radial_row(const SoapLayout &layout, const double *table, double pla
 void expand(const SoapLayout &layout, const SoapNeighbours &near, const SoapExpansion &out,
             double *coefficients)
 {
-  constexpr int MAX_ROW = (MAX_L + 1) * 32;
+  constexpr int MAX_ROW = (GAP_MAX_L + 1) * GAP_MAX_N;
   const int l_max = layout.l_max, n_max = layout.n_max, n_radial = layout.n_radial;
   const int stride = layout.stride, n_row = (l_max + 1) * n_radial;
   double values[MAX_ROW], slopes[MAX_ROW];

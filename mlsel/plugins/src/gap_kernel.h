@@ -5,6 +5,8 @@
 
 namespace mlsel {
 
+constexpr int GAP_MAX_L = 20, GAP_MAX_N = 32;    // what a kernel has room for
+
 /// Sizes and tables of one SOAP descriptor. Channels are the pairs (species, n), in this order;
 /// (l, m) are ordered l² + {0 for m = 0, 2m − 1 for cos mφ, 2m for sin mφ}.
 struct SoapLayout {

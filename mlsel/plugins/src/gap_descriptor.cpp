@@ -1,0 +1,226 @@
+#include "gap_descriptor.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "gap_kernel.h"
+#include "xml_reader.h"
+
+namespace mlsel {
+namespace {
+
+// Versions of GAP (seconds since 1970) that changed what a descriptor means.
+constexpr long TWO_L_PLUS_ONE_SINCE = 1423143769;
+constexpr long CENTRE_IN_OWN_SPECIES_SINCE = 1426512068;
+
+/// gap_fit's words in a descriptor's line: they say nothing to a finished potential.
+const std::set<std::string> FITTING_WORDS = {
+    "delta", "zeta", "n_sparse", "covariance_type", "sparse_method", "add_species", "f0",
+    "config_type_n_sparse", "config_type_sigma", "theta_uniform", "theta_fac", "theta_file",
+    "unique_hash_tolerance", "unique_descriptor_tolerance", "sparse_file", "mark_sparse_atoms",
+    "print_sparse_index", "cutoff_scale", "cutoff_rate", "K", "mix_shift"};
+
+/// key=value pairs, where a value may be {several words}; words without a = have no value.
+std::vector<std::pair<std::string, std::string>> options(const std::string &line)
+{
+  std::vector<std::pair<std::string, std::string>> found;
+  size_t at = 0;
+  const auto spaces = [&] {
+    while (at < line.size() && is_space(line[at])) ++at;
+  };
+  for (spaces(); at < line.size(); spaces()) {
+    const size_t start = at;
+    while (at < line.size() && !is_space(line[at]) && line[at] != '=') ++at;
+    const std::string key = line.substr(start, at - start);
+    spaces();
+    std::string value;
+    if (at < line.size() && line[at] == '=') {
+      ++at;
+      spaces();
+      if (at < line.size() && (line[at] == '{' || line[at] == '"' || line[at] == '\'')) {
+        const char open = line[at], close = open == '{' ? '}' : open;
+        int depth = 0;
+        for (; at < line.size(); ++at) {
+          if (line[at] == close && (open != '{' || depth == 1) && !(open != '{' && depth == 0))
+            break;
+          if (line[at] == open) {
+            ++depth;
+            continue;
+          }
+          if (line[at] == '}') --depth;
+          value += line[at];
+        }
+        if (at >= line.size()) throw NotCovered("has a descriptor with an open bracket");
+        ++at;
+      } else {
+        const size_t first = at;
+        while (at < line.size() && !is_space(line[at])) ++at;
+        value = line.substr(first, at - first);
+      }
+    }
+    found.emplace_back(key, value);
+  }
+  return found;
+}
+
+/// The descriptor's line as one of ours.
+class Descriptor {
+ public:
+  Descriptor(const std::string &path, const std::string &line, long version)
+  {
+    auto pairs = options(line);
+    if (pairs.empty() || pairs.front().first != "soap" || !pairs.front().second.empty())
+      throw NotCovered("has the descriptor " + (pairs.empty() ? "" : pairs.front().first) +
+                       ", not soap alone");
+    for (size_t k = 1; k < pairs.size(); k++) {
+      auto &[key, value] = pairs[k];
+      if (key == "atom_gaussian_width") key = "atom_sigma";
+      if (key == "normalize") key = "normalise";
+      if (value.empty()) throw NotCovered("has the word " + key + " in a descriptor");
+      if (!given_.emplace(key, value).second)
+        throw NotCovered("has " + key + " twice in a descriptor");
+    }
+    path_ = path;
+    term.n_max = whole("n_max");
+    term.l_max = whole("l_max");
+    if (term.n_max < 1 || term.n_max > GAP_MAX_N || term.l_max < 0 || term.l_max > GAP_MAX_L)
+      throw NotCovered("has n_max=" + std::to_string(term.n_max) + " and l_max=" +
+                       std::to_string(term.l_max) + " (up to " + std::to_string(GAP_MAX_N) + " and " +
+                       std::to_string(GAP_MAX_L) + " are covered)");
+    term.cutoff = real("cutoff", std::nan(""));
+    term.transition_width = real("cutoff_transition_width", 0.5);
+    term.atom_sigma = real("atom_sigma", std::nan(""));
+    term.basis_error_exponent = real("basis_error_exponent", 10.0);
+    term.central_weight = real("central_weight", 1.0);
+    if (!(term.central_weight > 0)) throw NotCovered("has a descriptor without its centre");
+    term.covariance_sigma0 = real("covariance_sigma0", 0.0);
+    term.is_normalised = flag("normalise", true);
+    const int n_species = given_.count("n_species") ? whole("n_species") : 1;
+    term.species = numbers("species_Z");
+    term.centres = numbers("Z");
+    const int n_centres = given_.count("n_Z") ? whole("n_Z") : 1;
+    if (static_cast<int>(term.species.size()) != n_species ||
+        static_cast<int>(term.centres.size()) != n_centres)
+      throw NotCovered("has a descriptor whose species_Z or Z does not list n_species or n_Z");
+    for (int z : term.centres)
+      if (!std::count(term.species.begin(), term.species.end(), z))
+        throw NotCovered("has a descriptor whose centre is none of its species_Z");
+    term.central_in_all_species =
+        flag("central_reference_all_species", false) || version < CENTRE_IN_OWN_SPECIES_SINCE;
+    term.has_two_l_plus_one = version >= TWO_L_PLUS_ONE_SINCE;
+    if (!(term.cutoff > 0) || !(term.atom_sigma > 0) || !(term.transition_width > 0) ||
+        term.transition_width > term.cutoff || !(term.basis_error_exponent > 0))
+      throw NotCovered("has a descriptor with a cutoff or width that is not positive");
+
+    must("cutoff_dexp", "0");
+    must("nu_R", "2");
+    must("nu_S", "2");
+    for (const char *name : {"average", "diagonal_radial", "Z_mix", "R_mix", "sym_mix"})
+      if (flag(name, false)) throw NotCovered(std::string("has a descriptor with ") + name);
+    if (!flag("coupling", true)) throw NotCovered("has a descriptor without coupling");
+    must("radial_basis", "EQUISPACED_GAUSS");
+    for (const auto &[key, value] : given_)
+      if (!seen_.count(key) && !FITTING_WORDS.count(key))
+        throw NotCovered("has the unknown word " + key + " in a descriptor");
+  }
+
+  SoapTerm term;
+
+ private:
+  const std::string *find(const char *name)
+  {
+    seen_.insert(name);
+    const auto found = given_.find(name);
+    return found == given_.end() ? nullptr : &found->second;
+  }
+
+  double real(const char *name, double otherwise)
+  {
+    const std::string *text = find(name);
+    if (!text && std::isnan(otherwise))
+      throw NotCovered(std::string("has a descriptor without ") + name);
+    return text ? number(path_, name, *text) : otherwise;
+  }
+
+  int whole(const char *name)
+  {
+    const double value = real(name, std::nan(""));
+    if (value != std::floor(value) || std::abs(value) > 1e6)
+      throw NotCovered(std::string("has a descriptor whose ") + name + " is no whole number");
+    return static_cast<int>(value);
+  }
+
+  bool flag(const char *name, bool otherwise)
+  {
+    const std::string *text = find(name);
+    if (!text) return otherwise;
+    if (*text == "T") return true;
+    if (*text == "F") return false;
+    throw NotCovered(std::string("has a descriptor with ") + name + '=' + *text);
+  }
+
+  void must(const char *name, const char *value)
+  {
+    const std::string *text = find(name);
+    if (text && *text != value)
+      throw NotCovered(std::string("has a descriptor with ") + name + '=' + *text);
+  }
+
+  std::vector<int> numbers(const char *name)
+  {
+    std::vector<int> found;
+    if (const std::string *text = find(name))
+      for (const std::string &word : words(*text)) {
+        const double z = number(path_, name, word);
+        if (z != std::floor(z) || z < 1 || z > MAX_ELEMENTS)
+          throw NotCovered(std::string("has a descriptor with ") + name + '=' + *text);
+        found.push_back(static_cast<int>(z));
+      }
+    for (int z : found)
+      if (std::count(found.begin(), found.end(), z) > 1)
+        throw NotCovered(std::string("has a descriptor with an element twice in ") + name);
+    return found;
+  }
+
+  std::string path_;
+  std::map<std::string, std::string> given_;
+  std::set<std::string> seen_;
+};
+
+}    // namespace
+
+double number(const std::string &path, const std::string &name, const std::string &text)
+{
+  const char *begin = text.data(), *end = begin + text.size();
+  while (begin < end && is_space(*begin)) ++begin;
+  while (end > begin && is_space(end[-1])) --end;
+  if (begin < end && *begin == '+') ++begin;
+  double value = 0;
+  const auto result = std::from_chars(begin, end, value);
+  if (result.ec != std::errc() || result.ptr != end || !std::isfinite(value))
+    fail(path, "has " + name + "=\"" + text + "\", not a number");
+  return value;
+}
+
+std::vector<std::string> words(std::string_view text)
+{
+  std::vector<std::string> found;
+  size_t at = 0;
+  while (at < text.size()) {
+    while (at < text.size() && is_space(text[at])) ++at;
+    const size_t start = at;
+    while (at < text.size() && !is_space(text[at])) ++at;
+    if (at > start) found.emplace_back(text.substr(start, at - start));
+  }
+  return found;
+}
+
+SoapTerm read_descriptor(const std::string &path, const std::string &line, long version)
+{
+  return Descriptor(path, line, version).term;
+}
+
+}    // namespace mlsel

@@ -1,0 +1,23 @@
+// A SOAP descriptor's line in a GAP file.
+#ifndef MLSEL_GAP_DESCRIPTOR_H
+#define MLSEL_GAP_DESCRIPTOR_H
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gap_file.h"
+
+namespace mlsel {
+
+/// The line as a term without its sparse points; `version` is that of GAP which wrote it. Throws
+/// NotCovered with the reason.
+SoapTerm read_descriptor(const std::string &path, const std::string &line, long version);
+
+/// A finite number; std::runtime_error names what it is of.
+double number(const std::string &path, const std::string &name, const std::string &text);
+
+std::vector<std::string> words(std::string_view text);
+
+}    // namespace mlsel
+#endif
