@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlsel import stopping
 from mlsel.cli import open_study, run_main, study_parser
 from mlsel.errors import MlselError, StageIncomplete
 from mlsel.parallel import on_root, share, world
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     comm = world()
     study, folder = open_study(args, comm)
-    generate(study, folder, comm, pack=args.pack)
+    with stopping.heard():
+        generate(study, folder, comm, pack=args.pack)
     return 0
 
 
@@ -54,8 +56,11 @@ def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = Fa
         works there.
     StageIncomplete
         If LAMMPS ended some runs with an error; the pool then holds the others.
+    Stopped
+        If a signal asked for it; runs then stand at checkpoints.
     """
     from mlsel.lock import FolderLock
+    from mlsel.study import record_study
 
     size = study.pool.ranks_per_run
     if (comm.size % size and comm.size > 1) or size > comm.size:
@@ -69,6 +74,7 @@ def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = Fa
     on_root(comm, lock.acquire)
     try:
         runs = on_root(comm, lambda: _prepare(study, folder))
+        on_root(comm, lambda: record_study(study, folder))
         failures = _perform(study, runs, comm)
         on_root(comm, lambda: _finish(study, runs, failures, folder, pack))
     finally:
