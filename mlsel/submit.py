@@ -107,8 +107,10 @@ def write_scripts(folder: Path) -> None:
              folder / "site.sh")  # fmt: skip
 
 
-def jobs_of(study: Study, stages: Sequence[StageState]) -> list[Job]:
+def jobs_of(study: Study, stages: Sequence[StageState], *, use_gpus: bool = False) -> list[Job]:
     """Return the jobs for what of a study is missing, each after those that it needs.
+
+    With `use_gpus` the models that compute on GPUs are an array of their own.
 
     Raises
     ------
@@ -139,7 +141,7 @@ def jobs_of(study: Study, stages: Sequence[StageState]) -> list[Job]:
     if not by_name["selection"].is_done:
         add("select", ["generate"])
     undone = [item for item in by_name["training"].undone if item.part]
-    gpu_models = _models_on_gpus(study)
+    gpu_models = _models_on_gpus(study) if use_gpus else set()
     for on_gpu in (True, False):
         parts = [i.part for i in undone if (i.name.partition("/")[2] in gpu_models) == on_gpu]
         if parts:
@@ -199,7 +201,8 @@ def submit(
             "there is no sbatch on PATH: give this command on a login node of a Slurm cluster, or "
             "--dry-run to see what it would do."
         )
-    jobs = jobs_of(study, states(study, folder))
+    gpu_options, limit = _site_values(site)
+    jobs = jobs_of(study, states(study, folder), use_gpus=bool(gpu_options))
     if not jobs:
         log.info("%s: all is done", folder)
         return
@@ -208,7 +211,6 @@ def submit(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LOGS).mkdir(exist_ok=True)
         record_study(study, folder)
-    gpu_options, limit = _site_values(site)
     numbers: dict[str, list[str]] = {}
     submitted: list[dict[str, str]] = []
     for job in jobs:

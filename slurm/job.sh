@@ -1,7 +1,6 @@
 # What all jobs do; each script reads it first.
 set -uo pipefail
-here=$(dirname "${BASH_SOURCE[0]}")
-source "$here/site.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/site.sh"
 
 # The scripts ask Slurm for SIGTERM some time before the limit ("#SBATCH --signal"). mlsel then goes
 # to its next checkpoint and ends with code 75, and the job asks to be queued again: it goes on from
@@ -11,7 +10,7 @@ stage() {
     echo "$(date '+%F %T') $SLURM_JOB_NAME, job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)) on $SLURM_JOB_NODELIST"
     "$@" &
     local child=$! code
-    trap 'kill -USR1 "$child" 2>/dev/null' TERM
+    trap 'echo "$(date "+%F %T") asked to stop"; kill -USR1 "$child" 2>/dev/null' TERM
     while :; do
         wait "$child"
         code=$?
