@@ -1,12 +1,12 @@
-"""Generation and selection on more ranks than this machine has: parts measured, the whole simulated.
+"""Generation and selection on more ranks than there are here: parts measured, the rest simulated.
 
     python -m benchmarks.scale [--runs DIR] [--metadata-rate N] [--bandwidth GB]
 
-What a rank or a run costs is measured here: imports, inputs, messages, the master file, reading. The
-times of runs are those that a finished study (--runs) recorded, else those of a small one made here.
-From these a study of 16 runs a rank is simulated on 1 to 4096 ranks, and the largest losses are
-named. Two numbers are assumptions about the cluster's file system and said to be: how many files it
-opens a second for all ranks together, and its bandwidth. Exit code 1 when a claim falls short.
+What a rank or a run costs is measured here: imports, inputs, messages, the master file, reading.
+The times of runs are those that a finished study (--runs) recorded, else those of a small one made
+here. From these a study of 16 runs a rank is simulated on 1 to 4096 ranks, and what it loses is
+named. Two numbers are assumptions about the cluster's file system, and said to be: how many files
+it opens a second for all ranks together, and its bandwidth. Exit code 1 when a claim falls short.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,8 +159,8 @@ def files_of_runs(folder: Path, n_runs: int = 200) -> tuple[float, float]:
     paths[0].parent.mkdir()
     for path in paths:
         with PoolWriter(path, {}) as writer:
-            run = writer.add_run(path.stem, [11, 17], 1, ("positions",), {})
-            run.append([0], [0.0], cell=np.eye(3)[None], positions=np.zeros((1, 2, 3)))
+            made = writer.add_run(path.stem, [11, 17], 1, ("positions",), {})
+            made.append([0], [0.0], cell=np.eye(3)[None], positions=np.zeros((1, 2, 3)))
     start = time.perf_counter()
     with PoolWriter(folder / "pool.h5", {}) as writer:
         for path in paths:
@@ -323,7 +324,11 @@ def select(path: str, method: str) -> None:
         print(json.dumps(known))
 
 
-CHILDREN = {"import": import_stack, "messages": messages, "select": select}
+CHILDREN: dict[str, Callable[..., None]] = {
+    "import": import_stack,
+    "messages": messages,
+    "select": select,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

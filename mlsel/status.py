@@ -133,10 +133,17 @@ def states(study: Study, folder: Path) -> list[StageState]:
         ("validate", folder / "validation", _validate),
         ("report", folder, _report),
     ]
-    return [
-        StageState(name, look(study, folder), _workers(place) if place != folder else [])
-        for name, place, look in found
-    ]
+    stages = []
+    in_folder = _workers(folder)  # the lock of generate and selection is the same
+    for name, place, look in found:
+        stage = StageState(name, look(study, folder))
+        if place != folder:
+            stage.workers.extend(_workers(place))
+        elif not stage.is_done:
+            stage.workers.extend(in_folder)
+            in_folder = []
+        stages.append(stage)
+    return stages
 
 
 def _workers(folder: Path) -> list[str]:
@@ -300,19 +307,27 @@ def _evaluate(study: Study, folder: Path) -> list[Item]:
 
 def _validate(study: Study, folder: Path) -> list[Item]:
     from mlsel.provenance import digest
-    from mlsel.validate import run_names
+    from mlsel.validate import NOT_OF_THE_RUNS, run_names
     from mlsel.validation_run import Schedule
     from mlsel.validation_start import density_run
 
     target = folder / "validation"
     names = run_names(study, folder)
-    if (target / "start.json").is_file():
+    section = study.validation
+    settings = {
+        key: value
+        for key, value in study.as_dict("validation")["validation"].items()
+        if key not in NOT_OF_THE_RUNS
+    }
+    changed = _changed(target / "settings.json", {"validation": settings})
+    if changed:
+        items = [Item("start", STALE, changed)]
+    elif (target / "start.json").is_file():
         items = [Item("start", DONE)]
     else:
         items = [Item("start", *_state_of_run(density_run(study, folder)))]
         if items[0].state == DONE:
             items = [Item("start", BEGUN)]
-    section = study.validation
     for part, name in enumerate(names, 1):
         place = target / name
         model = folder / "models" / name / "model.json"

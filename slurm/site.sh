@@ -22,6 +22,3 @@ ARRAY_LIMIT=""
 # How ranks are started: with the mpirun of mlsel's environment, or with srun.
 LAUNCHER="mpirun -n $SLURM_NTASKS"
 # LAUNCHER="srun --mpi=pmi2 --cpu-bind=cores"
-
-# Folders on a disk of the node make imports fast where Python lies on a busy shared file system.
-# export PYTHONPYCACHEPREFIX="$TMPDIR/pycache"
