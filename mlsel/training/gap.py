@@ -198,7 +198,7 @@ class GapTrainer(Trainer):
         start = time.perf_counter()
         code = self._run([program, *self.arguments(references)], out, len(references))
         seconds = time.perf_counter() - start
-        if code and stopping.asked():
+        if code and (stopping.asked() or -code in stopping.SIGNALS):
             raise Stopped(
                 f"{self.name}: gap_fit was ended after {seconds:.0f} s and can't go on from there, "
                 "so it needs a job that is longer than it",

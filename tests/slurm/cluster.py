@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -80,6 +81,7 @@ class Cluster:
 
     def __init__(self, folder: Path, cores: int = 2) -> None:
         self.folder = folder
+        self.user = pwd.getpwuid(os.getuid()).pw_name
         host = socket.gethostname().split(".")[0]
         for name in ("state", "spool"):
             (folder / name).mkdir(parents=True)
@@ -87,7 +89,7 @@ class Cluster:
             host=host,
             folder=folder,
             cores=min(cores, os.cpu_count() or 1),
-            user=os.environ.get("USER") or "root",
+            user=self.user,
             controller_port=_free_port(),
             node_port=_free_port(),
         )
@@ -98,7 +100,6 @@ class Cluster:
             "SLURM_CONF": str(configuration),
             "PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin:/sbin",
         }
-        self.core_count = min(cores, os.cpu_count() or 1)
 
     def __enter__(self) -> Self:
         try:
@@ -135,7 +136,7 @@ class Cluster:
     def _end(self) -> None:
         """End the jobs, then the daemons by their pid files."""
         with contextlib.suppress(Exception):
-            self.command("scancel", "--user", self.environment.get("USER", "root"), check=False)
+            self.command("scancel", "--user", self.user, check=False)
             for _ in range(20):
                 if not self.command("squeue", "-h", check=False):
                     break

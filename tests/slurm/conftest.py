@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     reason = why_absent()
     if reason:
         pytest.skip(reason)
-    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
+    # SIGTERM would end pytest without ending the cluster.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Cluster(tmp_path_factory.mktemp("cluster")) as running:
+            yield running
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
