@@ -17,7 +17,11 @@ stage() {
         kill -0 "$child" 2>/dev/null || break    # wait was interrupted by the signal
     done
     trap - TERM
-    if [ "$code" = 75 ]; then
+    [ "$code" = 75 ] || return "$code"
+    # scancel sends SIGTERM too, and means it.
+    if scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED; then
+        echo "$(date '+%F %T') stopped at a checkpoint; cancelled"
+    else
         echo "$(date '+%F %T') stopped at a checkpoint; queued again"
         scontrol requeue "$SLURM_JOB_ID" || echo "This cluster does not requeue: submit the job again."
     fi
