@@ -9,14 +9,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/site.sh"
 stage() {
     echo "$(date '+%F %T') $SLURM_JOB_NAME, job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)) on $SLURM_JOB_NODELIST"
     "$@" &
-    local child=$! code
+    local child=$! code=0
     trap 'echo "$(date "+%F %T") asked to stop"; kill -USR1 "$child" 2>/dev/null' TERM
-    while :; do
-        wait "$child"
-        code=$?
-        kill -0 "$child" 2>/dev/null || break    # wait was interrupted by the signal
+    while kill -0 "$child" 2>/dev/null; do
+        wait "$child"    # the signal interrupts it
     done
     trap - TERM
+    wait "$child"
+    code=$?
     [ "$code" = 75 ] || return "$code"
     # scancel sends SIGTERM too, and means it.
     if scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED; then
