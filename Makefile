@@ -1,13 +1,14 @@
 # make setup   the environment, in .venv
 # make demo    the main job on the embedded defaults: from MD to the report of a small study
-# make test    lint, types and tests (make slow: those that take minutes)
+# make test    lint, types and tests (make slow: those that take minutes; make test-slurm: on a
+#              real Slurm, and the tutorial)
 
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: setup demo test lint types pytest slow clean
+.PHONY: setup demo test lint types pytest slow test-slurm clean
 
 setup: $(STAMP)
 
@@ -41,11 +42,15 @@ types: setup
 	$(BIN)/mypy
 
 pytest: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not slurm and not tutorial"
 
 # Minutes of MD and training.
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# A Slurm of its own on this machine: slurmctld, slurmd, sbatch must be there (Debian: slurm-wlm).
+test-slurm: setup
+	$(BIN)/python -m pytest -m "slurm or tutorial" tests
 
 test: lint types pytest
 

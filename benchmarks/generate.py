@@ -43,7 +43,7 @@ dump frames all custom 100 usual.lammpstrj id type x y z fx fy fz c_atomic_energ
 def prepare(folder: Path, *overrides: str) -> MdRun:
     """Write the inputs of one run of 100 ions at 1400 K and 1 bar."""
     one = ["pool.temperatures=[1400]", "pool.pressures=[1]", "pool.melt=1", "pool.equilibration=1"]
-    (run,) = _prepare(load_study("paper", [*one, *overrides]), folder)
+    (run,) = _prepare(load_study("paper", [*one, *overrides]), folder, world())
     return run
 
 

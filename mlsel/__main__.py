@@ -21,6 +21,8 @@ STAGES = {
     "run": ("mlsel.run", "do all stages in order"),
 }
 TOOLS = {
+    "status": ("mlsel.status", "tell what of a study is done, and what is missing"),
+    "slurm": ("mlsel.submit", "submit a study to Slurm, a job a stage"),
     "info": ("mlsel.info", "print what a pool holds"),
     "pack": ("mlsel.convert", "copy a pool of many files into one"),
     "import": ("mlsel.convert", "make a pool from trajectories that ASE reads"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from mlsel.errors import MlselError, StageIncomplete
+from mlsel.errors import MlselError
 from mlsel.parallel import launched_rank, on_root, world
 from mlsel.study import DEFAULT_STUDY, Study, load_study, presets
 
@@ -79,7 +79,8 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
     """Run a command's main and return its exit code; the end of every command.
 
     A user's mistake is one sentence and exit code 2, a stage that ended incomplete a sentence
-    and 1. An error on one rank of several ends all ranks: they would wait for it for ever.
+    and 1, one that a signal stopped a sentence and 75. An error on one rank of several ends all
+    ranks: they would wait for it for ever.
     """
     logging.basicConfig(
         level=logging.INFO if launched_rank() == 0 else logging.WARNING,
@@ -93,10 +94,9 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
         everywhere = error.is_everywhere or "mpi4py.MPI" not in sys.modules
         if not everywhere or launched_rank() == 0:
             print(f"mlsel: {error}", file=sys.stderr, flush=True)
-        code = 1 if isinstance(error, StageIncomplete) else 2
         if not everywhere:
-            _end_all_ranks(code)
-        return code
+            _end_all_ranks(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:  # `mlsel info … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from mlsel import stopping
 from mlsel.cli import open_study, run_main, study_parser
 from mlsel.error_statistics import (
     ALL,
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     comm = world()
     study, folder = open_study(args, comm)
-    evaluate(study, folder, comm, args.test)
+    with stopping.heard():
+        evaluate(study, folder, comm, args.test)
     return 0
 
 
@@ -86,13 +88,17 @@ class Entry:
     def chunk_path(self, chunk: int) -> Path:
         return self.product.with_suffix("") / f"{self.identity[:12]}-{chunk:05d}.npz"
 
+    def stored_identity(self) -> str:
+        """Return the identity that the product was made for."""
+        with h5py.File(self.product, "r", locking=False) as file:
+            return str(file.attrs.get("identity"))
+
     def is_done(self) -> bool:
         """Whether the product is there and was made of this model and this test set."""
         if not self.product.is_file():
             return False
-        with h5py.File(self.product, "r", locking=False) as file:
-            if file.attrs.get("identity") == self.identity:
-                return True
+        if self.stored_identity() == self.identity:
+            return True
         log.info("%s is stale: the model or the test set changed; it is made anew", self.product)
         return False
 
@@ -138,6 +144,8 @@ def evaluate(study: Study, folder: Path, comm: MPI.Intracomm, test: Path | None 
     ------
     MlselError
         If there are no models or no test set.
+    Stopped
+        If a signal asked for it; chunks that are done are kept.
     """
     from mlsel.lock import FolderLock
 

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlsel import stopping
 from mlsel.cli import open_study, run_main, study_parser
 from mlsel.errors import MlselError, StageIncomplete
-from mlsel.parallel import on_root, share, world
+from mlsel.parallel import on_root, share, wait_for_all, world
 from mlsel.progress import Progress, duration
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     comm = world()
     study, folder = open_study(args, comm)
-    generate(study, folder, comm, pack=args.pack)
+    with stopping.heard():
+        generate(study, folder, comm, pack=args.pack)
     return 0
 
 
@@ -54,8 +56,11 @@ def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = Fa
         works there.
     StageIncomplete
         If LAMMPS ended some runs with an error; the pool then holds the others.
+    Stopped
+        If a signal asked for it; runs then stand at checkpoints.
     """
     from mlsel.lock import FolderLock
+    from mlsel.study import record_study
 
     size = study.pool.ranks_per_run
     if (comm.size % size and comm.size > 1) or size > comm.size:
@@ -68,7 +73,8 @@ def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = Fa
     lock = FolderLock(folder)
     on_root(comm, lock.acquire)
     try:
-        runs = on_root(comm, lambda: _prepare(study, folder))
+        runs = _prepare(study, folder, comm)
+        on_root(comm, lambda: record_study(study, folder))
         failures = _perform(study, runs, comm)
         on_root(comm, lambda: _finish(study, runs, failures, folder, pack))
     finally:
@@ -85,13 +91,42 @@ def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = Fa
         raise error
 
 
-def _prepare(study: Study, folder: Path) -> list[MdRun]:
-    """Write the inputs of all runs, after checking that they can be run and are this study's."""
+def _prepare(study: Study, folder: Path, comm: MPI.Intracomm) -> list[MdRun]:
+    """Write the inputs of all runs, after checking that they can be run and are this study's.
+
+    The ranks share the writing: one alone would take minutes for ten thousands of runs.
+    """
+    from mlsel.provenance import write_json
+
+    runs, data, made_from = on_root(comm, lambda: _check(study, folder))
+    if data:
+        for run in runs[comm.rank :: comm.size]:
+            _write_inputs(run, data)
+        wait_for_all(comm)
+        on_root(comm, lambda: write_json(folder / "runs" / "settings.json", made_from))
+    return runs
+
+
+def _write_inputs(run: MdRun, data: str) -> None:
+    from mlsel.provenance import write_text
+
+    write_text(run.folder / "start.data", data)
+    write_text(run.folder / "in.lammps", run.deck_text())
+
+
+def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]]:
+    """Return the runs, and what decides them; the start structure too if inputs are missing.
+
+    Raises
+    ------
+    MlselError
+        If the folder holds another study's runs, or LAMMPS can't run the first one.
+    """
     import json
 
     from mlsel import deck
     from mlsel.md_run import MdRun
-    from mlsel.provenance import differing_keys, digest, write_json, write_text
+    from mlsel.provenance import differing_keys, digest, write_text
     from mlsel.structures import lammps_data, start_structure
 
     potential = deck.read_potential(study.system.potential, study.system.species)
@@ -121,14 +156,12 @@ def _prepare(study: Study, folder: Path) -> list[MdRun]:
             f"{study.source}: two runs of the pool would have the same name to six digits: give "
             "temperatures and pressures that differ more."
         )
-    if not record.is_file():
-        write_text(folder / "potential.lmp", potential)
-        for run in runs:
-            write_text(run.folder / "start.data", data)
-            write_text(run.folder / "in.lammps", run.deck_text())
-        _try_model(runs[0])
-        write_json(record, made_from)
-    return runs
+    if record.is_file():
+        return runs, "", made_from
+    write_text(folder / "potential.lmp", potential)
+    _write_inputs(runs[0], data)
+    _try_model(runs[0])
+    return runs, data, made_from
 
 
 def _try_model(run: MdRun) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlsel import deck
+from mlsel import deck, stopping
 from mlsel.errors import MlselError
 from mlsel.lammps_session import FloatArray, Frame, LammpsError, LammpsSession
 from mlsel.pool import OBSERVABLE_UNITS
@@ -156,6 +156,11 @@ class MdRun:
         str
             LAMMPS's error message if it ended the run, else "". The message is also recorded in
             the run's folder.
+
+        Raises
+        ------
+        Stopped
+            On all ranks, at a checkpoint, if rank 0 was asked to stop.
         """
         started = time.perf_counter()
         try:
@@ -235,6 +240,8 @@ class MdRun:
                     session.run(0)
                     self._pass(session, n_steps, report)
                 self._checkpoint(session, name, writer)
+                if session.step < ends[-1]:
+                    stopping.check_at_checkpoint(session.comm)
                 if session.step >= end:
                     break
 

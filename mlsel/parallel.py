@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from mlsel.errors import MlselError
+from mlsel import stopping
+from mlsel.errors import MlselError, Stopped
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -101,6 +102,7 @@ class _Desk:
         self._on_report = on_report
         self._lock = threading.Lock()
         self.failure: BaseException | None = None
+        self.stopped: list[Stopped] = []
 
     def handle(self, kind: str, task: int, value: Any) -> int | None:
         """Take a message of a group; the answer to "next" is a task or None."""
@@ -113,8 +115,16 @@ class _Desk:
                 self.results[task] = value
                 if self._on_report is not None:
                     self._on_report(task, None)
+                stopping.count_unit()
                 return None
-            given = next(self._next, None)
+            if kind == "stopped":
+                self.stopped.append(value)
+                self._open_groups -= 1
+                if value.has_progress:
+                    stopping.count_unit()
+                return None
+            stop = self.stopped or stopping.asked()
+            given = None if stop else next(self._next, None)
             if given is None:
                 self._open_groups -= 1
             return given
@@ -157,7 +167,7 @@ def share(
     work : callable
         work(task, group, report) -> result; called on all ranks of a group, the result of the
         group's rank 0 counts (picklable). report(value) tells rank 0 of comm; it does nothing
-        on the other ranks of a group.
+        on the other ranks of a group. It may raise Stopped, on all ranks of the group alike.
     ranks_per_task : int
         Ranks in a group; the last group has fewer where the number does not divide.
     on_report : callable, optional
@@ -167,6 +177,12 @@ def share(
     -------
     list
         The results in the order of tasks, on every rank.
+
+    Raises
+    ------
+    Stopped
+        On every rank, if a signal ended it before all tasks were done: no task is then begun
+        anew, and those that can't be stopped come to their ends.
     """
     from mpi4py import MPI
 
@@ -202,7 +218,12 @@ def share(
             index = group.bcast(index)
         if index is None:
             break
-        result = work(tasks[index], group, partial(report, index))
+        try:
+            result = work(tasks[index], group, partial(report, index))
+        except Stopped as stop:
+            if group.rank == 0:
+                tell("stopped", index, stop)
+            break
         if group.rank == 0:
             tell("done", index, result)
     wait_for_all(comm)
@@ -211,5 +232,22 @@ def share(
     if desk is not None and desk.failure is not None:
         raise desk.failure
     group.Free()
-    by_index = comm.bcast(desk.results if desk is not None else None)
+    by_index, error = comm.bcast(
+        (desk.results, _stop_of(desk, len(tasks))) if desk is not None else None
+    )
+    if error is not None:
+        error.is_everywhere = True
+        raise error
     return [by_index[i] for i in range(len(tasks))]
+
+
+def _stop_of(desk: _Desk, n_tasks: int) -> Stopped | None:
+    """Return how sharing ended if a signal ended it before all tasks were done."""
+    if len(desk.results) == n_tasks:
+        return None
+    lost = [str(stop) for stop in desk.stopped if str(stop) and not stop.has_progress]
+    return Stopped(
+        f"stopped by a signal with {len(desk.results)} of {n_tasks} tasks done here; the same "
+        "command goes on from here" + "".join(f"; {text}" for text in lost) + ".",
+        has_progress=stopping.units_done() > 0,
+    )

@@ -8,15 +8,22 @@ Each stage does only what is missing, so that the same command goes on where it 
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlsel import cli
+from mlsel import cli, stopping
 from mlsel.errors import StageIncomplete
 from mlsel.parallel import on_root, world
 from mlsel.progress import duration
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     StageIncomplete
         At the end, if some stage left something undone; the stages after it were run all the same.
     """
-    import time
-
     parser = cli.study_parser("mlsel run", "Do all stages of a study, then the report.")
     parser.add_argument(
         "--until", choices=(*STAGES, "report"), default="report", help="the last stage to do"
@@ -40,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     comm = world()
     _, folder = cli.open_study(args, comm)
+    with stopping.heard():
+        return _run(args, folder, comm)
+
+
+def _run(args: argparse.Namespace, folder: Path, comm: MPI.Intracomm) -> int:
     words = [args.study, "-o", str(folder)]
     for override in args.set:
         words += ["--set", override]

@@ -8,6 +8,7 @@ A stage that is added brings its section: a dataclass and a field of `Study`.
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -290,6 +291,26 @@ class Study:
     def as_dict(self, *sections: str) -> dict[str, Any]:
         """Return sections as plain values, for provenance and comparison."""
         return {name: plain(dataclasses.asdict(getattr(self, name))) for name in sections}
+
+
+RECORD = "study.json"
+
+
+def record_study(study: Study, folder: Path) -> None:
+    """Keep a study in its folder, so that `recorded_study` knows it."""
+    from mlsel.provenance import write_json
+
+    write_json(folder / RECORD, plain(dataclasses.asdict(study)))
+
+
+def recorded_study(folder: Path) -> Study | None:
+    """Return the study that was kept in a folder, None if there is none."""
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    study = build(Study, json.loads(path.read_text(encoding="utf-8")), str(path))
+    assert isinstance(study, Study)
+    return study
 
 
 def presets() -> list[str]:

@@ -14,13 +14,16 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlsel import stopping
 from mlsel.cli import open_study, run_main, study_parser
-from mlsel.errors import MlselError
+from mlsel.errors import MlselError, Stopped
 from mlsel.parallel import on_root, share, world
+from mlsel.parts import Part, add_part_option
 from mlsel.progress import Progress, duration
 
 if TYPE_CHECKING:
@@ -45,10 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--again", action="store_true", help="make runs anew whose inputs have changed"
     )
+    parser.add_argument(
+        "--start", action="store_true", help="make only the snapshot that all runs start from"
+    )
+    add_part_option(parser, "run")
     args = parser.parse_args(argv)
+    if args.start and args.part:
+        raise MlselError("--start and --part exclude each other: the start is made before parts.")
     comm = world()
     study, folder = open_study(args, comm)
-    validate(study, folder, comm, again=args.again)
+    with stopping.heard():
+        if args.start:
+            make_start(study, folder, comm, again=args.again)
+        elif args.part:
+            validate_part(study, folder, comm, args.part, again=args.again)
+        else:
+            validate(study, folder, comm, again=args.again)
     return 0
 
 
@@ -62,9 +77,71 @@ def validate(
     MlselError
         If the study is not fit to run, a model is missing or for other species, runs that are
         there were made from something else (and `again` is false), or another job works there.
+    Stopped
+        If a signal asked for it; runs then stand at checkpoints.
     """
+    size = _group_size(study, comm)
+    with _locked(folder, comm):
+        on_root(comm, lambda: _prepare_start(study, folder, again))
+        _make_start(study, folder, comm)
+        if study.validation.models:
+            _find_plugins(comm)
+        runs, missing, costs = on_root(comm, lambda: _prepare_runs(study, folder, again))
+        _perform(study, runs, missing, costs, size, comm)
+        return on_root(comm, lambda: _conclude(runs, folder))
+
+
+def make_start(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:
+    """Make the snapshot that all runs start from, where it is missing.
+
+    Raises
+    ------
+    MlselError, Stopped
+        As `validate`.
+    """
+    with _locked(folder, comm):
+        on_root(comm, lambda: _prepare_start(study, folder, again))
+        _make_start(study, folder, comm)
+
+
+def validate_part(
+    study: Study, folder: Path, comm: MPI.Intracomm, part: Part, *, again: bool = False
+) -> None:
+    """Make the runs of a part that are missing; jobs with other parts may work beside it.
+
+    Verdicts are not written: `validate` does so when all runs are there.
+
+    Raises
+    ------
+    MlselError, Stopped
+        As `validate`; also if the snapshot that runs start from is missing.
+    """
+    size = _group_size(study, comm)
+    names = on_root(comm, lambda: run_names(study, folder))
+    chosen = on_root(comm, lambda: part.of(names))
+    with _locked(folder, comm, part.label(names)):
+        on_root(comm, lambda: _require_start(study, folder))
+        if study.validation.models:
+            _find_plugins(comm)
+        runs, missing, costs = on_root(comm, lambda: _prepare_runs(study, folder, again, chosen))
+        _perform(study, runs, missing, costs, size, comm)
+
+
+@contextmanager
+def _locked(folder: Path, comm: MPI.Intracomm, part: str = "") -> Iterator[None]:
     from mlsel.lock import FolderLock
 
+    lock = FolderLock(folder / "validation", part)
+    on_root(comm, lock.acquire)
+    try:
+        yield
+    finally:
+        if comm.rank == 0:
+            lock.release()
+
+
+def _group_size(study: Study, comm: MPI.Intracomm) -> int:
+    """Return how many ranks share a run."""
     size = study.validation.ranks_per_run or comm.size
     if (comm.size % size and comm.size > 1) or size > comm.size:
         error = MlselError(
@@ -73,19 +150,17 @@ def validate(
         )
         error.is_everywhere = True
         raise error
-    lock = FolderLock(folder / "validation")
-    on_root(comm, lock.acquire)
-    try:
-        on_root(comm, lambda: _prepare_start(study, folder, again))
-        _make_start(study, folder, comm)
-        if study.validation.models:
-            _find_plugins(comm)
-        runs, missing, costs = on_root(comm, lambda: _prepare_runs(study, folder, again))
-        _perform(study, runs, missing, costs, size, comm)
-        return on_root(comm, lambda: _conclude(runs, folder))
-    finally:
-        if comm.rank == 0:
-            lock.release()
+    return size
+
+
+def _require_start(study: Study, folder: Path) -> None:
+    """Check that the snapshot is there and of this study."""
+    if not (folder / "validation" / "start.json").is_file():
+        raise MlselError(
+            f"{folder}/validation/start.json is missing: `mlsel validate STUDY --start` makes what "
+            "all runs start from, and must end before parts begin."
+        )
+    _prepare_start(study, folder, again=False)
 
 
 def _prepare_start(study: Study, folder: Path, again: bool) -> None:
@@ -165,7 +240,8 @@ def _try_point(deck_path: Path, root: Path, what: str, n_steps: int = 0) -> floa
 
 def _make_start(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
     """Make the snapshot that all runs start from, all ranks together."""
-    from mlsel.validation_start import density_run, make_start, read_start
+    from mlsel import validation_start
+    from mlsel.validation_start import density_run, read_start
 
     known = folder / "validation" / "start.json"
     if on_root(comm, known.is_file):
@@ -181,7 +257,18 @@ def _make_start(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
     )
     if comm.rank == 0:
         log.info("the reference's density: NPT of %d atoms", run.study.system.n_atoms)
-    make_start(study, folder, comm, lambda n: progress.skip(-n) if n < 0 else progress.advance(n))
+
+    def on_report(n_steps: int) -> None:
+        if n_steps < 0:
+            progress.skip(-n_steps)
+        else:
+            progress.advance(n_steps)
+
+    try:
+        validation_start.make_start(study, folder, comm, on_report)
+    except Stopped as stop:
+        stop.is_everywhere = True
+        raise
     progress.end()
     if comm.rank == 0:
         start = read_start(folder)
@@ -194,8 +281,29 @@ def _make_start(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
         )
 
 
-def runs_of(study: Study, folder: Path) -> list[ValidationRun]:
-    """Return all runs of a study: the reference, its repeats, potentials, models.
+def run_names(study: Study, folder: Path) -> list[str]:
+    """Return the names of all runs of a study, as `runs_of` orders them, those of models that are
+    not yet trained too."""
+    from fnmatch import fnmatch
+
+    from mlsel.training.stage import model_names
+
+    there = [f"{p.parts[-3]}/{p.parts[-2]}" for p in folder.glob("models/*/*/model.json")]
+    models = sorted({*model_names(study, folder), *there})
+    chosen = [m for pattern in study.validation.models for m in models if fnmatch(m, pattern)]
+    section = study.validation
+    return [*_reference_names(study), *section.potentials, *dict.fromkeys(chosen)]
+
+
+def _reference_names(study: Study) -> list[str]:
+    return ["reference", *(f"reference-{i + 2}" for i in range(study.validation.repeats))]
+
+
+def runs_of(
+    study: Study, folder: Path, names: Collection[str] | None = None
+) -> list[ValidationRun]:
+    """Return all runs of a study, or those of these names: the reference, its repeats,
+    potentials, models.
 
     Raises
     ------
@@ -216,10 +324,12 @@ def runs_of(study: Study, folder: Path) -> list[ValidationRun]:
         return ValidationRun(name, kind, potential, made_of, length, folder, study, committee)
 
     text = reference_potential(study)
-    names = ["reference", *(f"reference-{i + 2}" for i in range(section.repeats))]
     made_of = digest(text.encode())
-    runs = [run(name, "reference", text, made_of, section.duration) for name in names]
+    references = [name for name in _reference_names(study) if names is None or name in names]
+    runs = [run(name, "reference", text, made_of, section.duration) for name in references]
     for name, path in section.potentials.items():
+        if names is not None and name not in names:
+            continue
         if not Path(path).is_file() and path not in deck.potential_names():
             raise MlselError(
                 f'{study.source}: validation.potentials.{name} is "{path}": give the path of a '
@@ -228,7 +338,7 @@ def runs_of(study: Study, folder: Path) -> list[ValidationRun]:
         text = deck.read_potential(path, study.system.species)
         length = section.durations.get(name, section.duration)
         runs.append(run(name, "potential", text, digest(text.encode()), length))
-    for model in chosen_models(study, folder):
+    for model in chosen_models(study, folder, names):
         kind, commands = _model_commands(model, study.system.species)
         text = f"# {model.parent.name}/{model.name}\n" + "\n".join(commands) + "\n"
         made_of = digest((model / "model.json").read_bytes())
@@ -239,23 +349,30 @@ def runs_of(study: Study, folder: Path) -> list[ValidationRun]:
     return runs
 
 
-def chosen_models(study: Study, folder: Path) -> list[Path]:
-    """Return the folders of the trained models that the study's patterns name."""
+def chosen_models(study: Study, folder: Path, names: Collection[str] | None = None) -> list[Path]:
+    """Return the folders of the trained models that the study's patterns name, or of `names`."""
     from fnmatch import fnmatch
 
     models = folder / "models"
     there = sorted(path.parent for path in models.glob("*/*/model.json"))
-    names = [f"{path.parent.name}/{path.name}" for path in there]
+    named = [f"{path.parent.name}/{path.name}" for path in there]
     chosen: list[Path] = []
+    if names is not None:
+        absent = [name for name in names if "/" in name and name not in named]
+        if absent:
+            raise MlselError(
+                f"{models} lacks the trained models {', '.join(absent)}: `mlsel training` first."
+            )
+        return [path for path, name in zip(there, named, strict=True) if name in names]
     for pattern in study.validation.models:
-        found = [path for path, name in zip(there, names, strict=True) if fnmatch(name, pattern)]
+        found = [path for path, name in zip(there, named, strict=True) if fnmatch(name, pattern)]
         if not found:
-            known = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+            known = ", ".join(named[:12]) + (", …" if len(named) > 12 else "")
             raise MlselError(
                 f'{study.source}: validation.models names "{pattern}", but {models} '
                 + (
                     f"holds {known}."
-                    if names
+                    if named
                     else "holds no trained model: `mlsel training` first."
                 )
             )
@@ -285,9 +402,10 @@ def _find_plugins(comm: MPI.Intracomm) -> None:
 
 
 def _prepare_runs(
-    study: Study, folder: Path, again: bool
+    study: Study, folder: Path, again: bool, names: Collection[str] | None = None
 ) -> tuple[list[ValidationRun], list[int], list[float]]:
-    """Write the inputs of all runs; return them, which are missing, and seconds a step of these.
+    """Write the inputs of all runs, or those of these names; return the runs, which are missing,
+    and seconds a step of these.
 
     Raises
     ------
@@ -296,7 +414,7 @@ def _prepare_runs(
     """
     from mlsel.provenance import differing_keys, write_json, write_text
 
-    runs = runs_of(study, folder)
+    runs = runs_of(study, folder, names)
     missing, costs = [], []
     for index, run in enumerate(runs):
         record = run.folder / "run.json"

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlsel import deck
+from mlsel import deck, stopping
 from mlsel.diffusion import mean_square_displacement
-from mlsel.errors import MlselError
+from mlsel.errors import MlselError, Stopped
 from mlsel.extrapolation import WATCH
 from mlsel.lammps_session import FloatArray, LammpsError, LammpsSession
 from mlsel.md_run import lammps_path
@@ -192,6 +192,8 @@ class ValidationRun:
         ------
         MlselError
             If one rank of several met an error of LAMMPS's: all must then be started again.
+        Stopped
+            On all ranks, at a checkpoint, if rank 0 was asked to stop.
         """
         if not comm.bcast(self.failure.is_file() if comm.rank == 0 else None):
             self._advance(comm, report)
@@ -218,15 +220,20 @@ class ValidationRun:
                 session.execute(lines["model"])
                 report(-step)
                 started = time.perf_counter()
+                stop = None
                 with Recorder(self, session, step, report) as recorder:
                     try:
                         self._run_phases(session, lines, phase, step, recorder)
+                    except Stopped as error:
+                        stop = error
                     except LammpsError as error:
                         recorder.end_early()
                         recorder.flush()
                         self._fail(session, error)
                 if comm.rank == 0:
                     self._record_speed(session.step - step, time.perf_counter() - started, comm)
+                if stop is not None:
+                    raise stop
                 return
         raise AssertionError("unreachable: the last candidate starts anew")
 
@@ -256,6 +263,8 @@ class ValidationRun:
                     session.run(self.schedule.sample, setup=False)
                     recorder.sample(name)
                 self._checkpoint(session, name, recorder)
+                if session.step < self.schedule.total:
+                    stopping.check_at_checkpoint(session.comm)
 
     def _checkpoint(self, session: LammpsSession, phase: str, recorder: Recorder) -> None:
         path = self.folder / f"{phase}-{session.step}.restart"

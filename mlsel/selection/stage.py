@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlsel import stopping
 from mlsel.cli import open_study, study_parser
 from mlsel.errors import MlselError
 from mlsel.parallel import on_root, world
@@ -67,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise MlselError(f"--{option} is for one data set: say from which --pool, too.")
         comm = world()
         study, folder = open_study(args, comm)
-        select_study(study, folder, comm)
+        with stopping.heard():
+            select_study(study, folder, comm)
         return 0
     for option in ("method", "n", "output"):
         if getattr(args, option) is None:
@@ -161,6 +163,8 @@ def select_study(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
     ------
     MlselError
         If a data set that is there was made otherwise than the study now says.
+    Stopped
+        After a data set, if a signal asked for it.
     """
     from mlsel.lock import FolderLock
 
@@ -222,9 +226,11 @@ class _Sets:
         expected = selector.asked(self._pool, n, seed, exclude).record()
         frames = on_root(self._comm, lambda: self._there(path, expected))
         if frames is None:
+            stopping.check(self._comm)
             selection = selector.select(self._pool, n, seed, exclude, self._comm)
             on_root(self._comm, lambda: selection.write(self._pool, path))
             frames = selection.frame_ids
+            stopping.count_unit()
             self._tell(path, n, method)
         return frames
 
@@ -262,6 +268,7 @@ class _Sets:
         frames = on_root(self._comm, lambda: self._there(path, expected))
         if frames is not None:
             return frames
+        stopping.check(self._comm)
         parts: list[IntArray] = []
         # The single run has the fewest frames to choose from, random has all: the rarer first.
         order = sorted(section.test_methods, key=lambda m: (m == "random", m != "single-md-random"))

@@ -182,6 +182,15 @@ class Trainer(ABC):
         """
         return nullcontext()
 
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether a fit computes on a GPU where there is one."""
+        return False
+
+    def progress(self, out: Path) -> str:
+        """Say in a few words how far an unfinished fit in this folder is; "" if not begun."""
+        return "begun" if out.is_dir() and any(out.iterdir()) else ""
+
     def illustrate(self, out: Path) -> None:
         """Draw pictures of the finished model into its folder, where there is something to see."""
         return

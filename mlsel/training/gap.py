@@ -26,7 +26,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mlsel.errors import MlselError
+from mlsel import stopping
+from mlsel.errors import MlselError, Stopped
 from mlsel.provenance import partial_path, publish, write_json
 from mlsel.study import TrainingSection
 from mlsel.training.base import (
@@ -178,6 +179,8 @@ class GapTrainer(Trainer):
         MlselError
             If the fit needs more memory than there is, gap_fit is missing or was killed, or it
             left no potential.
+        Stopped
+            If the process was asked to stop: gap_fit is ended, and nothing of it is kept.
         """
         frames = list(train)
         program = find_program()
@@ -197,6 +200,12 @@ class GapTrainer(Trainer):
         start = time.perf_counter()
         code = self._run([program, *self.arguments(references)], out, len(references))
         seconds = time.perf_counter() - start
+        if code and (stopping.asked() or -code in stopping.SIGNALS):
+            raise Stopped(
+                f"{self.name}: gap_fit was ended after {seconds:.0f} s and can't go on from there, "
+                "so it needs a job that is longer than it",
+                has_progress=False,
+            )
         self._judge(code, partial_path(product), out)
         publish(partial_path(product), product)
         for left in out.glob(f"{TRAINING_FILE}*"):
@@ -234,6 +243,7 @@ class GapTrainer(Trainer):
                 errors="replace",
                 pass_fds=self.held,
             ) as process,
+            stopping.calling(process.terminate),
         ):
             assert process.stdout is not None
             try:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mlsel.errors import MlselError
+from mlsel import stopping
+from mlsel.errors import MlselError, Stopped
 from mlsel.provenance import differing_keys, digest, finishing, write_json, write_text
 from mlsel.study import TrainingSection
 from mlsel.training.base import (
@@ -89,6 +90,18 @@ class SchNetTrainer(Trainer):
         plain = {k: v for k, v in self.__dict__.items() if k not in outside}
         return {**plain, "architecture": _plain(asdict(self.architecture))}
 
+    @property
+    def uses_gpu(self) -> bool:
+        return self.device != "cpu"
+
+    def progress(self, out: Path) -> str:
+        """Tell the epochs that are done."""
+        path = out / METRICS
+        if not path.is_file():
+            return super().progress(out)
+        n_epochs = len(path.read_text(encoding="utf-8").splitlines()) - 2
+        return f"epoch {n_epochs} of at most {self.max_epochs}"
+
     def illustrate(self, out: Path) -> None:
         """Draw the learning curves."""
         from mlsel.figure import learning
@@ -127,6 +140,8 @@ class SchNetTrainer(Trainer):
         MlselError
             If there are too few frames, CUDA is asked for and absent, the folder holds the
             checkpoint of another training, or the loss is no longer a number.
+        Stopped
+            After an epoch, if the process was asked to stop.
         """
         if not validation:
             train, validation = split(train, self.validation_share, self.seed)
@@ -136,6 +151,8 @@ class SchNetTrainer(Trainer):
             run.do_epoch()
             if self.stop_after is not None and run.epoch >= self.stop_after:
                 break
+            if stopping.asked() and not run.is_over:
+                raise Stopped
         return run.finish()
 
 

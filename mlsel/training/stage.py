@@ -12,15 +12,17 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlsel import stopping
 from mlsel.cli import open_study, study_parser
-from mlsel.errors import MlselError, StageIncomplete
+from mlsel.errors import MlselError, StageIncomplete, Stopped
 from mlsel.parallel import on_root, share, world
+from mlsel.parts import Part, add_part_option
 from mlsel.progress import Progress, duration
 from mlsel.provenance import differing_keys, write_json
 from mlsel.study import Study
@@ -48,15 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--again", action="store_true", help="train models anew whose parameters or data changed"
     )
+    add_part_option(parser, "model")
     args = parser.parse_args(argv)
+    with stopping.heard():
+        return _main(args)
+
+
+def _main(args: argparse.Namespace) -> int:
     if args.data is None:
         for option in ("model", "validation", "n"):
             if getattr(args, option) is not None:
                 raise MlselError(f"--{option} is for one model: say on which --data, too.")
         comm = world()
         study, folder = open_study(args, comm)
-        train_study(study, folder, comm, again=args.again)
+        train_study(study, folder, comm, again=args.again, part=args.part)
         return 0
+    if args.part is not None:
+        raise MlselError("--part is for a whole study: leave it away with --data.")
     return _train_one(args)
 
 
@@ -109,6 +119,11 @@ class Task:
     @property
     def name(self) -> str:
         return f"{self.dataset}/{self.trainer.name}"
+
+    @property
+    def failure(self) -> Path:
+        """Holds the message where the last training of this model failed."""
+        return self.out / "error.txt"
 
     def made_from(self) -> dict[str, Any]:
         """What decides the product: parameters, data and how many frames of it.
@@ -176,7 +191,14 @@ class Task:
                 validation = list(read_frames(pool))
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
-        model = self.trainer.fit(frames, validation, self.out)
+        self.failure.unlink(missing_ok=True)
+        try:
+            model = self.trainer.fit(frames, validation, self.out)
+        except Stopped:
+            raise
+        except MlselError as error:
+            self.failure.write_text(f"{error}\n", encoding="utf-8")
+            raise
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])
         write_json(self.out / MODEL_FILE, {**description, "result": model.facts})
@@ -186,18 +208,37 @@ class Task:
 VALIDATION, TEST = "-validation", "test"
 
 
-def tasks_of(study: Study, folder: Path) -> list[Task]:
-    """Return all models to be made: for each data set in DIR/data, each of the study's models.
+def data_sets(study: Study, folder: Path) -> list[str]:
+    """Return the names of the data sets to train on.
 
-    Data sets are those of the study's selection methods, which must be there, and any other
-    that lies beside them.
+    They are those of the study's selection methods, and any other that lies beside them.
+    """
+    names = list(study.selection.methods)
+    others = sorted(path.stem for path in (folder / "data").glob("*.h5"))
+    names += [x for x in others if x != TEST and not x.endswith(VALIDATION) and x not in names]
+    return names
+
+
+def model_names(study: Study, folder: Path) -> list[str]:
+    """Return <data set>/<model> of all models of a study, those not yet made too."""
+    from mlsel.training.registry import trainers
+
+    models = [trainer.name for trainer in trainers(study.training)]
+    return [f"{name}/{model}" for name in data_sets(study, folder) for model in models]
+
+
+def tasks_of(study: Study, folder: Path) -> list[Task]:
+    """Return all models to be made, as `model_names` orders them.
+
+    Raises
+    ------
+    MlselError
+        If a data set of the study is not there.
     """
     from mlsel.training.registry import trainers
 
     data = folder / "data"
-    names = list(study.selection.methods)
-    others = sorted(path.stem for path in data.glob("*.h5"))
-    names += [x for x in others if x != TEST and not x.endswith(VALIDATION) and x not in names]
+    names = data_sets(study, folder)
     absent = [name for name in names if not (data / f"{name}.h5").is_file()]
     if absent:
         raise MlselError(
@@ -220,8 +261,15 @@ def tasks_of(study: Study, folder: Path) -> list[Task]:
     return made
 
 
-def train_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:
-    """Train every model of the study that is missing.
+def train_study(
+    study: Study,
+    folder: Path,
+    comm: MPI.Intracomm,
+    *,
+    again: bool = False,
+    part: Part | None = None,
+) -> None:
+    """Train every model of the study that is missing, or those of a part.
 
     Raises
     ------
@@ -232,10 +280,14 @@ def train_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool 
     """
     from mlsel.lock import FolderLock
 
-    lock = FolderLock(folder / "models")
+    names = on_root(comm, lambda: model_names(study, folder))
+    lock = FolderLock(folder / "models", part.label(names) if part else "")
+    chosen = on_root(comm, lambda: part.of(names) if part else names)
     on_root(comm, lock.acquire)
     try:
-        tasks = on_root(comm, lambda: tasks_of(study, folder))
+        tasks = on_root(
+            comm, lambda: [task for task in tasks_of(study, folder) if task.name in chosen]
+        )
         missing = on_root(
             comm, lambda: [i for i, task in enumerate(tasks) if not task.is_done(again=again)]
         )
@@ -277,9 +329,13 @@ def _perform(
 
     def work(index: int, _: Any, report: Callable[[Report], None]) -> str:
         task = tasks[index]
+        if stopping.asked():
+            raise Stopped("", has_progress=False)
         try:
             with task.trainer.admission(study.training.memory):
                 task.perform(report)
+        except Stopped:
+            raise
         except MlselError as error:
             return str(error)
         return ""
@@ -293,7 +349,7 @@ def _perform(
                 lambda i: work(i, None, lambda value: on_report(order.index(i), value)),
                 side_by_side,
             )
-            messages = dict(zip(side_by_side, done, strict=True))
+            messages = dict(zip(side_by_side, _finished(done), strict=True))
         for i in side_by_side:
             on_report(order.index(i), None)
     rest = [i for i in order if i not in messages]
@@ -306,6 +362,30 @@ def _perform(
     if comm.rank == 0 and order:
         log.info("%d models trained in %s", len(order) - len(failures), duration(progress.elapsed))
     return failures
+
+
+def _finished(results: Iterator[str]) -> list[str]:
+    """Return the results of fits side by side.
+
+    Raises
+    ------
+    Stopped
+        If a signal ended one of them.
+    """
+    done = []
+    try:
+        for result in results:
+            done.append(result)
+            stopping.count_unit()
+    except Stopped as stop:
+        error = Stopped(
+            f"stopped by a signal{f': {stop}' if str(stop) else ''}; the same command goes on from "
+            "here.",
+            has_progress=bool(stopping.units_done()),
+        )
+        error.is_everywhere = True
+        raise error from None
+    return done
 
 
 def _cores() -> int:

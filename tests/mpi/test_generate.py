@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +236,10 @@ def test_a_second_job_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["here", "elsewhere"])
-def test_a_lock_left_behind_is_taken_over(host: str, tmp_path: Path) -> None:
+def test_a_lock_left_behind_is_taken_over(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlsel.lock.STALE_AFTER", 0.3)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     path = tmp_path / ".lock"
@@ -244,10 +247,11 @@ def test_a_lock_left_behind_is_taken_over(host: str, tmp_path: Path) -> None:
         json.dumps({"host": socket.gethostname() if host == "here" else host, "pid": ended.pid})
     )
     if host == "elsewhere":
-        with pytest.raises(MlselError, match="last sign of life"):
+        alive = threading.Timer(0.1, os.utime, [path])
+        alive.start()
+        with pytest.raises(MlselError, match=r"another job works in .* on host elsewhere"):
             FolderLock(tmp_path).acquire()
-        old = time.time() - 120
-        os.utime(path, (old, old))
+        alive.join()
     lock = FolderLock(tmp_path)
     lock.acquire()
     assert json.loads(path.read_text())["pid"] == os.getpid()

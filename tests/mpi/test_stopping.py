@@ -1,0 +1,109 @@
+"""A signal before the end of a job: stages stop where they can go on, with exit code 75."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.mpi.test_generate import hashes
+from tests.support import environment, mpirun, run_mlsel, write_study
+from tests.training_data import frames, write_pool
+
+
+def stopped(
+    words: list[str],
+    ready: Path,
+    pattern: str,
+    number: int,
+    variables: dict[str, str] | None = None,
+) -> tuple[int, str]:
+    """Start a command, send it a signal when a file is there; return its exit code and output."""
+    process = subprocess.Popen(
+        words,
+        env=variables or environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 250
+    while not list(ready.glob(pattern)) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=250)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_generation_stops_at_a_checkpoint(
+    number: signal.Signals, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny"
+    generate = [sys.executable, "-m", "mlsel", "generate", str(write_study(tmp_path)),
+                "-o", str(folder)]  # fmt: skip
+    code, errors = stopped([*mpirun(2), *generate], folder, "runs/*/*.restart", number)
+    assert code == 75, errors
+    assert errors.count("stopped by a signal") == 1 and "goes on from here" in errors
+    assert not (folder / ".lock").exists()
+    assert list(folder.glob("runs/*/*.restart")) and not (folder / "pool.h5").exists()
+    done = run_mlsel("generate", tmp_path / "tiny.toml", "-o", folder, ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert hashes(folder) == hashes(tiny_folder)
+
+
+def test_tasks_are_not_begun_after_the_signal(tmp_path: Path) -> None:
+    """Nothing was done: the code is 1, so that a job does not queue itself for ever."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, sys\n"
+        "from mlsel import stopping\n"
+        "from mlsel.cli import run_main\n"
+        "from mlsel.parallel import share, world\n"
+        "def main(argv):\n"
+        "    with stopping.heard():\n"
+        "        if sys.argv[1] == 'before': os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        share(world(), range(20), lambda task, *_: \n"
+        "              os.kill(os.getpid(), signal.SIGTERM) if task == 3 else None)\n"
+        "    return 0\n"
+        "sys.exit(run_main(main))\n"
+    )
+    for when, code, said in (("before", 1, "0 of 20"), ("within", 75, "4 of 20")):
+        done = subprocess.run(
+            [sys.executable, str(program), when],
+            capture_output=True, text=True, timeout=60,
+            env=environment() | {"PYTHONPATH": str(Path.cwd())},
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_gap_fit_is_ended_and_a_network_goes_on(tmp_path: Path) -> None:
+    """A GAP can't go on from a part: if that is all there is to do the code is 1."""
+    write_pool(tmp_path / "data" / "random.h5", [frames(8)])
+    slow = tmp_path / "gap_fit"
+    slow.write_text("#!/bin/sh\ntouch started\nexec sleep 60\n")
+    slow.chmod(0o755)
+    settings = {
+        "selection.methods": '["random"]', "training.schnet.sizes": '["small"]',
+        "training.schnet.n_train": "8", "training.schnet.cutoff": "4.0",
+        "training.schnet.max_epochs": "100000", "training.schnet.patience": "100000",
+        "training.gap.n_train": "4", "training.gap.cutoff": "4.0",
+    }  # fmt: skip
+    words = [sys.executable, "-m", "mlsel", "training", "quick", "-o", str(tmp_path)]
+    for key, value in settings.items():
+        words += ["--set", f"{key}={value}"]
+    variables = environment() | {"MLSEL_GAP_FIT": str(slow)}
+    begun = "models/random/gap-*/started"
+    code, errors = stopped([*words, "--part", "2"], tmp_path, begun, signal.SIGUSR1, variables)
+    assert code == 1, errors
+    assert "gap_fit was ended" in errors and "needs a job that is longer" in errors
+    begun = "models/random/schnet-*/metrics.csv"
+    code, errors = stopped([*words, "--part", "1"], tmp_path, begun, signal.SIGTERM)
+    assert code == 75, errors
+    model = tmp_path / "models" / "random" / "schnet-small-e0.01"
+    assert (model / "checkpoint.pt").is_file() and not (model / "model.json").exists()
+    assert not list(tmp_path.glob("models/.lock*"))
