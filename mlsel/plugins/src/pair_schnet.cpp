@@ -195,7 +195,8 @@ void PairMlselSchnet::open_model()
       torch = mlsel::bridge_function<mlsel_torch_api_function>("libmlsel_torch.so", "mlsel_torch")();
       const char *answer =
           torch->open(file.bytes.data(), file.bytes.size(), device, rank_on_node, threads,
-                      file.dtype == "float64", file.n_layers, &torch_model, &device_used);
+                      file.dtype == "float64", file.n_layers, file.widths.data(), file.cutoff,
+                      &torch_model, &device_used);
       if (answer) cause = path + " cannot be opened by torch: " + answer;
     }
   } catch (const std::exception &exception) {
