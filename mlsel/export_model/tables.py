@@ -140,7 +140,7 @@ def _table(
     spacing = cutoff / (n_knots - 1)
     knots = spacing * np.arange(n_knots)
     # cutoff functions are cut off hard: what counts at the last knot is the limit from inside
-    knots[-1] = cutoff * (1 - 1e-9)
+    knots[-1] = cutoff * (1 - 1e-12)
     between = ((np.arange(n_knots - 1)[:, None] + places) * spacing).reshape(-1)
     table = _filters(representation, k, knots, curvature=True)
     exact, exact_slopes = _filters(representation, k, between, curvature=False)

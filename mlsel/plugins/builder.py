@@ -306,6 +306,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
             "pair_quip",
             "quip_file",
             "pair_schnet",
+            "pair_schnet_setup",
             "model_file",
             "schnet_model",
             "spline",

@@ -245,3 +245,18 @@ def nve_drift(file: Path, mode: str, n_steps: int) -> tuple[float, float]:
     times = length * 0.0005 * np.arange(n_parts)
     line, covariance = np.polyfit(times, energies, 1, cov=True)
     return float(line[0]), float(np.sqrt(covariance[0, 0]))
+
+
+@pytest.mark.parametrize("mode", ["torchscript", "compressed"])
+def test_golden(mode: str) -> None:
+    """A file of format version 1 is read as long as this passes, whatever is installed."""
+    from tests.plugins.golden import FOLDER
+
+    expected = np.load(FOLDER / "melt.npz")
+    found = evaluate_lammps(melts()[1], f"schnet {mode} threads 1", f"{FOLDER / 'model.pt'} Na Cl")
+    energy = float(expected["energy"])
+    assert found.energy == pytest.approx(energy, rel=Agreement.ENERGY_SAME_MODEL.value)
+    difference = np.abs(found.forces - expected["forces"]).max()
+    assert difference < Agreement.FORCE_SAME_MODEL.value
+    virial = np.abs(found.virial - expected["virial"]).max()
+    assert virial < Agreement.VIRIAL_SAME_MODEL.value * np.abs(expected["virial"]).max()
