@@ -278,7 +278,7 @@ class Bench:
     def memory(self) -> None:
         for mode, bound in (("compressed", 20.0), ("torchscript", 80.0)):
             coeff = self.model("small")[1]
-            used = {}
+            used: dict[int, float] = {}
             for n in (10**3, 10**4, 10**5):
                 free = int(_meminfo("MemAvailable") / 2**10)
                 if n > 10**4 and used[10**4] * 10 > 0.7 * free:
