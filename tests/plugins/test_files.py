@@ -111,10 +111,32 @@ CHANGES = {
 
 
 @pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("mode", ["compressed", "torchscript"])
 @pytest.mark.parametrize("message", CHANGES)
-def test_wrong_metadata_is_a_sentence(message: str, files: dict[str, Path], tmp_path: Path) -> None:
+def test_wrong_metadata_is_a_sentence(
+    message: str, mode: str, files: dict[str, Path], tmp_path: Path
+) -> None:
     path = rewritten(files["schnet32"], tmp_path / "model.pt", CHANGES[message])
-    assert message in refuse(path)
+    assert message in refuse(path, mode)
+
+
+DISAGREEMENTS = {
+    "the file tells of cutoff 4, its model of 6": lambda m: m.update(cutoff=4.0),
+    "the file tells of n_layers 1, its model of 2": lambda m: m.update(n_layers=1, widths=[64] * 2),
+    "the file tells of numbers of Float": lambda m: m.update(dtype="float32"),
+    "17 of Double expected": lambda m: m.update(widths=[17, 64, 64]),
+    "embed gave a Double tensor": lambda m: m.update(widths=[128, 64, 64]),
+}
+"""What the metadata tells, and the model, which has no tables to compare it with, does not."""
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("message", DISAGREEMENTS)
+def test_the_model_must_agree(message: str, files: dict[str, Path], tmp_path: Path) -> None:
+    path = rewritten(files["painn64"], tmp_path / "model.pt", DISAGREEMENTS[message])
+    with pytest.raises(Exception, match="ERROR") as error:
+        evaluate_lammps(melts()[0], "schnet torchscript threads 1", f"{path} Na Cl")
+    assert message in str(error.value)
 
 
 @pytest.mark.usefixtures("plugins")
@@ -142,7 +164,7 @@ def test_damaged_files_never_crash(files: dict[str, Path], tmp_path: Path) -> No
             for place in rng.integers(len(data) - 6000, len(data), size=3):
                 data[place] = int(rng.integers(256))
         path.write_bytes(bytes(data))
-        mode = ("compressed", "torchscript")[case % 2]
+        mode = ("compressed", "torchscript")[case // 3 % 2]
         try:
             message = refuse(path, mode)
         except pytest.fail.Exception:

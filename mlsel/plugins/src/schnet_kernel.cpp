@@ -59,70 +59,96 @@ template <typename Real> inline Real sum(Vector<Real> value)
   return total;
 }
 
+/// 120 times the coefficient of t^power in each of the six B-splines of an interval.
+constexpr int SPLINE_POWERS[6][SPLINES] = {
+    {1, 26, 66, 26, 1, 0},    {-5, -50, 0, 50, 5, 0},  {10, 20, -60, 20, 10, 0},
+    {-10, 20, 0, -20, 10, 0}, {5, -20, 30, -20, 5, 0}, {-1, 5, -10, 10, -5, 1}};
+
+/// By Horner's rule, all six at once.
+template <typename Real> void splines(int n, const Real *places, Real *weights, Real *slopes)
+{
+  typedef Real Six __attribute__((vector_size(SPLINES * sizeof(Real)), may_alias));
+  Six power[6];
+  for (int p = 0; p < 6; p++)
+    for (int k = 0; k < SPLINES; k++)
+      power[p][k] = static_cast<Real>(SPLINE_POWERS[p][k]) / static_cast<Real>(120);
+  for (int pair = 0; pair < n; pair++) {
+    const Real t = places[pair];
+    Six value = power[5], slope = value;
+    for (int p = 4; p > 0; p--) {
+      value = value * t + power[p];
+      slope = slope * t + value;
+    }
+    *reinterpret_cast<Six *>(weights + static_cast<long>(pair) * SPLINES) = value * t + power[0];
+    *reinterpret_cast<Six *>(slopes + static_cast<long>(pair) * SPLINES) = slope;
+  }
+}
+
+/// Σ weights[k] row[k], in two chains: one would wait for itself.
+template <typename Real>
+inline Vector<Real> combine(const Vector<Real> (&weights)[6], const Real *c, int width)
+{
+  Vector<Real> even = weights[0] * load<Real>(c);
+  Vector<Real> odd = weights[1] * load<Real>(c + width);
+  even += weights[2] * load<Real>(c + 2 * width);
+  odd += weights[3] * load<Real>(c + 3 * width);
+  even += weights[4] * load<Real>(c + 4 * width);
+  odd += weights[5] * load<Real>(c + 5 * width);
+  return even + odd;
+}
+
+template <typename Real> inline void spread(const Real *numbers, Vector<Real> (&vectors)[6])
+{
+  for (int k = 0; k < 6; k++) vectors[k] = Vector<Real>{} + numbers[k];
+}
+
 template <typename Real>
 void forward(const Messages<Real> &m, int begin, int end, Real *out)
 {
   constexpr int step = LANES<Real>;
   const int width = m.width;
+  Vector<Real> weights[6];
   for (int i = begin; i < end; i++) {
     const Real *y_i = m.y + static_cast<long>(i) * width;
     Real *out_i = out + static_cast<long>(i) * width;
     for (int p = m.first[i]; p < m.first[i] + m.n_pairs[i]; p++) {
       const int j = m.sender[p];
-      const Real *c = m.table + static_cast<long>(m.knot[p]) * 6 * width;
+      const Real *c = m.table + static_cast<long>(m.knot[p]) * width;
       const Real *y_j = m.y + static_cast<long>(j) * width;
-      const Real t = m.place[p];
+      spread<Real>(m.weights + static_cast<long>(p) * SPLINES, weights);
       if (j < m.n_local) {
         Real *out_j = out + static_cast<long>(j) * width;
         for (int k = 0; k < width; k += step) {
-          Vector<Real> w = load<Real>(c + 5 * width + k);
-          w = w * t + load<Real>(c + 4 * width + k);
-          w = w * t + load<Real>(c + 3 * width + k);
-          w = w * t + load<Real>(c + 2 * width + k);
-          w = w * t + load<Real>(c + width + k);
-          w = w * t + load<Real>(c + k);
+          const Vector<Real> w = combine<Real>(weights, c + k, width);
           store<Real>(out_i + k, load<Real>(out_i + k) + w * load<Real>(y_j + k));
           // last: j may be i, an atom and its own image
           store<Real>(out_j + k, load<Real>(out_j + k) + w * load<Real>(y_i + k));
         }
       } else {
-        for (int k = 0; k < width; k += step) {
-          Vector<Real> w = load<Real>(c + 5 * width + k);
-          w = w * t + load<Real>(c + 4 * width + k);
-          w = w * t + load<Real>(c + 3 * width + k);
-          w = w * t + load<Real>(c + 2 * width + k);
-          w = w * t + load<Real>(c + width + k);
-          w = w * t + load<Real>(c + k);
-          store<Real>(out_i + k, load<Real>(out_i + k) + w * load<Real>(y_j + k));
-        }
+        for (int k = 0; k < width; k += step)
+          store<Real>(out_i + k, load<Real>(out_i + k) +
+                          combine<Real>(weights, c + k, width) * load<Real>(y_j + k));
       }
     }
   }
 }
 
 template <typename Real, bool MIRRORED, bool Y>
-inline Real backward_pair(int width, const Real *c, Real t, const Real *y_i, const Real *y_j,
-                          const Real *g_i, const Real *g_j, Real *yg_i, Real *yg_j)
+inline Real backward_pair(int width, const Real *c, const Real *value, const Real *slope,
+                          const Real *y_i, const Real *y_j, const Real *g_i, const Real *g_j,
+                          Real *yg_i, Real *yg_j)
 {
   constexpr int step = LANES<Real>;
-  Vector<Real> total = {};
+  Vector<Real> weights[6], slopes[6], total = {};
+  if constexpr (Y) spread<Real>(value, weights);
+  spread<Real>(slope, slopes);
   for (int k = 0; k < width; k += step) {
-    // the filter w and its derivative dw by Horner's rule
-    Vector<Real> dw = load<Real>(c + 5 * width + k);
-    Vector<Real> w = dw * t + load<Real>(c + 4 * width + k);
-    dw = dw * t + w;
-    w = w * t + load<Real>(c + 3 * width + k);
-    dw = dw * t + w;
-    w = w * t + load<Real>(c + 2 * width + k);
-    dw = dw * t + w;
-    w = w * t + load<Real>(c + width + k);
-    dw = dw * t + w;
     const Vector<Real> gradient_i = load<Real>(g_i + k);
     Vector<Real> by_filter = gradient_i * load<Real>(y_j + k);
     if constexpr (MIRRORED) by_filter += load<Real>(g_j + k) * load<Real>(y_i + k);
-    total += dw * by_filter;
+    total += combine<Real>(slopes, c + k, width) * by_filter;
     if constexpr (Y) {
-      w = w * t + load<Real>(c + k);
+      const Vector<Real> w = combine<Real>(weights, c + k, width);
       store<Real>(yg_j + k, load<Real>(yg_j + k) + w * gradient_i);
       if constexpr (MIRRORED) store<Real>(yg_i + k, load<Real>(yg_i + k) + w * load<Real>(g_j + k));
     }
@@ -140,13 +166,15 @@ void backward_all(const Messages<Real> &m, int begin, int end, const Real *gradi
     Real *yg_i = Y ? y_gradient + i * width : nullptr;
     for (int p = m.first[i]; p < m.first[i] + m.n_pairs[i]; p++) {
       const long j = m.sender[p];
-      const Real *c = m.table + m.knot[p] * 6 * width, *y_j = m.y + j * width;
+      const Real *c = m.table + m.knot[p] * width, *y_j = m.y + j * width;
       Real *yg_j = Y ? y_gradient + j * width : nullptr;
+      const Real *value = m.weights + static_cast<long>(p) * SPLINES;
+      const Real *slope = m.slopes + static_cast<long>(p) * SPLINES;
       if (j < m.n_local)
-        pair_gradient[p] += backward_pair<Real, true, Y>(m.width, c, m.place[p], y_i, y_j, g_i,
+        pair_gradient[p] += backward_pair<Real, true, Y>(m.width, c, value, slope, y_i, y_j, g_i,
                                                          gradient + j * width, yg_i, yg_j);
       else
-        pair_gradient[p] += backward_pair<Real, false, Y>(m.width, c, m.place[p], y_i, y_j, g_i,
+        pair_gradient[p] += backward_pair<Real, false, Y>(m.width, c, value, slope, y_i, y_j, g_i,
                                                           nullptr, nullptr, yg_j);
     }
   }
@@ -205,6 +233,22 @@ void product(int n_rows, int n_in, int n_out, const Real *x, int x_stride, const
   }
 }
 
+/// 1/k! and 1/(2k + 1).
+template <typename Real> struct Series {
+  Real exponential[Types<Real>::exp_terms + 1] = {}, logarithm[Types<Real>::log_terms + 1] = {};
+  constexpr Series()
+  {
+    double factorial = 1;
+    for (int k = 0; k <= Types<Real>::exp_terms; k++) {
+      if (k > 0) factorial *= k;
+      exponential[k] = static_cast<Real>(1 / factorial);
+    }
+    for (int k = 0; k <= Types<Real>::log_terms; k++)
+      logarithm[k] = static_cast<Real>(1.0 / (2 * k + 1));
+  }
+};
+template <typename Real> constexpr Series<Real> SERIES = {};
+
 /// e^x for x ≤ 0, to a rounding or two; 0 where it would be denormal.
 template <typename Real> inline Vector<Real> exp_negative(Vector<Real> x)
 {
@@ -217,20 +261,11 @@ template <typename Real> inline Vector<Real> exp_negative(Vector<Real> x)
   const Vector<Real> n = shifted - T::rounder;
   const Vector<Real> r = (x - n * T::ln2_high) - n * T::ln2_low;
   // Taylor's series, |r| ≤ ln 2/2
-  Vector<Real> power = Vector<Real>{} + Real(1);
-  for (int k = T::exp_terms; k > 0; k--) power = power * r * (Real(1) / Real(k)) + Real(1);
+  Vector<Real> power = Vector<Real>{} + SERIES<Real>.exponential[T::exp_terms];
+  for (int k = T::exp_terms - 1; k >= 0; k--) power = power * r + SERIES<Real>.exponential[k];
   const Bits n_bits = reinterpret_cast<const Bits &>(shifted) << T::exponent_shift;
   const Bits result = (reinterpret_cast<const Bits &>(power) + n_bits) & kept;
   return reinterpret_cast<const Vector<Real> &>(result);
-}
-
-/// ln(1 + e) for 0 ≤ e ≤ 1: 2 artanh(e/(2 + e)).
-template <typename Real> inline Vector<Real> log_one_plus(Vector<Real> e)
-{
-  const Vector<Real> s = e / (e + Real(2)), square = s * s;
-  Vector<Real> series = Vector<Real>{} + Real(1) / Real(2 * Types<Real>::log_terms + 1);
-  for (int k = Types<Real>::log_terms - 1; k >= 0; k--) series = series * square + Real(1) / Real(2 * k + 1);
-  return Real(2) * s * series;
 }
 
 template <typename Real> void activate(Activation kind, int n, Real *values, Real *slopes)
@@ -246,17 +281,22 @@ template <typename Real> void activate(Activation kind, int n, Real *values, Rea
       const Vector<Real> t = (one - e) / (one + e);
       value = x < zero ? -t : t;
       slope = one - t * t;
-    } else if (kind != Activation::identity) {
+    } else if (kind == Activation::silu) {
       const Vector<Real> e = exp_negative<Real>(-size);
-      const Vector<Real> inverse = one / (one + e);
-      const Vector<Real> sigmoid = x < zero ? e * inverse : inverse;
-      if (kind == Activation::silu) {
-        value = x * sigmoid;
-        slope = sigmoid + value * (one - sigmoid);
-      } else {
-        value = (x < zero ? zero : x) + log_one_plus<Real>(e) - ln2;
-        slope = sigmoid;
-      }
+      slope = (x < zero ? e : one) / (one + e);
+      value = x * slope;
+      slope += value * (one - slope);
+    } else if (kind == Activation::shifted_softplus) {
+      const Vector<Real> e = exp_negative<Real>(-size);
+      // one division for the slope, 1/(1 + e) or e/(1 + e), and s = e/(2 + e)
+      const Vector<Real> inverse = one / ((one + e) * (Real(2) + e));
+      slope = (x < zero ? e : one) * (Real(2) + e) * inverse;
+      // ln(1 + e) = 2 artanh(s), s ≤ 1/3
+      const Vector<Real> s = e * (one + e) * inverse, square = s * s;
+      Vector<Real> series = zero + SERIES<Real>.logarithm[Types<Real>::log_terms];
+      for (int m = Types<Real>::log_terms - 1; m >= 0; m--)
+        series = series * square + SERIES<Real>.logarithm[m];
+      value = (x < zero ? zero : x) + Real(2) * s * series - ln2;
     }
     store<Real>(values + k, value);
     store<Real>(slopes + k, slope);
@@ -285,8 +325,8 @@ void gather(int n_buffers, Real *const *buffers, long offset, int n, Real *out, 
 
 template <typename Real> constexpr Kernel<Real> make()
 {
-  return {MLSEL_STRING(MLSEL_KERNEL), forward<Real>,  backward<Real>, product<Real>,
-          activate<Real>,             scale<Real>,    gather<Real>};
+  return {MLSEL_STRING(MLSEL_KERNEL), splines<Real>,  forward<Real>, backward<Real>,
+          product<Real>,              activate<Real>, scale<Real>,   gather<Real>};
 }
 
 }    // namespace

@@ -8,6 +8,7 @@
 namespace mlsel {
 
 constexpr int ALIGNMENT = 64;
+constexpr int SPLINES = 8;    // numbers kept for a pair's six B-splines
 
 enum class Activation { identity, shifted_softplus, silu, tanh };
 
@@ -23,13 +24,16 @@ template <typename Real> constexpr int padded(int n)
 template <typename Real> struct Messages {
   int n_local, width;    // width: padded number of filters
   const int *first, *n_pairs, *sender, *knot;
-  const Real *place;     // in the interval after the knot, 0 … 1
-  const Real *table;     // [interval][6 coefficients][width]
+  const Real *weights, *slopes;    // of each pair, from splines()
+  const Real *table;     // a row of coefficients of B-splines for each knot, six in an interval
   const Real *y;         // what is sent, a row per atom
 };
 
 template <typename Real> struct Kernel {
   const char *name;
+
+  /// The B-splines of n pairs at their places in the interval, 0 … 1, and their slopes there.
+  void (*splines)(int n, const Real *places, Real *weights, Real *slopes);
 
   /// out[i] += Σ_j W(r_ij) y[j], and mirrored, for atoms begin … end − 1.
   void (*forward)(const Messages<Real> &, int begin, int end, Real *out);

@@ -2,117 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 #include <stdexcept>
 #include <vector>
 
-#include "schnet_kernel.h"
+#include "schnet_parts.h"
+#include "spline.h"
 
 namespace mlsel {
 namespace {
-
-/// Memory aligned for the kernels; grows, and is zero when it has grown.
-template <typename Real> class Buffer {
- public:
-  void need(size_t n)
-  {
-    if (n <= size_) return;
-    n += n / 8;
-    const size_t bytes = (n * sizeof(Real) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    void *made = std::aligned_alloc(ALIGNMENT, bytes);
-    if (!made) throw std::bad_alloc();
-    data_.reset(static_cast<Real *>(made));
-    std::memset(made, 0, bytes);
-    size_ = n;
-  }
-  Real *get() const { return data_.get(); }
-  size_t size() const { return size_; }
-
- private:
-  struct Free {
-    void operator()(Real *data) const { std::free(data); }
-  };
-  std::unique_ptr<Real, Free> data_;
-  size_t size_ = 0;
-};
-
-#if defined(__x86_64__)
-#define MLSEL_SUPPORTS(feature) __builtin_cpu_supports(feature)
-#endif
-
-/// The fittest kernel that this machine runs; MLSEL_KERNEL asks for another.
-template <typename Real> const Kernel<Real> &choose_kernel()
-{
-  struct Choice {
-    const char *name;
-    bool runs;
-    const Kernel<Real> *kernel;
-  };
-  constexpr bool is_float = sizeof(Real) == sizeof(float);
-  const auto pick = [](const Kernel<float> &f, const Kernel<double> &d) {
-    if constexpr (is_float) {
-      (void) d;
-      return &f;
-    } else {
-      (void) f;
-      return &d;
-    }
-  };
-  const Choice choices[] = {
-#ifdef MLSEL_KERNEL_AVX512
-      {"avx512",
-       MLSEL_SUPPORTS("avx512f") && MLSEL_SUPPORTS("avx512dq") && MLSEL_SUPPORTS("avx512vl") &&
-           MLSEL_SUPPORTS("avx512bw") && MLSEL_SUPPORTS("fma"),
-       pick(avx512::kernel_float, avx512::kernel_double)},
-#endif
-#ifdef MLSEL_KERNEL_AVX2
-      {"avx2", MLSEL_SUPPORTS("avx2") && MLSEL_SUPPORTS("fma"),
-       pick(avx2::kernel_float, avx2::kernel_double)},
-#endif
-      {"baseline", true, pick(baseline::kernel_float, baseline::kernel_double)},
-  };
-  const char *wanted = std::getenv("MLSEL_KERNEL");
-  for (const Choice &choice : choices)
-    if (choice.runs && (!wanted || std::string(wanted) == choice.name)) return *choice.kernel;
-  throw std::runtime_error(std::string("MLSEL_KERNEL asks for ") + wanted +
-                           ", which this machine or this build does not have");
-}
-
-Activation activation(const std::string &name)
-{
-  if (name == "shifted_softplus") return Activation::shifted_softplus;
-  if (name == "silu") return Activation::silu;
-  if (name == "tanh") return Activation::tanh;
-  return Activation::identity;
-}
-
-/// A linear layer y = x A + b and its transpose, packed.
-template <typename Real> struct Dense {
-  int n_in = 0, n_out = 0;
-  Buffer<Real> matrix, transposed, bias;
-
-  /// weight: n_out × n_in, as torch keeps it.
-  Dense(const std::vector<double> &weight, int n_in_, const std::vector<double> *b)
-      : n_in(n_in_), n_out(static_cast<int>(weight.size()) / n_in_)
-  {
-    std::vector<Real> forward(weight.size()), back(weight.size());
-    for (int out = 0; out < n_out; out++)
-      for (int in = 0; in < n_in; in++) {
-        const Real value = static_cast<Real>(weight[static_cast<size_t>(out) * n_in + in]);
-        forward[static_cast<size_t>(in) * n_out + out] = value;
-        back[static_cast<size_t>(out) * n_in + in] = value;
-      }
-    matrix.need(static_cast<size_t>(n_in) * padded<Real>(n_out));
-    transposed.need(static_cast<size_t>(n_out) * padded<Real>(n_in));
-    bias.need(padded<Real>(n_out));
-    pack(forward.data(), n_in, n_out, matrix.get());
-    pack(back.data(), n_out, n_in, transposed.get());
-    if (b)
-      for (int out = 0; out < n_out; out++) bias.get()[out] = static_cast<Real>((*b)[out]);
-  }
-};
 
 template <typename Real> class Model : public CompressedModel {
  public:
@@ -172,6 +69,8 @@ template <typename Real> class Model : public CompressedModel {
     sender_.resize(n_candidates);
     knot_.resize(n_candidates);
     place_.resize(n_candidates);
+    weights_.need(SPLINES * n_candidates);
+    weight_slopes_.need(SPLINES * n_candidates);
     direction_.resize(4 * n_candidates);
     pair_gradient_.resize(n_candidates);
     x_.need(n_local * basis_width_);
@@ -260,7 +159,7 @@ template <typename Real> class Model : public CompressedModel {
   double memory_usage() const override
   {
     size_t n = x_.size() + gradient_.size() + message_gradient_.size() + y_gradient_.size() +
-        place_.capacity() + pair_gradient_.capacity();
+        place_.capacity() + pair_gradient_.capacity() + weights_.size() + weight_slopes_.size();
     for (int k = 0; k < n_layers_; k++) n += y_[k].size() + slopes_[k].size() + tables_[k].size();
     for (const Thread &thread : threads_) n += thread.rows.size() + thread.scratch.size();
     return static_cast<double>(
@@ -281,31 +180,16 @@ template <typename Real> class Model : public CompressedModel {
     long n_pairs;
   };
 
-  /// value, slope and curvature at knots → six coefficients in each interval; as
-  /// mlsel.export_model does it when it measures the error.
   Buffer<Real> make_table(const std::vector<double> &knots) const
   {
-    const double h = cutoff_ / (n_knots_ - 1);
+    const std::vector<double> coefficients =
+        spline_coefficients(knots, n_knots_, n_filters_, cutoff_ / (n_knots_ - 1));
     Buffer<Real> table;
-    table.need(static_cast<size_t>(n_knots_ - 1) * 6 * filter_width_);
-    for (int k = 0; k + 1 < n_knots_; k++)
-      for (int f = 0; f < n_filters_; f++) {
-        const auto at = [&](int knot, int what) {
-          return knots[(static_cast<size_t>(knot) * 3 + what) * n_filters_ + f];
-        };
-        const double value = at(k, 0), step = at(k + 1, 0) - value;
-        const double m0 = at(k, 1) * h, m1 = at(k + 1, 1) * h;
-        const double a0 = at(k, 2) * h * h, a1 = at(k + 1, 2) * h * h;
-        const double c[6] = {value,
-                             m0,
-                             a0 / 2,
-                             10 * step - 6 * m0 - 4 * m1 - 1.5 * a0 + 0.5 * a1,
-                             -15 * step + 8 * m0 + 7 * m1 + 1.5 * a0 - a1,
-                             6 * step - 3 * m0 - 3 * m1 - 0.5 * a0 + 0.5 * a1};
-        for (int power = 0; power < 6; power++)
-          table.get()[(static_cast<size_t>(k) * 6 + power) * filter_width_ + f] =
-              static_cast<Real>(c[power]);
-      }
+    table.need(static_cast<size_t>(n_knots_ + 4) * filter_width_);
+    for (int row = 0; row < n_knots_ + 4; row++)
+      for (int f = 0; f < n_filters_; f++)
+        table.get()[static_cast<size_t>(row) * filter_width_ + f] =
+            static_cast<Real>(coefficients[static_cast<size_t>(row) * n_filters_ + f]);
     return table;
   }
 
@@ -314,35 +198,38 @@ template <typename Real> class Model : public CompressedModel {
   {
     const double cutoff_squared = cutoff_ * cutoff_, knots_per_length = (n_knots_ - 1) / cutoff_;
     for (int i = begin; i < end; i++) {
-      int p = graph_.first[i];
+      const int first = graph_.first[i];
+      int p = first;
       const double *x_i = x + 3 * static_cast<size_t>(i);
-      for (int c = graph_.first[i]; c < graph_.first[i + 1]; c++) {
+      // who is too far away is overwritten by the next: no branch that nobody can predict
+      for (int c = first; c < graph_.first[i + 1]; c++) {
         const double *x_j = x + 3 * static_cast<size_t>(graph_.sender_atom[c]);
-        const double dx = x_j[0] - x_i[0], dy = x_j[1] - x_i[1], dz = x_j[2] - x_i[2];
-        const double squared = dx * dx + dy * dy + dz * dz;
-        if (!(squared < cutoff_squared)) continue;
-        if (squared == 0.0) overlap_ = true;
-        const double r = std::sqrt(squared), place = r * knots_per_length;
-        const int knot = std::min(static_cast<int>(place), n_knots_ - 2);
+        double *d = &direction_[4 * static_cast<size_t>(p)];
+        for (int k = 0; k < 3; k++) d[k] = x_j[k] - x_i[k];
+        d[3] = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
         sender_[p] = graph_.sender_row[c];
-        knot_[p] = knot;
-        place_[p] = static_cast<Real>(place - knot);
-        pair_gradient_[p] = Real(0);
-        double *direction = &direction_[4 * static_cast<size_t>(p)];
-        direction[0] = dx;
-        direction[1] = dy;
-        direction[2] = dz;
-        direction[3] = knots_per_length / r;
-        p++;
+        p += d[3] < cutoff_squared;
       }
-      n_pairs_[i] = p - graph_.first[i];
+      n_pairs_[i] = p - first;
+      for (p = first; p < first + n_pairs_[i]; p++) {
+        double &last = direction_[4 * static_cast<size_t>(p) + 3];
+        if (last == 0.0) overlap_ = true;
+        const double r = std::sqrt(last), place = r * knots_per_length;
+        knot_[p] = std::min(static_cast<int>(place), n_knots_ - 2);
+        place_[p] = static_cast<Real>(place - knot_[p]);
+        pair_gradient_[p] = Real(0);
+        last = knots_per_length / r;
+      }
+      const size_t at = SPLINES * static_cast<size_t>(first);
+      kernel_.splines(n_pairs_[i], place_.data() + first, weights_.get() + at,
+                      weight_slopes_.get() + at);
     }
   }
 
   Messages<Real> messages(int layer) const
   {
-    return {graph_.n_local,  filter_width_,         graph_.first,       n_pairs_.data(),
-            sender_.data(),  knot_.data(),          place_.data(),      tables_[layer].get(),
+    return {graph_.n_local, filter_width_,  graph_.first,          n_pairs_.data(), sender_.data(),
+            knot_.data(),   weights_.get(), weight_slopes_.get(),  tables_[layer].get(),
             y_[layer].get()};
   }
 
@@ -543,6 +430,7 @@ template <typename Real> class Model : public CompressedModel {
   std::vector<int> n_pairs_, sender_, knot_;
   std::vector<Real> place_, pair_gradient_;
   std::vector<double> direction_;    // of each pair: dx, dy, dz, and knots a length over r
+  Buffer<Real> weights_, weight_slopes_;    // SPLINES numbers for each pair
   Buffer<Real> x_, gradient_, message_gradient_, y_gradient_;
   std::vector<Buffer<Real>> y_, slopes_;
   std::vector<Thread> threads_;

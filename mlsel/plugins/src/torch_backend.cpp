@@ -26,6 +26,7 @@ struct Model {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
   int n_layers = 0;
+  std::vector<int> widths;    // of features before, between and after the layers
 
   // one step
   int64_t n_local = 0, n_mirrored = 0;
@@ -112,6 +113,13 @@ void set_graph(Model &model, const mlsel_graph &graph)
   model.edges = model.module.get_method("edges")({model.vectors}).toTensorVector();
 }
 
+Tensor embed(Model &model)
+{
+  Tensor x = model.module.get_method("embed")({model.numbers}).toTensor();
+  check(x, model, model.numbers.size(0), model.widths[0], "embed");
+  return x;
+}
+
 Tensor interact(Model &model, int layer, const Tensor &x, const std::vector<Tensor> &edges)
 {
   return model.module
@@ -134,7 +142,8 @@ Tensor defined(const Tensor &gradient, const Tensor &like)
 }
 
 const char *open(const char *bytes, size_t n, int device, int rank_on_node, int n_threads,
-                 int is_double, int n_layers, void **handle, int *device_used)
+                 int is_double, int n_layers, const int *widths, double cutoff, void **handle,
+                 int *device_used)
 {
   return guarded([&] {
     // libtorch_cuda is large: only where there is a driver
@@ -164,10 +173,23 @@ const char *open(const char *bytes, size_t n, int device, int rank_on_node, int 
     model->module.eval();
     model->dtype = is_double ? at::kDouble : at::kFloat;
     model->n_layers = n_layers;
+    model->widths.assign(widths, widths + n_layers + 1);
     for (const char *method : {"embed", "edges", "interact", "readout"})
       TORCH_CHECK(model->module.find_method(method).has_value(), "the model has no method ",
                   method);
-    for (at::Tensor parameter : model->module.parameters()) parameter.requires_grad_(false);
+    const auto agrees = [&](const char *name, double told) {
+      if (!model->module.hasattr(name)) return;
+      const IValue value = model->module.attr(name);
+      TORCH_CHECK(!value.isScalar() || value.toScalar().toDouble() == told, "the file tells of ",
+                  name, " ", told, ", its model of ", value.toScalar().toDouble());
+    };
+    agrees("cutoff", cutoff);
+    agrees("n_layers", n_layers);
+    for (at::Tensor parameter : model->module.parameters()) {
+      TORCH_CHECK(parameter.scalar_type() == model->dtype, "the file tells of numbers of ",
+                  model->dtype, ", its model has some of ", parameter.scalar_type());
+      parameter.requires_grad_(false);
+    }
     *handle = model.release();
   });
 }
@@ -179,8 +201,11 @@ const char *evaluate(void *handle, const mlsel_graph *graph, double *energies, d
   auto &model = *static_cast<Model *>(handle);
   return guarded([&] {
     set_graph(model, *graph);
-    Tensor x = model.module.get_method("embed")({model.numbers}).toTensor();
-    for (int layer = 0; layer < model.n_layers; layer++) x = interact(model, layer, x, model.edges);
+    Tensor x = embed(model);
+    for (int layer = 0; layer < model.n_layers; layer++) {
+      x = interact(model, layer, x, model.edges);
+      check(x, model, model.n_local, model.widths[layer + 1], "interact");
+    }
     const Tensor energy = readout(model, x);
     write_double(energy, energies);
     const auto gradient = torch::autograd::grad({energy.sum()}, {model.vectors}, {}, std::nullopt,
@@ -201,7 +226,7 @@ const char *begin(void *handle, const mlsel_graph *graph, void *features)
       model.edge_leaves.push_back(edge.detach().requires_grad_(true));
     model.inputs.assign(model.n_layers, Tensor());
     model.outputs.assign(model.n_layers, Tensor());
-    write(model, model.module.get_method("embed")({model.numbers}).toTensor(), features);
+    write(model, embed(model), features);
   });
 }
 

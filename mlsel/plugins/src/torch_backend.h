@@ -24,9 +24,11 @@ struct mlsel_graph {
 
 struct mlsel_torch_api {
   /// `bytes` is the whole file. device: −1 CPU, k ≥ 0 the GPU of that number, −2 a GPU if torch
-  /// sees one (rank_on_node modulo their number). `device_used` tells which.
+  /// sees one (rank_on_node modulo their number). `device_used` tells which. `cutoff`,
+  /// `n_layers` and `widths` are what the file tells: the model must not tell otherwise.
   const char *(*open)(const char *bytes, size_t n, int device, int rank_on_node, int n_threads,
-                      int is_double, int n_layers, void **model, int *device_used);
+                      int is_double, int n_layers, const int *widths, double cutoff, void **model,
+                      int *device_used);
   void (*close)(void *model);
 
   /// Energies, and gradients of their sum by the pairs' vectors, where there are no ghosts.
