@@ -125,7 +125,8 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Pa
     folder = tmp_path_factory.mktemp("serial")
     log = (folder / "log").open("w")
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlsel", "run", str(write_study(folder))],
+        [sys.executable, "-m", "mlsel", "run", str(write_study(folder)),
+         "--set", "validation.ranks_per_run=0"],  # as validate.sbatch; runs record their settings
         cwd=folder, env=environment(), stdout=log, stderr=log,
     )  # fmt: skip
 
