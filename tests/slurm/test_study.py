@@ -182,7 +182,12 @@ def test_a_study_killed_limited_and_resubmitted(
     try:
         # Meanwhile another element is cancelled, which is no reason to queue it again.
         until("the third element", lock.is_file, cluster, folder)
+        cancelled = worker(lock)
+        os.kill(cancelled, signal.SIGSTOP)  # so that it is not done before it is cancelled
         cluster.command("scancel", f"{jobs['train']}_3")
+        third = folder / f"logs/train-{jobs['train']}_3.log"
+        until("its signal", lambda: "asked to stop" in third.read_text(), cluster, folder)
+        os.kill(cancelled, signal.SIGCONT)
         until("the signal", lambda: "asked to stop" in log.read_text(), cluster, folder)
     finally:
         os.kill(trainer, signal.SIGCONT)
@@ -193,9 +198,11 @@ def test_a_study_killed_limited_and_resubmitted(
     # 3: the element that was cancelled is submitted again alone.
     until("an empty queue", lambda: not cluster.queue(), cluster, folder)
     assert log.read_text().count("start 2 on") == 1
+    assert "start 2 on" not in third.read_text()
     state = mlsel(cluster, tmp_path, "status", folder)
-    assert state.returncode == 1 and "(part 3)" in state.stdout, state.stdout
-    assert "(part 1)" not in state.stdout.split("evaluate")[0]
+    training = state.stdout.partition("training")[2].partition("evaluate")[0]
+    assert state.returncode == 1 and "(part 3)" in training, state.stdout
+    assert "(part 1)" not in training
     done = mlsel(cluster, tmp_path, "slurm", study)
     assert "train (parts 3)" in done.stderr and "generate" not in done.stderr, done.stderr
     until("the end", lambda: not cluster.queue(), cluster, folder)
