@@ -19,7 +19,7 @@ stage() {
     code=$?
     [ "$code" = 75 ] || return "$code"
     # scancel sends SIGTERM too, and means it.
-    if scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED; then
+    if [[ $(scontrol show job "$SLURM_JOB_ID") == *JobState=CANCELLED* ]]; then
         echo "$(date '+%F %T') stopped at a checkpoint; cancelled"
     else
         echo "$(date '+%F %T') stopped at a checkpoint; queued again"
