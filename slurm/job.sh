@@ -18,9 +18,9 @@ stage() {
     wait "$child"
     code=$?
     [ "$code" = 75 ] || return "$code"
-    # scancel sends SIGTERM too, and means it.
-    if [[ $(scontrol show job "$SLURM_JOB_ID") == *JobState=CANCELLED* ]]; then
-        echo "$(date '+%F %T') stopped at a checkpoint; cancelled"
+    # scancel sends SIGTERM too, and means it; Slurm then says COMPLETING.
+    if [[ $(scontrol show job "$SLURM_JOB_ID") != *JobState=RUNNING* ]]; then
+        echo "$(date '+%F %T') stopped at a checkpoint; the job was ended, submit it again to go on"
     else
         echo "$(date '+%F %T') stopped at a checkpoint; queued again"
         scontrol requeue "$SLURM_JOB_ID" || echo "This cluster does not requeue: submit the job again."
