@@ -127,7 +127,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Pa
     process = subprocess.Popen(
         [sys.executable, "-m", "mlsel", "run", str(write_study(folder)),
          "--set", "validation.ranks_per_run=0"],  # as validate.sbatch; runs record their settings
-        cwd=folder, env=environment(), stdout=log, stderr=log,
+        cwd=folder, env=environment() | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log,
     )  # fmt: skip
 
     def whole() -> Path:
