@@ -281,7 +281,7 @@ class Bench:
             used: dict[int, float] = {}
             for n in (10**3, 10**4, 10**5):
                 free = int(_kibibytes(Path("/proc/meminfo"), "MemAvailable") / 2**10)
-                if n > 10**4 and used[10**4] * 10 > 0.7 * free:
+                if n > 10**4 and 10 * (used[10**4] - used[10**3]) > 0.7 * free:
                     self.claims.note(f"{mode}, {n} atoms: not tried, {free} MiB are free")
                     break
                 used[n] = self.peak(f"schnet {mode} threads {self.threads}", coeff, n)
