@@ -233,6 +233,7 @@ def nve_drift(file: Path, mode: str, n_steps: int) -> tuple[float, float]:
         thermo_modify norm no
         fix 1 all nve
         run 1000 post no
+        reset_timestep 0
         variable energy equal etotal
         fix 2 all ave/time 1 {length} {length} v_energy
         """
