@@ -86,11 +86,9 @@ class Task:
         start, stop = n * rank // size, n * (rank + 1) // size
         return range(start, stop) if frame_ids is None else frame_ids[start:stop]
 
-    def blocks(self, *fields: str, frame_ids: IntArray | None = None) -> Iterator[Block]:
-        """Read this rank's share of all frames, or of those given."""
-        return self.pool.blocks(
-            *fields, frame_ids=self.share(frame_ids), max_bytes=self.block_bytes
-        )
+    def blocks(self, *fields: str, frame_ids: range | IntArray) -> Iterator[Block]:
+        """Read frames, mostly `share()`."""
+        return self.pool.blocks(*fields, frame_ids=frame_ids, max_bytes=self.block_bytes)
 
     def join(self, part: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the arrays of all ranks, one after the other along the first axis."""
@@ -204,15 +202,8 @@ class Selection:
 
         The data set is a pool file; its /parameters say what was asked, and its observable
         source_frame holds the frame ids.
-
-        Raises
-        ------
-        MlselError
-            If a chosen frame holds a NaN or an infinity in any field.
         """
         import json
-
-        check_finite(pool, self.frame_ids)
 
         attributes = self.record()
         attributes["method_parameters"] = json.dumps(attributes["method_parameters"])
@@ -276,8 +267,9 @@ class Selector(ABC):
         Raises
         ------
         MlselError
-            If there are not n frames, if the pool lacks what the method needs, or if what the
-            method reads holds a NaN or an infinity.
+            If there are not n frames, if the pool lacks what the method needs, if what the method
+            reads of the eligible frames holds a NaN or an infinity, or any field of a chosen
+            frame does.
         """
         self._require_fields(pool)
         eligible = np.ones(pool.n_frames, dtype=bool)
@@ -296,6 +288,7 @@ class Selector(ABC):
         chosen = self.choose(task)
         if len(chosen) != n or len(np.unique(chosen)) != n or not eligible[chosen].all():
             raise AssertionError(f"{self.name} broke its contract")
+        _check_finite(task, chosen)
         return dataclasses.replace(self.asked(pool, n, seed, ids), frame_ids=chosen)
 
     def asked(self, pool: Pool, n: int, seed: int | None, exclude: npt.ArrayLike = ()) -> Selection:
@@ -347,11 +340,17 @@ def not_finite(pool: Pool, field: str, frame: int) -> MlselError:
     )
 
 
-def check_finite(pool: Pool, frame_ids: IntArray) -> None:
-    """Raise if any field of these frames holds a NaN or an infinity."""
+def _check_finite(task: Task, frame_ids: IntArray) -> None:
+    """Raise if any field of these frames holds a NaN or an infinity; each rank looks at a part."""
+    pool = task.pool
     fields = (*pool.fields, "cell")
-    for block in pool.blocks(*fields, frame_ids=np.sort(frame_ids)):
+    bad = []
+    for block in task.blocks(*fields, frame_ids=task.share(np.sort(frame_ids))):
         for field in fields:
             good = np.isfinite(block[field].reshape(len(block), -1)).all(axis=1)
             if not good.all():
-                raise not_finite(pool, field, int(block.frame_ids[~good].min()))
+                bad.append((int(block.frame_ids[~good].min()), field))
+    bad = task.every(bad)
+    if bad:
+        frame, field = min(bad)
+        raise not_finite(pool, field, frame)

@@ -216,7 +216,7 @@ def frame_features(task: Task, given: str | Array, cutoff: float) -> Floats:
     numbers = sorted({int(z) for run in task.pool.runs for z in task.pool.numbers(run)})
     ids, parts = [np.empty(0, dtype=np.int64)], []
     with np.errstate(invalid="ignore"):
-        for block in task.blocks("positions", "cell"):
+        for block in task.blocks("positions", "cell", frame_ids=task.share()):
             atoms = descriptor.atoms(task.pool, block)
             of = task.pool.numbers(block.run)
             parts.append(np.concatenate([_moments(atoms, of == z) for z in numbers], axis=1))
@@ -252,7 +252,7 @@ def atom_features(task: Task, given: str | Array, cutoff: float, frames: IntArra
     descriptor = make_descriptor(task.pool, str(given), cutoff)
     found: dict[int, Floats] = {}
     with np.errstate(invalid="ignore"):
-        for block in task.blocks("positions", "cell", frame_ids=frames):
+        for block in task.blocks("positions", "cell", frame_ids=task.share(frames)):
             for frame, of_atoms in zip(
                 block.frame_ids.tolist(), descriptor.atoms(task.pool, block), strict=True
             ):

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.pool import FloatArray, IntArray
-from mlsel.selection.base import Selector, Task, check_n, refuse
+from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.properties import AtomicEnergy, ForceMagnitude, Property
-from mlsel.selection.uniform import Grid
+from mlsel.selection.scan import Scan, scan
 
 Histograms = npt.NDArray[np.float32]
 
@@ -57,12 +57,9 @@ class _Flat(Selector):
     def choose(self, task: Task) -> IntArray:
         prop = self.property()
         keys = task.keys()
-        grid, usable = _range(task, prop, self.bins)
-        left_out = task.pool.n_frames - int(task.eligible.sum())
-        which = f" with {prop.species}" if prop.species else ""
-        check_n(task.n, int(usable.sum()), task.pool, left_out, which)
-        ids, histograms = _histograms(task, prop, grid, usable)
-        return _Greedy(task, ids, histograms, keys[ids]).choose()
+        found = scan(task, prop, self.bins)
+        histograms = _histograms(task, prop, found)
+        return _Greedy(task, found.frame_ids, histograms, keys[found.frame_ids]).choose()
 
 
 @dataclass(frozen=True)
@@ -89,34 +86,16 @@ class FlatForce(_Flat):
         return ForceMagnitude(self.species)
 
 
-def _range(task: Task, prop: Property, n_bins: int) -> tuple[Grid, npt.NDArray[np.bool_]]:
-    parts = [(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0))]
-    with np.errstate(over="ignore", invalid="ignore"):
-        for block, columns in prop.read(task):
-            parts.append((block.frame_ids, *prop.extremes(block, columns)))
-    ids, low, high = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    low, high = task.per_frame(ids, low), task.per_frame(ids, high)
-    usable = prop.check(task, low, high)
-    if not usable.any():
-        return Grid(0.0, 0.0, n_bins), usable
-    return Grid(float(low[usable].min()), float(high[usable].max()), n_bins), usable
-
-
-def _histograms(
-    task: Task, prop: Property, grid: Grid, usable: npt.NDArray[np.bool_]
-) -> tuple[IntArray, Histograms]:
-    """Return this rank's usable frames and their histograms, (F, K)."""
-    mine = np.flatnonzero(usable)
-    mine = np.asarray(task.share(mine))
-    out = np.empty((len(mine), grid.n), dtype=np.float32)
-    place = np.full(task.pool.n_frames, -1, dtype=np.int64)
-    place[mine] = np.arange(len(mine))
-    for block in task.pool.blocks(prop.field, frame_ids=mine, max_bytes=task.block_bytes):
-        index = grid.index(prop.values(block, prop.columns(task.pool, block.run)))
-        index += np.arange(len(block))[:, None] * grid.n
-        counts = np.bincount(index.ravel(), minlength=len(block) * grid.n)
-        out[place[block.frame_ids]] = counts.reshape(len(block), grid.n)
-    return mine, out
+def _histograms(task: Task, prop: Property, found: Scan) -> Histograms:
+    """Return the histograms of this rank's frames, (F, K)."""
+    ids, n_bins = found.frame_ids, found.grid.n
+    out = np.empty((len(ids), n_bins), dtype=np.float32)
+    for block, columns in prop.read(task, ids):
+        index = found.grid.index(prop.values(block, columns))
+        index += np.arange(len(block))[:, None] * n_bins
+        counts = np.bincount(index.ravel(), minlength=len(block) * n_bins)
+        out[np.searchsorted(ids, block.frame_ids)] = counts.reshape(len(block), n_bins)
+    return out
 
 
 class _Greedy:

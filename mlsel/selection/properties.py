@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from mlsel.pool import Block, FloatArray, IntArray, Pool, Run
-from mlsel.selection.base import Task, not_finite, refuse
+from mlsel.selection.base import Task, refuse
 from mlsel.settings import nearest
 from mlsel.study import ELEMENTS
 
@@ -78,29 +77,15 @@ class Property(ABC):
         return atoms
 
     def read(
-        self, task: Task, frame_ids: IntArray | None = None
+        self, task: Task, frame_ids: range | IntArray
     ) -> Iterator[tuple[Block, Columns]]:
-        """Yield this rank's share of all frames, or of those given, with the atoms that count."""
+        """Yield frames in blocks, with the atoms that count."""
         run = -1
         columns: Columns = slice(None)
         for block in task.blocks(self.field, frame_ids=frame_ids):
             if block.run.index != run:
                 run, columns = block.run.index, self.columns(task.pool, block.run)
             yield block, columns
-
-    def check(self, task: Task, low: FloatArray, high: FloatArray) -> npt.NDArray[np.bool_]:
-        """Return the eligible frames that have a value; raise if an eligible frame's is not finite.
-
-        Parameters
-        ----------
-        low, high : (n_frames,)
-            The extremes of each frame: +inf and −inf where no atom counts.
-        """
-        has_value: npt.NDArray[np.bool_] = task.eligible & ~((low == np.inf) & (high == -np.inf))
-        bad = has_value & ~(np.isfinite(low) & np.isfinite(high))
-        if bad.any():
-            raise not_finite(task.pool, self.field, int(np.argmax(bad)))
-        return has_value
 
 
 class GlobalEnergy(Property):
