@@ -198,7 +198,7 @@ def against_spktrain(claims: Claims, frames: Frames, folder: Path, threads: int)
     ]  # fmt: skip
     other = [
         last_of(next((folder / f"runs{seed}-0").glob(f"e{EPOCHS[1]}/**/metrics.csv")),
-                "val_forces_MAE")
+                "val_forces_mae")
         for seed in (1, 2, 3)
     ]  # fmt: skip
     noise = (stdev(own) ** 2 + stdev(other) ** 2) ** 0.5

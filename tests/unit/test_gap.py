@@ -81,7 +81,7 @@ def test_the_paper_is_in_the_arguments() -> None:
                  "cutoff_transition_width=0.5", "delta=1.0", "n_sparse=500"):  # fmt: skip
         assert f" {word} " in f"{soap} "
     assert "e0={Na:-3.700000000:Cl:-3.700000000}" in arguments
-    assert "default_sigma={0.001 0.05 0 0}" in arguments
+    assert "default_sigma={0.001 0.1 0 0}" in arguments
 
 
 def test_memory_is_that_of_gap_fit_itself() -> None:

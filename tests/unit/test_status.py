@@ -40,11 +40,11 @@ def test_an_empty_folder_lacks_everything(study: Study, tmp_path: Path) -> None:
     assert len(found["generate"].items) == 8 + 1
     models = [item.name for item in found["training"].items]
     assert models == [f"{d}/{m}" for d in ("random", "force")
-                      for m in ("schnet-medium-e0.01", "gap-30-f0.05")]  # fmt: skip
+                      for m in ("schnet-medium-e0.01", "gap-100-f0.1")]  # fmt: skip
     assert [item.part for item in found["training"].items] == [1, 2, 3, 4]
     runs = [item.name for item in found["validate"].items]
-    assert runs == ["start", "reference", "reference-2", "force/gap-30-f0.05",
-                    "random/gap-30-f0.05", "verdicts.csv"]  # fmt: skip
+    assert runs == ["start", "reference", "reference-2", "force/gap-100-f0.1",
+                    "random/gap-100-f0.1", "verdicts.csv"]  # fmt: skip
 
 
 def test_generation_is_told_run_by_run(tiny_folder: Path, tmp_path: Path) -> None:
