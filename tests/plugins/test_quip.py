@@ -113,6 +113,8 @@ def sheared() -> Any:
 
 
 def test_forces_and_virial_are_slopes(gap: Path) -> None:
+    """Ten times the bounds for networks: a fit's energy is a difference of large numbers, and QUIP's
+    cutoff function has a kink in its second derivative."""
     atoms, h = melts()[2], 1e-4
     found = evaluate_lammps(atoms, "quip", f"{gap} 11 17")
 
@@ -129,7 +131,7 @@ def test_forces_and_virial_are_slopes(gap: Path) -> None:
             changed.positions[atom, axis] += step
             return changed
 
-        expected = pytest.approx(slope(moved), abs=Agreement.FORCE_FINITE_DIFFERENCE.value)
+        expected = pytest.approx(slope(moved), abs=10 * Agreement.FORCE_FINITE_DIFFERENCE.value)
         assert found.forces[atom, axis] == expected
     for k, (a, b) in {0: (0, 0), 5: (1, 2)}.items():
 
@@ -140,7 +142,7 @@ def test_forces_and_virial_are_slopes(gap: Path) -> None:
             changed.set_cell(atoms.cell.array @ strain, scale_atoms=True)
             return changed
 
-        limit = Agreement.STRESS_FINITE_DIFFERENCE.value * np.abs(found.virial).max()
+        limit = 10 * Agreement.STRESS_FINITE_DIFFERENCE.value * np.abs(found.virial).max()
         assert found.virial[k] == pytest.approx(slope(strained), abs=limit)
 
 
