@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_part_option(parser, "model")
     args = parser.parse_args(argv)
+    world()  # before: MPICH puts a handler of its own on SIGUSR1 when it starts
     with stopping.heard():
         return _main(args)
 
