@@ -27,7 +27,7 @@ from mlsel.md_run import lammps_path
 from mlsel.parallel import world
 from mlsel.provenance import write_text
 from mlsel.study import Study, load_study
-from mlsel.validate import _model_commands, _prepare_start
+from mlsel.validate import _find_plugins, _model_commands, _prepare_start
 from mlsel.validation_recorder import Recorder
 from mlsel.validation_run import ValidationRun
 from mlsel.validation_start import make_start, reference_potential
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
          "validation.trajectory_interval=500"],
     )  # fmt: skip
     claims = Claims(comm.rank == 0)
+    _find_plugins(comm)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(comm.bcast(scratch))
         if comm.rank == 0:

@@ -63,6 +63,18 @@ def add_study_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_folder_argument(parser: argparse.ArgumentParser) -> None:
+    """Add DIR, the folder of a study that was begun."""
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path(DEFAULT_STUDY),
+        metavar="DIR",
+        help="a study's folder (default: %(default)s)",
+    )
+
+
 def open_study(args: argparse.Namespace, comm: MPI.Comm | None = None) -> tuple[Study, Path]:
     """Return the study and its folder; rank 0 reads it for all.
 

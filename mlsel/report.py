@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mlsel import page
-from mlsel.cli import Parser, run_main
+from mlsel.cli import Parser, add_folder_argument, run_main
 from mlsel.errors import MlselError
 from mlsel.parallel import launched_rank
-from mlsel.study import DEFAULT_STUDY
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +30,7 @@ METHOD = "data set"
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report."""
     parser = Parser(prog="mlsel report", description="Write report.html of a study's folder.")
-    parser.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path(DEFAULT_STUDY),
-        metavar="DIR",
-        help="a study's folder (default: %(default)s)",
-    )
+    add_folder_argument(parser)
     args = parser.parse_args(argv)
     if launched_rank() == 0:
         log.info("%s", write_report(args.folder))

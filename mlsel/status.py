@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel.cli import Parser, run_main
+from mlsel.cli import Parser, add_folder_argument, run_main
 from mlsel.errors import MlselError
 from mlsel.settings import nearest
-from mlsel.study import DEFAULT_STUDY, Study, load_study, presets, recorded_study
+from mlsel.study import Study, load_study, presets, recorded_study
 
 if TYPE_CHECKING:
     from mlsel.md_run import MdRun
@@ -72,14 +72,7 @@ class StageState:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the state; return 0 only if all is done."""
     parser = Parser(prog="mlsel status", description="Tell what of a study is done.")
-    parser.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path(DEFAULT_STUDY),
-        metavar="DIR",
-        help="a study's folder (default: %(default)s)",
-    )
+    add_folder_argument(parser)
     parser.add_argument(
         "study",
         nargs="?",

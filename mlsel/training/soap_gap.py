@@ -36,7 +36,7 @@ UNITS = (
     "quip_file",
     "xml_reader",
 )
-HEADERS = (*UNITS[1:], "md5")
+HEADERS = (*UNITS[1:], "md5", "vectors")
 MESSAGE_BYTES = 2048
 
 

@@ -113,7 +113,7 @@ def sheared() -> Any:
 
 
 def test_forces_and_virial_are_slopes(gap: Path) -> None:
-    """Ten times the bounds for networks: a fit's energy is a difference of large numbers, and QUIP's
+    """Ten times the bounds for networks: a fit's energy is a difference of large numbers, and its
     cutoff function has a kink in its second derivative."""
     atoms, h = melts()[2], 1e-4
     found = evaluate_lammps(atoms, "quip", f"{gap} 11 17")

@@ -1,29 +1,17 @@
-// Compiled once for each kind of vector instructions, as namespace MLSEL_KERNEL. Nothing of the
-// standard library is used here: an inline function of it, compiled for instructions that a
-// machine does not have, could be the one that the linker keeps for everybody.
+// The inner loops of SchNet; see vectors.h for how it is compiled.
 
 #include "schnet_kernel.h"
 
-#define MLSEL_STRING_(x) #x
-#define MLSEL_STRING(x) MLSEL_STRING_(x)
+#include "vectors.h"
 
 namespace mlsel::MLSEL_KERNEL {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64;
-constexpr int ROWS = 12;    // of a tile: its accumulators fill the registers
-#elif defined(__AVX__)
-constexpr int VECTOR_BYTES = 32;
-constexpr int ROWS = 6;
-#else
-constexpr int VECTOR_BYTES = 16;
-constexpr int ROWS = 2;
-#endif
+static_assert(ALIGNMENT == STRIP_BYTES);
 
+/// What exponentials and logarithms are made of.
 template <typename Real> struct Types;
 template <> struct Types<float> {
-  typedef float vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
   typedef int bits __attribute__((vector_size(VECTOR_BYTES), may_alias));
   static constexpr float rounder = 12582912.0f;    // 1.5 · 2²³: adding it rounds to an integer
   static constexpr int exponent_shift = 23;
@@ -32,7 +20,6 @@ template <> struct Types<float> {
   static constexpr int exp_terms = 7, log_terms = 8;
 };
 template <> struct Types<double> {
-  typedef double vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
   typedef long bits __attribute__((vector_size(VECTOR_BYTES), may_alias));
   static constexpr double rounder = 6755399441055744.0;    // 1.5 · 2⁵²
   static constexpr int exponent_shift = 52;
@@ -40,24 +27,6 @@ template <> struct Types<double> {
   static constexpr double smallest = -708.0;
   static constexpr int exp_terms = 13, log_terms = 17;
 };
-
-template <typename Real> using Vector = typename Types<Real>::vector;
-template <typename Real> constexpr int LANES = VECTOR_BYTES / static_cast<int>(sizeof(Real));
-
-template <typename Real> inline Vector<Real> load(const Real *at)
-{
-  return *reinterpret_cast<const Vector<Real> *>(at);
-}
-template <typename Real> inline void store(Real *at, Vector<Real> value)
-{
-  *reinterpret_cast<Vector<Real> *>(at) = value;
-}
-template <typename Real> inline Real sum(Vector<Real> value)
-{
-  Real total = 0;
-  for (int lane = 0; lane < LANES<Real>; lane++) total += value[lane];
-  return total;
-}
 
 /// 120 times the coefficient of t^power in each of the six B-splines of an interval.
 constexpr int SPLINE_POWERS[6][SPLINES] = {
@@ -188,49 +157,6 @@ void backward(const Messages<Real> &m, int begin, int end, const Real *gradient,
     backward_all<Real, true>(m, begin, end, gradient, pair_gradient, y_gradient);
   else
     backward_all<Real, false>(m, begin, end, gradient, pair_gradient, y_gradient);
-}
-
-/// A tile of N rows and one strip of columns, held in registers.
-template <typename Real, int N>
-inline void tile(int n_in, const Real *x, int x_stride, const Real *strip, const Real *bias,
-                 Real *out, int out_stride, bool add)
-{
-  constexpr int step = LANES<Real>, n_vectors = ALIGNMENT / VECTOR_BYTES;
-  constexpr int columns = n_vectors * step;
-  Vector<Real> sums[N][n_vectors];
-  for (int row = 0; row < N; row++)
-    for (int v = 0; v < n_vectors; v++)
-      sums[row][v] = add ? load<Real>(out + row * out_stride + v * step)
-                         : (bias ? load<Real>(bias + v * step) : Vector<Real>{});
-  for (int k = 0; k < n_in; k++) {
-    Vector<Real> factors[n_vectors];
-    for (int v = 0; v < n_vectors; v++) factors[v] = load<Real>(strip + k * columns + v * step);
-    for (int row = 0; row < N; row++) {
-      const Real value = x[row * x_stride + k];
-      for (int v = 0; v < n_vectors; v++) sums[row][v] += value * factors[v];
-    }
-  }
-  for (int row = 0; row < N; row++)
-    for (int v = 0; v < n_vectors; v++)
-      store<Real>(out + row * out_stride + v * step, sums[row][v]);
-}
-
-template <typename Real>
-void product(int n_rows, int n_in, int n_out, const Real *x, int x_stride, const Real *matrix,
-             const Real *bias, Real *out, int out_stride, bool add)
-{
-  constexpr int columns = ALIGNMENT / static_cast<int>(sizeof(Real));
-  for (int column = 0; column < n_out; column += columns) {
-    const Real *strip = matrix + static_cast<long>(column) * n_in;
-    const Real *strip_bias = bias ? bias + column : nullptr;
-    int row = 0;
-    for (; row + ROWS <= n_rows; row += ROWS)
-      tile<Real, ROWS>(n_in, x + static_cast<long>(row) * x_stride, x_stride, strip, strip_bias,
-                       out + static_cast<long>(row) * out_stride + column, out_stride, add);
-    for (; row < n_rows; row++)
-      tile<Real, 1>(n_in, x + static_cast<long>(row) * x_stride, x_stride, strip, strip_bias,
-                    out + static_cast<long>(row) * out_stride + column, out_stride, add);
-  }
 }
 
 /// 1/k! and 1/(2k + 1).
