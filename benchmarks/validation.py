@@ -51,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     study = load_study(
         "paper",
         [f"validation.n_atoms={args.n_atoms}", "validation.density_time=0.5", "pool.melt=1.0",
-         "pool.equilibration=1.0", "validation.sampling_interval=50",
-         "validation.trajectory_interval=500"],
+         "pool.equilibration=1.0"],
     )  # fmt: skip
     claims = Claims(comm.rank == 0)
     _find_plugins(comm)

@@ -99,6 +99,7 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
         format="%(message)s",
         stream=sys.stderr,
     )
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
         return main(argv)
     except MlselError as error:

@@ -211,6 +211,7 @@ def test_a_part_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_wheel_carries_the_scripts() -> None:
-    text = Path("pyproject.toml").read_text(encoding="utf-8")
+    root = Path(__file__).parents[2]
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
     assert '"slurm" = "mlsel/slurm"' in text
     assert environment() and sys.executable
