@@ -249,9 +249,11 @@ def test_a_wrong_file_is_a_sentence(message: str, gap: Path) -> None:
     path.unlink(missing_ok=True)
     if changed is not None:
         path.write_text(changed)
+    folder = Path.cwd()
     with pytest.raises(Exception, match="pair_style quip") as error:
         evaluate_lammps(melts()[0], "quip", f"{path} 11 17")
     assert message in str(error.value)
+    assert Path.cwd() == folder  # QUIP goes to the file's, and would stay there
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@
 #include <cstring>
 #include <string>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "quip_bridge.h"
 
 extern "C" {
@@ -28,6 +31,17 @@ bool can_return = false;
 
 int potential[100];
 int n_potential = 0;
+
+// QUIP reads an XML file from within its folder, and stays there when it gives up
+int folder = -1;
+
+void leave_folder()
+{
+  if (folder < 0) return;
+  if (fchdir(folder) != 0) std::perror("pair_style quip: back to the working folder");
+  close(folder);
+  folder = -1;
+}
 
 }    // namespace
 
@@ -58,22 +72,26 @@ __attribute__((visibility("default"))) const char *mlsel_quip_load(const char *f
   // no object with a destructor may live between setjmp and QUIP's return
   int n_file = static_cast<int>(std::strlen(file));
   int n_init = static_cast<int>(std::strlen(init));
+  folder = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   can_return = true;
   if (setjmp(way_back)) {
     can_return = false;
     n_potential = 0;
+    leave_folder();
     return message;
   }
   n_potential = 0;
   quip_lammps_potential_initialise(potential, &n_potential, cutoff, file, &n_file, init, &n_init);
   if (n_potential > static_cast<int>(sizeof(potential) / sizeof(int))) {
     can_return = false;
+    leave_folder();
     std::snprintf(message, MESSAGE_SIZE, "QUIP's handle has %d integers, %zu expected", n_potential,
                   sizeof(potential) / sizeof(int));
     return message;
   }
   quip_lammps_potential_initialise(potential, &n_potential, cutoff, file, &n_file, init, &n_init);
   can_return = false;
+  leave_folder();
   return nullptr;
 }
 
