@@ -1,4 +1,7 @@
-"""Selection at random: over the pool, or within one run (section 2.1 of the paper)."""
+"""Selection at random: over the pool, or within one run (section 2.1 of the paper).
+
+Of the pool only the chosen frames are read, to refuse a NaN or an infinity among them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class Random(Selector):
     summary = "at random over the pool"
 
     def choose(self, task: Task) -> IntArray:
-        return task.first(task.keys(), task.n)
+        return task.finite(task.first(task.keys(), task.n))
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class SingleMDRandom(Selector):
         n_excluded = sum(run.n_frames for run in runs) - n_left
         where = f" in run {runs[0].name}" if len(runs) == 1 else f" in {len(runs)} runs"
         check_n(task.n, n_left, pool, n_excluded, where)
-        return task.in_order(np.flatnonzero(inside), task.keys())[: task.n]
+        return task.finite(task.in_order(np.flatnonzero(inside), task.keys())[: task.n])
 
     def _runs(self, pool: Pool) -> list[Run]:
         names = [run.name for run in pool.runs]

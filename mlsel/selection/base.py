@@ -12,6 +12,7 @@ anything is decided.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.errors import MlselError
-from mlsel.pool import ATOM_FIELDS, Array, Block, FloatArray, IntArray, Pool
+from mlsel.pool import ATOM_FIELDS, Block, FloatArray, IntArray, Pool
 from mlsel.pool_writer import write_subset
 from mlsel.provenance import digest
 
@@ -115,23 +116,25 @@ class Task:
             return values
         return [value for part in self.comm.allgather(values) for value in part]
 
-    def per_frame(self, ids: IntArray, part: Array) -> Array:
-        """Put values of this rank's frames in their places: (n_frames, …) on all ranks.
+    def finite(self, chosen: IntArray) -> IntArray:
+        """Return chosen frames; raise if any field of theirs holds a NaN or an infinity.
 
-        Parameters
-        ----------
-        ids : int64, (F,)
-            All frames of this rank's share of the whole pool, in any order.
-        part : (F, …)
+        For the methods that choose without reading the pool: they read what they chose.
         """
-        if len(ids) == self.pool.n_frames and (self.comm is None or self.comm.size == 1):
-            in_order = len(ids) == 0 or (ids[0] == 0 and bool(np.all(np.diff(ids) == 1)))
-            if in_order:
-                return part
-        start = ids.min() if len(ids) else 0
-        local = np.empty_like(part)
-        local[ids - start] = part
-        return self.join(local)
+        bad = self.every(_bad_values(self.pool, np.asarray(self.share(chosen))))
+        if bad:
+            frame, field = min(bad)
+            raise not_finite(self.pool, field, frame)
+        return chosen
+
+    def stretches(self, n: int, rows: int) -> list[slice]:
+        """Cut n rows into blocks of some, the same whatever the ranks, and return this rank's."""
+        blocks = np.arange(0, n, rows)
+        return [slice(start, min(start + rows, n)) for start in np.asarray(self.share(blocks))]
+
+    def total(self, parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Add up what all ranks have of all blocks, one by one: the same bits for any ranks."""
+        return functools.reduce(np.add, self.every(parts))
 
     def first(self, keys: FloatArray, n: int) -> IntArray:
         """Return the n eligible frames with the smallest keys, in the order of the keys."""
@@ -202,9 +205,15 @@ class Selection:
 
         The data set is a pool file; its /parameters say what was asked, and its observable
         source_frame holds the frame ids.
+
+        Raises
+        ------
+        MlselError
+            If a chosen frame holds a NaN or an infinity in any field.
         """
         import json
 
+        check_finite(pool, self.frame_ids)
         attributes = self.record()
         attributes["method_parameters"] = json.dumps(attributes["method_parameters"])
         attributes["pool"] = os.path.relpath(pool.path, path.parent)
@@ -267,9 +276,8 @@ class Selector(ABC):
         Raises
         ------
         MlselError
-            If there are not n frames, if the pool lacks what the method needs, if what the method
-            reads of the eligible frames holds a NaN or an infinity, or any field of a chosen
-            frame does.
+            If there are not n frames, if the pool lacks what the method needs, or if what the
+            method reads holds a NaN or an infinity.
         """
         self._require_fields(pool)
         eligible = np.ones(pool.n_frames, dtype=bool)
@@ -288,7 +296,6 @@ class Selector(ABC):
         chosen = self.choose(task)
         if len(chosen) != n or len(np.unique(chosen)) != n or not eligible[chosen].all():
             raise AssertionError(f"{self.name} broke its contract")
-        _check_finite(task, chosen)
         return dataclasses.replace(self.asked(pool, n, seed, ids), frame_ids=chosen)
 
     def asked(self, pool: Pool, n: int, seed: int | None, exclude: npt.ArrayLike = ()) -> Selection:
@@ -340,17 +347,20 @@ def not_finite(pool: Pool, field: str, frame: int) -> MlselError:
     )
 
 
-def _check_finite(task: Task, frame_ids: IntArray) -> None:
-    """Raise if any field of these frames holds a NaN or an infinity; each rank looks at a part."""
-    pool = task.pool
+def _bad_values(pool: Pool, frame_ids: IntArray) -> list[tuple[int, str]]:
+    """Return frames that hold a NaN or an infinity, each with the field that does."""
     fields = (*pool.fields, "cell")
     bad = []
-    for block in task.blocks(*fields, frame_ids=task.share(np.sort(frame_ids))):
+    for block in pool.blocks(*fields, frame_ids=np.sort(frame_ids)):
         for field in fields:
             good = np.isfinite(block[field].reshape(len(block), -1)).all(axis=1)
-            if not good.all():
-                bad.append((int(block.frame_ids[~good].min()), field))
-    bad = task.every(bad)
+            bad += [(frame, field) for frame in block.frame_ids[~good].tolist()]
+    return bad
+
+
+def check_finite(pool: Pool, frame_ids: IntArray) -> None:
+    """Raise if any field of these frames holds a NaN or an infinity."""
+    bad = _bad_values(pool, frame_ids)
     if bad:
         frame, field = min(bad)
         raise not_finite(pool, field, frame)

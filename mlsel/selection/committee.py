@@ -53,7 +53,7 @@ class Committee(Selector):
         if bad.any():
             raise self._refuse(task, models, starts, int(np.argmax(bad)))
         allowed = task.frame_ids
-        return allowed[np.lexsort((keys[allowed], -value[allowed]))][: task.n]
+        return task.finite(allowed[np.lexsort((keys[allowed], -value[allowed]))][: task.n])
 
     def _models(self, task: Task) -> tuple[Array, IntArray]:
         """Return the predictions as (M, atoms, 3), and where each frame's atoms start."""

@@ -76,9 +76,7 @@ class Property(ABC):
             return slice(int(atoms[0]), int(atoms[-1]) + 1, int(steps[0]))
         return atoms
 
-    def read(
-        self, task: Task, frame_ids: range | IntArray
-    ) -> Iterator[tuple[Block, Columns]]:
+    def read(self, task: Task, frame_ids: range | IntArray) -> Iterator[tuple[Block, Columns]]:
         """Yield frames in blocks, with the atoms that count."""
         run = -1
         columns: Columns = slice(None)

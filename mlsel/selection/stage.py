@@ -241,6 +241,7 @@ class _Sets:
         from mlsel.pool_writer import write_subset
         from mlsel.provenance import derived_seed, digest
         from mlsel.selection import make_selector
+        from mlsel.selection.base import check_finite
 
         section, pool = self._section, self._pool
         each = section.n_test // len(section.test_methods)
@@ -280,6 +281,7 @@ class _Sets:
         frames = np.concatenate(parts)
 
         def write() -> None:
+            check_finite(pool, frames)
             stamp = {"made_by": "mlsel.selection", **expected}
             stamp["parts"] = json.dumps(expected["parts"])
             write_subset(pool, frames, path, stamp)

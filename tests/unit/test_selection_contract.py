@@ -17,6 +17,8 @@ from mlsel.pool_writer import PoolWriter
 from mlsel.selection import METHODS, Selector, make_selector
 
 N_ATOMS = 4
+READ_ONLY_WHAT_THEY_CHOOSE = ("random", "single-md-random", "committee")
+"""All others refuse a value that is not finite in any frame that may be chosen."""
 
 MakePool = Callable[..., Pool]
 
@@ -152,7 +154,21 @@ def test_not_finite_is_refused(method: str, tmp_path: Path, value: float) -> Non
     with Pool(path) as pool:
         selector = selector_for(method, pool)
         with pytest.raises(MlselError, match=where):
-            selector.select(pool, 7, 1).write(pool, tmp_path / "data.h5")
+            selector.select(pool, 7, 1)
+        for seed in range(4):
+            if method not in READ_ONLY_WHAT_THEY_CHOOSE:
+                with pytest.raises(MlselError, match=where):
+                    selector.select(pool, 1, seed)
+            elif method != "committee":
+                # The frame is refused if it is chosen: its place among all is random.
+                order = np.argsort(np.random.default_rng(seed).random(7))
+                place = int(np.flatnonzero(order == 5)[0])
+                if place:
+                    assert selector.select(pool, place, seed).frame_ids.tolist() == list(
+                        order[:place]
+                    )
+                with pytest.raises(MlselError, match=where):
+                    selector.select(pool, place + 1, seed)
         assert not (tmp_path / "data.h5").exists()
         without = selector.select(pool, 6, 1, exclude=[5])
         without.write(pool, tmp_path / "data.h5")
