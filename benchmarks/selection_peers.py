@@ -158,8 +158,7 @@ def main(pool: str, scratch: str, method: str, n: str, parameters: str) -> None:
     elif method == "fps":
         features = np.load(Path(scratch) / "features.npy")
         start = time.perf_counter()
-        everything = np.ones(len(features), dtype=bool)
-        picks = farthest_points(features, int(n), given["start"], everything)
+        picks = farthest_points(features, int(n), given["start"])
     else:
         start = time.perf_counter()
         with Pool(pool) as opened:

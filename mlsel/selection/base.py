@@ -12,6 +12,7 @@ anything is decided.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.errors import MlselError
-from mlsel.pool import ATOM_FIELDS, Array, Block, FloatArray, IntArray, Pool
+from mlsel.pool import ATOM_FIELDS, Block, FloatArray, IntArray, Pool
 from mlsel.pool_writer import write_subset
 from mlsel.provenance import digest
 
@@ -115,23 +116,14 @@ class Task:
             return values
         return [value for part in self.comm.allgather(values) for value in part]
 
-    def per_frame(self, ids: IntArray, part: Array) -> Array:
-        """Put values of this rank's frames in their places: (n_frames, …) on all ranks.
+    def stretches(self, n: int, rows: int) -> list[slice]:
+        """Cut n rows into blocks of some, the same whatever the ranks, and return this rank's."""
+        blocks = np.arange(0, n, rows)
+        return [slice(start, min(start + rows, n)) for start in np.asarray(self.share(blocks))]
 
-        Parameters
-        ----------
-        ids : int64, (F,)
-            All frames of this rank's share of the whole pool, in any order.
-        part : (F, …)
-        """
-        if len(ids) == self.pool.n_frames and (self.comm is None or self.comm.size == 1):
-            in_order = len(ids) == 0 or (ids[0] == 0 and bool(np.all(np.diff(ids) == 1)))
-            if in_order:
-                return part
-        start = ids.min() if len(ids) else 0
-        local = np.empty_like(part)
-        local[ids - start] = part
-        return self.join(local)
+    def total(self, parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Add up what all ranks have of all blocks, one by one: the same bits for any ranks."""
+        return functools.reduce(np.add, self.every(parts))
 
     def first(self, keys: FloatArray, n: int) -> IntArray:
         """Return the n eligible frames with the smallest keys, in the order of the keys."""

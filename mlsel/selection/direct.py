@@ -55,88 +55,98 @@ class Direct(Selector):
 
     def choose(self, task: Task) -> IntArray:
         keys = task.keys()
-        features = frame_features(task, self.descriptor, self.cutoff)
-        chosen = np.empty(0, dtype=np.int64)
-        if task.comm is None or task.comm.rank == 0:
-            allowed = task.frame_ids
-            points = principal_components(features[allowed])
-            few = np.searchsorted(allowed, task.first(keys, max(self.fit, 8 * task.n)))
-            centres = k_means(points[few], task.n, task.rng)
-            chosen = allowed[one_from_each(points, centres)]
-        return task.from_root(chosen)
+        frames = task.frame_ids
+        points = principal_components(task, frame_features(task, self.descriptor, self.cutoff))
+        few = np.searchsorted(frames, task.first(keys, max(self.fit, 8 * task.n)))
+        centres = k_means(task, points[few])
+        return frames[one_from_each(task, points, centres)]
 
 
-def principal_components(features: Floats) -> FloatArray:
-    """Return the weighted principal components of features, (F, d)."""
-    mean = features.mean(axis=0, dtype=np.float64)
-    spread = features.std(axis=0, dtype=np.float64)
+def principal_components(task: Task, features: Floats) -> FloatArray:
+    """Return the weighted principal components of features, (F, d), the same on all ranks."""
+    n = len(features)
+    mine = task.stretches(n, ROWS)
+    mean = task.total([features[some].sum(axis=0, dtype=np.float64) for some in mine]) / n
+    squares = task.total([np.square(features[some] - mean).sum(axis=0) for some in mine])
+    spread = np.sqrt(squares / n)
     varies = spread > 1e-9 * (np.abs(mean) + 1e-300)
     if not varies.any():
-        return np.zeros((len(features), 1))
+        return np.zeros((n, 1))
     mean, spread = mean[varies], spread[varies]
-    covariance = np.zeros((len(mean), len(mean)))
-    for start in range(0, len(features), ROWS):
-        part = (features[start : start + ROWS][:, varies] - mean) / spread
-        covariance += part.T @ part
-    variances, axes = np.linalg.eigh(covariance / len(features))
+
+    def scaled(some: slice) -> FloatArray:
+        part: FloatArray = (features[some][:, varies] - mean) / spread
+        return part
+
+    covariance = task.total([scaled(some).T @ scaled(some) for some in mine]) / n
+    variances, axes = task.from_root(np.linalg.eigh(covariance))
     kept = variances >= min(1.0, variances[-1])
-    weights = np.sqrt(variances[kept] / variances[kept].sum())
-    axes = axes[:, kept] * weights
-    out = np.empty((len(features), int(kept.sum())))
-    for start in range(0, len(features), ROWS):
-        some = slice(start, start + ROWS)
-        out[some] = ((features[some][:, varies] - mean) / spread) @ axes
-    return out
+    axes = axes[:, kept] * np.sqrt(variances[kept] / variances[kept].sum())
+    none = np.empty((0, axes.shape[1]))
+    return task.join(np.concatenate([none, *(scaled(some) @ axes for some in mine)]))
 
 
 def _nearest(points: FloatArray, centres: FloatArray) -> tuple[IntArray, FloatArray]:
     """Return each point's nearest centre and the squared distance to it."""
-    owner = np.empty(len(points), dtype=np.int64)
-    distance = np.empty(len(points))
-    half = 0.5 * (centres * centres).sum(axis=1)
-    rows = max(1, 2**22 // len(centres))
-    for start in range(0, len(points), rows):
-        some = points[start : start + rows]
-        score = some @ centres.T
-        score -= half
-        owner[start : start + rows] = score.argmax(axis=1)
-        difference = some - centres[owner[start : start + rows]]
-        distance[start : start + rows] = (difference * difference).sum(axis=1)
-    return owner, distance
+    score = points @ centres.T
+    score -= 0.5 * (centres * centres).sum(axis=1)
+    owner = score.argmax(axis=1)
+    return owner, _squared(points - centres[owner])
 
 
-def k_means(points: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
-    """Return n centres of clusters of points (at least n)."""
+def _squared(difference: FloatArray) -> FloatArray:
+    squared: FloatArray = (difference * difference).sum(axis=1)
+    return squared
+
+
+def _rows(n_centres: int) -> int:
+    """How many points are compared with all centres at a time."""
+    return max(1, 2**22 // n_centres)
+
+
+def k_means(task: Task, points: FloatArray) -> FloatArray:
+    """Return task.n centres of clusters of points (at least n), the same on all ranks."""
+    n, rng = task.n, task.rng
+    mine = task.stretches(len(points), _rows(n))
+    own = points[mine[0].start : mine[-1].stop] if mine else points[:0]
     centres = np.empty((n, points.shape[1]))
-    distance = np.full(len(points), np.inf)
+    distance = np.full(len(own), np.inf)
     place = int(rng.integers(len(points)))
     for k in range(n):  # k-means++
         centres[k] = points[place]
-        difference = points - centres[k]
-        np.minimum(distance, (difference * difference).sum(axis=1), out=distance)
-        total = np.cumsum(distance)
+        np.minimum(distance, _squared(own - centres[k]), out=distance)
+        total = np.cumsum(task.join(distance))
         if total[-1] > 0:
             place = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
             place = min(place, len(points) - 1)
         else:
             place = int(rng.integers(len(points)))
     for _ in range(LLOYD_STEPS):
-        owner, _ = _nearest(points, centres)
-        counts = np.bincount(owner, minlength=n)
-        sums = np.stack([np.bincount(owner, column, minlength=n) for column in points.T], axis=1)
+        sums = task.total([_sums(points[some], centres) for some in mine])
+        counts = sums[:, -1]
         filled = counts > 0
         moved = centres.copy()
-        moved[filled] = sums[filled] / counts[filled, None]
+        moved[filled] = sums[filled, :-1] / counts[filled, None]
         if np.allclose(moved, centres, rtol=0, atol=1e-6 * np.sqrt(np.square(points).mean())):
             break
         centres = moved
     return centres
 
 
-def one_from_each(points: FloatArray, centres: FloatArray) -> IntArray:
+def _sums(points: FloatArray, centres: FloatArray) -> FloatArray:
+    """Return for each centre the sum of the points that are nearest to it, and their number."""
+    owner, _ = _nearest(points, centres)
+    columns = [*points.T, np.ones(len(points))]
+    return np.stack([np.bincount(owner, x, minlength=len(centres)) for x in columns], axis=1)
+
+
+def one_from_each(task: Task, points: FloatArray, centres: FloatArray) -> IntArray:
     """Return as many points as there are centres: of each cluster the one nearest to its centre."""
     n = len(centres)
-    owner, distance = _nearest(points, centres)
+    mine = task.stretches(len(points), _rows(n))
+    found = [(np.empty(0, dtype=np.int64), np.empty(0))]
+    found += [_nearest(points[some], centres) for some in mine]
+    owner, distance = (task.join(np.concatenate(of)) for of in zip(*found, strict=True))
     order = np.lexsort((distance, owner))
     first = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
     sizes = np.bincount(owner, minlength=n)[owner[first]]

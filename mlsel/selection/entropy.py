@@ -83,10 +83,7 @@ class Entropy(Selector):
                 f"{n_candidates * 4 * MAX_BYTES // (n_values * 128)}."
             )
         environments = atom_features(task, self.descriptor, self.cutoff, frames)
-        chosen = np.empty(0, dtype=np.int64)
-        if task.comm is None or task.comm.rank == 0:
-            chosen = frames[greedy_entropy(environments, task.n, self.bandwidth, keys[frames])]
-        return task.from_root(chosen)
+        return frames[greedy_entropy(environments, task.n, self.bandwidth, keys[frames], task)]
 
 
 def bandwidth_of(environments: Sequence[Floats]) -> float:
@@ -121,13 +118,24 @@ def log_kernel_sums(points: Floats, others: Floats, bandwidth: float) -> FloatAr
 
 
 def greedy_entropy(
-    environments: Sequence[Floats], n: int, bandwidth: float, keys: FloatArray
+    environments: Sequence[Floats],
+    n: int,
+    bandwidth: float,
+    keys: FloatArray,
+    task: Task | None = None,
 ) -> IntArray:
-    """Return the places of n frames in the order chosen."""
+    """Return the places of n frames in the order chosen; the ranks of a task share the sums."""
     h = bandwidth or bandwidth_of(environments)
-    own = np.array(
-        [np.log(len(frame)) - log_kernel_sums(frame, frame, h).mean() for frame in environments]
-    )
+    every = list if task is None else task.every
+    comm = None if task is None else task.comm
+    rank, n_ranks = (0, 1) if comm is None else (comm.rank, comm.size)
+    own = np.empty(len(environments))
+    part = [
+        np.log(len(frame)) - float(log_kernel_sums(frame, frame, h).mean())
+        for frame in environments[rank::n_ranks]
+    ]
+    for other, entropies in enumerate(every([part])):
+        own[other::n_ranks] = entropies
     chosen = [int(np.lexsort((keys, -own))[0])]
     sizes = np.array([len(frame) for frame in environments])
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -151,12 +159,14 @@ def greedy_entropy(
             stale = np.argpartition(-bound, n_batch - 1)[:n_batch]
             stale = np.union1d(stale, best)
             stale = stale[(seen[stale] < len(chosen)) & (bound[stale] > -np.inf)]
-        for frame in stale.tolist():
-            # Frame by frame: a sum must not depend on which frames are computed together.
-            some = slice(starts[frame], starts[frame + 1])
+        # Frame by frame: a sum must not depend on which frames are computed together.
+        new = []
+        for frame in stale[rank::n_ranks].tolist():
             unseen = [environments[number] for number in chosen[seen[frame] :]]
-            new = log_kernel_sums(environments[frame], np.concatenate(unseen), h)
-            logs[some] = np.logaddexp(logs[some], new)
+            new.append((frame, log_kernel_sums(environments[frame], np.concatenate(unseen), h)))
+        for frame, sums in every(new):
+            some = slice(starts[frame], starts[frame + 1])
+            logs[some] = np.logaddexp(logs[some], sums)
             seen[frame] = len(chosen)
             bound[frame] = -logs[some].mean()
     return np.array(chosen, dtype=np.int64)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from mlsel.training import compiled
+from mlsel import compiled
 
 SOURCE = Path(__file__).with_name("edges.cpp")
 NAMES = {torch.float32: "float32", torch.float64: "float64"}

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from mlsel import compiled
 from mlsel.errors import MlselError
 from mlsel.plugins.builder import KERNEL_FLAGS, SOURCES
-from mlsel.training import compiled
 from mlsel.training.base import Frames, Prediction
 
 log = logging.getLogger(__name__)

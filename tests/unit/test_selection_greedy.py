@@ -16,9 +16,9 @@ from mlsel.errors import MlselError
 from mlsel.pool import Pool
 from mlsel.pool_writer import PoolWriter
 from mlsel.selection import make_selector
-from mlsel.selection.descriptors import Radial
 from mlsel.selection.entropy import greedy_entropy, log_kernel_sums
 from mlsel.selection.fps import farthest_points
+from mlsel.selection.radial import Radial
 
 ROUNDING = 1e-9
 """Relative; of sums in double precision done in another order."""
@@ -36,13 +36,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 def test_fps_is_the_plain_algorithm(seed: int, dimension: int, n_points: int) -> None:
     rng = np.random.default_rng(seed)
     points = rng.standard_normal((n_points, dimension)) + 3 * rng.integers(0, 3, (n_points, 1))
-    eligible = rng.random(n_points) < 0.8
-    eligible[0] = True
-    n = int(eligible.sum())
-    chosen = farthest_points(points, n, 0, eligible)
+    chosen = farthest_points(points, n_points, 0)
     plain = [0]
-    while len(plain) < n:
-        rest = [i for i in np.flatnonzero(eligible) if i not in plain]
+    while len(plain) < n_points:
+        rest = [i for i in range(n_points) if i not in plain]
         nearest = [min(((points[i] - points[j]) ** 2).sum() for j in plain) for i in rest]
         plain.append(int(rest[int(np.argmax(nearest))]))
     assert chosen.tolist() == plain
