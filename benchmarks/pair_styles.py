@@ -169,8 +169,8 @@ class Bench:
         model = schnet(**SIZES[size], dtype=dtype)
         return model, f"{export_schnet(model, self.folder / f'{size}-{dtype}.pt', (11, 17))} Na Cl"
 
-    def loop_time(self, style: str, coeff: str, ranks: int, n: int) -> float:
-        """Seconds a step by LAMMPS's own clock, one thread a rank."""
+    def loop_times(self, style: str, coeff: str, n: int, ranks: int, runs: int = 1) -> list[float]:
+        """Seconds a step by LAMMPS's own clock, one thread a rank, of some runs side by side."""
         deck = f"""
             units metal
             read_data melt.data
@@ -183,19 +183,26 @@ class Bench:
             run {n} pre no
         """
         (self.folder / "in.ranks").write_text(deck)
-        out = subprocess.run(
-            ["mpirun", "-n", str(ranks), "lmp", "-in", "in.ranks", "-log", "none"],
-            cwd=self.folder, env=environment(self.plugins), capture_output=True, text=True,
-            check=True,
-        ).stdout  # fmt: skip
-        return float(out.split("Loop time of ")[-1].split()[0]) / n
+        started = [
+            subprocess.Popen(
+                ["mpirun", "-n", str(ranks), "lmp", "-in", "in.ranks", "-log", "none"],
+                cwd=self.folder, env=environment(self.plugins), stdout=subprocess.PIPE, text=True,
+            )
+            for _ in range(runs)
+        ]  # fmt: skip
+        outputs = [run.communicate()[0] for run in started]
+        return [float(out.split("Loop time of ")[-1].split()[0]) / n for out in outputs]
 
-    def ranks_gain(self, style: str, coeff: str, n: int, turns: int = 3) -> float:
-        times = {ranks: [0.0] * turns for ranks in (1, 2)}
-        for turn in range(turns):
-            for ranks in times:
-                times[ranks][turn] = self.loop_time(style, coeff, ranks, n)
-        return median(times[1]) / median(times[2])
+    def ranks_gain(self, name: str, style: str, coeff: str, n: int, bound: float) -> None:
+        """Two ranks over one; and two runs of one rank side by side, which share nothing but the
+        machine: more than they gain is not to be had here."""
+        one, two, apart = [], [], []
+        for _ in range(5):
+            one += self.loop_times(style, coeff, n, 1)
+            two += self.loop_times(style, coeff, n, 2)
+            apart.append(max(self.loop_times(style, coeff, n, 1, runs=2)))
+        self.claims.at_least(f"{name}, 2 ranks over 1, speed", median(one) / median(two), bound)
+        self.claims.note(f"two independent runs give {2 * median(one) / median(apart):.2f}")
 
     # The parts
 
@@ -224,10 +231,8 @@ class Bench:
     def ranks(self) -> None:
         for size in SIZES:
             coeff = self.model(size)[1]
-            gain = self.ranks_gain("schnet torchscript", coeff, 10 if size == "small" else 5)
-            self.claims.at_least(f"{size}: torchscript, 2 ranks over 1, speed", gain, 1.7)
-            gain = self.ranks_gain("schnet compressed", coeff, 200 if size == "small" else 100)
-            self.claims.at_least(f"{size}: compressed, 2 ranks over 1, speed", gain, 1.7)
+            for mode, n in (("torchscript", 10), ("compressed", 300)):
+                self.ranks_gain(f"{size}: {mode}", f"schnet {mode}", coeff, n, 1.7)
 
     def ase(self) -> None:
         """MD as schnetpack's users run it: its ASE calculator, its fastest neighbour list."""
@@ -263,8 +268,7 @@ class Bench:
         self.claims.note(f"pair_style {style}: bare call {bare:.3f} s, step {step:.3f} s")
         self.claims.at_most(f"{style} over the bare call of QUIP, time", step / bare, 1.03)
         lmp.close()
-        gain = self.ranks_gain(style, coeff, 3)
-        self.claims.at_least(f"{style}, 2 ranks over 1, speed", gain, 1.8)
+        self.ranks_gain(style, style, coeff, 3, 1.8)
         # in a process of its own: quippy and the pair style share QUIP's only state
         answer = subprocess.run(
             [sys.executable, "-m", "benchmarks.pair_styles", "--quippy", str(self.args.gap)],

@@ -312,6 +312,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
             "gap_file",
             "gap_radial",
             "gap_soap",
+            "ghost_rows",
             "pair_schnet",
             "pair_schnet_setup",
             "model_file",

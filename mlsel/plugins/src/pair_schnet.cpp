@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <exception>
+#include <utility>
 
 #include "atom.h"
 #include "comm.h"
@@ -67,9 +67,7 @@ void PairMlselSchnet::build_graph()
     owners[2 * static_cast<size_t>(i)] = comm->me;
     owners[2 * static_cast<size_t>(i) + 1] = i;
   }
-  traffic = Traffic::owners;
   comm->forward_comm(this, 2);
-  traffic = Traffic::rows;
 
   row_of.assign(nall, -1);
   atom_of.resize(nlocal);
@@ -79,43 +77,57 @@ void PairMlselSchnet::build_graph()
     if (i < nlocal) atom_of[i] = i;
   }
 
+  std::vector<int> in_list(nlocal, -1);
+  for (int ii = 0; ii < list->inum; ii++) in_list[list->ilist[ii]] = ii;
+  const auto for_pairs = [&](int i, auto body) {
+    if (in_list[i] < 0 || type_species[atom->type[i]] < 0) return;
+    for (int jj = 0; jj < list->numneigh[i]; jj++) {
+      const int j = list->firstneigh[i][jj] & NEIGHMASK;
+      if (type_species[atom->type[j]] >= 0) body(j);
+    }
+  };
+
+  // others' atoms in pairs, in the order of their owners
+  std::vector<std::pair<mlsel::GhostRows::Owner, int>> foreign;
+  for (int i = 0; i < nlocal; i++)
+    for_pairs(i, [&](int j) {
+      if (row_of[j] != -1) return;
+      row_of[j] = -2;    // seen
+      const double *owner = &owners[2 * static_cast<size_t>(j)];
+      foreign.push_back({{static_cast<int>(owner[0]), static_cast<int>(owner[1])}, j});
+    });
+  std::sort(foreign.begin(), foreign.end());
+  std::vector<mlsel::GhostRows::Owner> others;
+  for (const auto &[owner, j] : foreign) {
+    if (others.empty() || others.back() != owner) {
+      others.push_back(owner);
+      atom_of.push_back(j);
+    }
+    row_of[j] = static_cast<int>(atom_of.size()) - 1;
+  }
+  ghosts.connect(world, nlocal, others);
+
   first.assign(nlocal + 1, 0);
   sender_row.clear();
   sender_atom.clear();
-  std::vector<int> in_list(nlocal, -1);
-  for (int ii = 0; ii < list->inum; ii++) in_list[list->ilist[ii]] = ii;
   for (int i = 0; i < nlocal; i++) {
     first[i] = static_cast<int>(sender_row.size());
-    if (in_list[i] < 0 || type_species[atom->type[i]] < 0) continue;
-    for (int jj = 0; jj < list->numneigh[i]; jj++) {
-      const int j = list->firstneigh[i][jj] & NEIGHMASK;
-      if (type_species[atom->type[j]] < 0) continue;
-      if (row_of[j] < 0) {
-        row_of[j] = static_cast<int>(atom_of.size());
-        atom_of.push_back(j);
-      }
+    for_pairs(i, [&](int j) {
       // a pair of own atoms stands in the list twice: keep one of the two
-      if (row_of[j] < i) continue;
+      if (row_of[j] < i) return;
       if (row_of[j] == i) {
         const double *a = atom->x[i], *b = atom->x[j];
         const double d[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]};
         int axis = 0;
         while (axis < 2 && std::fabs(d[axis]) < 1e-6) axis++;
-        if (d[axis] < 0.0) continue;
+        if (d[axis] < 0.0) return;
       }
       sender_row.push_back(row_of[j]);
       sender_atom.push_back(j);
-    }
+    });
   }
   first[nlocal] = static_cast<int>(sender_row.size());
   graph.n_local = nlocal;
-  graph.n_nodes = static_cast<int>(atom_of.size());
-  // ghosts that no pair of ours needs: but what they carry may go on to the next process
-  for (int j = nlocal; j < nall; j++)
-    if (row_of[j] < 0) {
-      row_of[j] = static_cast<int>(atom_of.size());
-      atom_of.push_back(j);
-    }
   graph.n_rows = static_cast<int>(atom_of.size());
   species.resize(graph.n_rows);
   for (int row = 0; row < graph.n_rows; row++) species[row] = type_species[atom->type[atom_of[row]]];
@@ -123,10 +135,6 @@ void PairMlselSchnet::build_graph()
   graph.first = first.data();
   graph.sender_row = sender_row.data();
   graph.sender_atom = sender_atom.data();
-  const int foreign = graph.n_rows > nlocal;
-  int any = 0;
-  MPI_Allreduce(&foreign, &any, 1, MPI_INT, MPI_MAX, world);
-  alone = !any;
   if (model) model->set_graph(graph);
 }
 
@@ -136,8 +144,8 @@ void PairMlselSchnet::compute(int eflag, int vflag)
   if (neighbor->ago == 0 || static_cast<int>(row_of.size()) != atom->nlocal + atom->nghost)
     build_graph();
   energies.resize(graph.n_local);
-  forces.resize(3 * static_cast<size_t>(graph.n_nodes));
-  if (vflag_atom) atom_virials.resize(6 * static_cast<size_t>(graph.n_nodes));
+  forces.resize(3 * static_cast<size_t>(graph.n_rows));
+  if (vflag_atom) atom_virials.resize(6 * static_cast<size_t>(graph.n_rows));
   result.energies = energies.data();
   result.forces = forces.data();
   result.atom_virials = vflag_atom ? atom_virials.data() : nullptr;
@@ -151,7 +159,7 @@ void PairMlselSchnet::compute(int eflag, int vflag)
 void PairMlselSchnet::compute_compressed()
 {
   try {
-    model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr, alone ? nullptr : &ghosts,
+    model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr, ghosts.idle() ? nullptr : &ghosts,
                    result);
   } catch (const std::exception &exception) {
     error->one(FLERR, "pair_style schnet: {}", exception.what());
@@ -188,12 +196,12 @@ void PairMlselSchnet::gather_pairs()
 void PairMlselSchnet::compute_torchscript()
 {
   gather_pairs();
-  numbers.resize(graph.n_nodes);
-  for (int row = 0; row < graph.n_nodes; row++)
+  numbers.resize(graph.n_rows);
+  for (int row = 0; row < graph.n_rows; row++)
     numbers[row] = file.numbers[std::max(0, species[row])];    // others' atoms have no pairs
   mlsel_graph step = {};
   step.n_local = graph.n_local;
-  step.n_nodes = graph.n_nodes;
+  step.n_nodes = graph.n_rows;
   step.n_pairs = static_cast<int64_t>(receivers.size());
   while (step.n_mirrored < step.n_pairs && senders[step.n_mirrored] < graph.n_local) step.n_mirrored++;
   step.numbers = numbers.data();
@@ -201,34 +209,31 @@ void PairMlselSchnet::compute_torchscript()
   step.senders = senders.data();
   step.vectors = vectors.data();
   gradients.assign(vectors.size(), 0.0);
-  const bool idle = graph.n_local == 0;    // but the others may need us in the exchanges
 
-  if (alone) {
-    if (!idle) check(torch->evaluate(torch_model, &step, energies.data(), gradients.data()));
+  if (ghosts.idle()) {
+    if (graph.n_local) check(torch->evaluate(torch_model, &step, energies.data(), gradients.data()));
   } else {
     const int n = file.n_layers;
-    const size_t bytes = file.dtype == "float64" ? sizeof(double) : sizeof(float);
+    const bool is_double = file.dtype == "float64";
+    const size_t bytes = is_double ? sizeof(double) : sizeof(float);
     features.resize(n + 1);
     for (int k = 0; k <= n; k++)
       features[k].assign((graph.n_rows * file.widths[k] * bytes + sizeof(double) - 1) / sizeof(double), 0.0);
-    if (!idle) check(torch->begin(torch_model, &step, features[0].data()));
+    check(torch->begin(torch_model, &step, features[0].data()));
     for (int k = 0; k < n; k++) {
-      if (k > 0) forward(features[k].data(), file.widths[k], file.widths[k]);
-      if (!idle)
-        check(torch->forward(torch_model, k, features[k].data(), file.widths[k],
-                             features[k + 1].data(), file.widths[k + 1]));
+      if (k > 0) ghosts.forward(features[k].data(), file.widths[k], is_double);
+      check(torch->forward(torch_model, k, features[k].data(), file.widths[k], features[k + 1].data(),
+                           file.widths[k + 1]));
     }
     // from here on `features` hold gradients
-    if (!idle)
-      check(torch->readout(torch_model, energies.data(), features[n].data(), file.widths[n]));
+    check(torch->readout(torch_model, energies.data(), features[n].data(), file.widths[n]));
     for (int k = n - 1; k >= 0; k--) {
       std::fill(features[k].begin(), features[k].end(), 0.0);
-      if (!idle)
-        check(torch->backward(torch_model, k, features[k + 1].data(), file.widths[k + 1],
-                              features[k].data(), file.widths[k]));
-      if (k > 0) reverse(features[k].data(), file.widths[k], file.widths[k]);
+      check(torch->backward(torch_model, k, features[k + 1].data(), file.widths[k + 1],
+                            features[k].data(), file.widths[k]));
+      if (k > 0) ghosts.reverse(features[k].data(), file.widths[k], is_double);
     }
-    if (!idle) check(torch->finish(torch_model, gradients.data()));
+    check(torch->finish(torch_model, gradients.data()));
   }
 
   for (int i = 0; i < graph.n_local; i++)
@@ -269,14 +274,14 @@ void PairMlselSchnet::add_results(int)
   if (eflag_global) eng_vdwl += total;
   if (eflag_atom)
     for (int i = 0; i < graph.n_local; i++) eatom[i] += energies[i];
-  for (int row = 0; row < graph.n_nodes; row++) {
+  for (int row = 0; row < graph.n_rows; row++) {
     double *f = atom->f[atom_of[row]];
     for (int k = 0; k < 3; k++) f[k] += forces[3 * static_cast<size_t>(row) + k];
   }
   if (vflag_global)
     for (int k = 0; k < 6; k++) virial[k] += result.virial[k];
   if (vflag_atom)
-    for (int row = 0; row < graph.n_nodes; row++)
+    for (int row = 0; row < graph.n_rows; row++)
       for (int k = 0; k < 6; k++)
         vatom[atom_of[row]][k] += atom_virials[6 * static_cast<size_t>(row) + k];
 }
@@ -295,84 +300,14 @@ double PairMlselSchnet::memory_usage()
   return model ? bytes + model->memory_usage() : bytes;
 }
 
-// Communication. An exchanged row is raw memory in LAMMPS's buffers of doubles: float32 features
-// take half of them. Images of own atoms share their atom's row.
-
-void PairMlselSchnet::forward(void *rows, int width, int stride)
-{
-  const size_t size = file.dtype == "float64" ? sizeof(double) : sizeof(float);
-  traffic_rows = static_cast<char *>(rows);
-  traffic_bytes = width * size;
-  traffic_stride = stride * size;
-  traffic_width = static_cast<int>((traffic_bytes + sizeof(double) - 1) / sizeof(double));
-  comm->forward_comm(this, traffic_width);
-}
-
-void PairMlselSchnet::reverse(void *rows, int width, int stride)
-{
-  const size_t size = file.dtype == "float64" ? sizeof(double) : sizeof(float);
-  traffic_rows = static_cast<char *>(rows);
-  traffic_bytes = width * size;
-  traffic_stride = stride * size;
-  traffic_width = static_cast<int>((traffic_bytes + sizeof(double) - 1) / sizeof(double));
-  comm->reverse_comm(this, traffic_width);
-}
-
 int PairMlselSchnet::pack_forward_comm(int n, int *atoms, double *buffer, int, int *)
 {
-  if (traffic == Traffic::owners) {
-    for (int k = 0; k < n; k++) {
-      buffer[2 * k] = owners[2 * static_cast<size_t>(atoms[k])];
-      buffer[2 * k + 1] = owners[2 * static_cast<size_t>(atoms[k]) + 1];
-    }
-    return 2 * n;
-  }
   for (int k = 0; k < n; k++)
-    std::memcpy(buffer + static_cast<size_t>(k) * traffic_width,
-                traffic_rows + row_of[atoms[k]] * traffic_stride, traffic_bytes);
-  return n * traffic_width;
+    std::copy_n(&owners[2 * static_cast<size_t>(atoms[k])], 2, buffer + 2 * static_cast<size_t>(k));
+  return 2 * n;
 }
 
 void PairMlselSchnet::unpack_forward_comm(int n, int begin, double *buffer)
 {
-  if (traffic == Traffic::owners) {
-    std::memcpy(&owners[2 * static_cast<size_t>(begin)], buffer, 2 * static_cast<size_t>(n) * sizeof(double));
-    return;
-  }
-  for (int k = 0; k < n; k++) {
-    const int row = row_of[begin + k];
-    if (row >= graph.n_local)
-      std::memcpy(traffic_rows + row * traffic_stride,
-                  buffer + static_cast<size_t>(k) * traffic_width, traffic_bytes);
-  }
-}
-
-int PairMlselSchnet::pack_reverse_comm(int n, int begin, double *buffer)
-{
-  for (int k = 0; k < n; k++) {
-    double *to = buffer + static_cast<size_t>(k) * traffic_width;
-    const int row = row_of[begin + k];
-    // what an image of an own atom received stands in its atom's row already
-    if (row < graph.n_local)
-      std::fill(to, to + traffic_width, 0.0);
-    else
-      std::memcpy(to, traffic_rows + row * traffic_stride, traffic_bytes);
-  }
-  return n * traffic_width;
-}
-
-void PairMlselSchnet::unpack_reverse_comm(int n, int *atoms, double *buffer)
-{
-  const auto add = [&]<typename Real>(Real) {
-    const auto width = traffic_bytes / sizeof(Real);
-    for (int k = 0; k < n; k++) {
-      auto *row = reinterpret_cast<Real *>(traffic_rows + row_of[atoms[k]] * traffic_stride);
-      const auto *from = reinterpret_cast<const Real *>(buffer + static_cast<size_t>(k) * traffic_width);
-      for (size_t m = 0; m < width; m++) row[m] += from[m];
-    }
-  };
-  if (file.dtype == "float64")
-    add(double());
-  else
-    add(float());
+  std::copy_n(buffer, 2 * static_cast<size_t>(n), owners.begin() + 2 * static_cast<ptrdiff_t>(begin));
 }

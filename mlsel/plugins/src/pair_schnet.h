@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "ghost_rows.h"
 #include "schnet_model.h"
 #include "torch_backend.h"
 
@@ -26,12 +27,9 @@ class PairMlselSchnet : public Pair {
   double memory_usage() override;
   int pack_forward_comm(int, int *, double *, int, int *) override;
   void unpack_forward_comm(int, int, double *) override;
-  int pack_reverse_comm(int, int, double *) override;
-  void unpack_reverse_comm(int, int *, double *) override;
 
  private:
   enum class Mode { automatic, compressed, torchscript };
-  enum class Traffic { owners, rows };
 
   void allocate();
   void read_model(const std::string &path);
@@ -44,16 +42,6 @@ class PairMlselSchnet : public Pair {
   void gather_pairs();
   void add_results(int eflag);
   void check(const char *cause);
-
-  void forward(void *rows, int width, int stride);
-  void reverse(void *rows, int width, int stride);
-
-  struct Ghosts : mlsel::Exchange {
-    PairMlselSchnet *pair;
-    explicit Ghosts(PairMlselSchnet *pair_) : pair(pair_) {}
-    void forward(void *rows, int width, int stride) override { pair->forward(rows, width, stride); }
-    void reverse(void *rows, int width, int stride) override { pair->reverse(rows, width, stride); }
-  } ghosts{this};
 
   Mode mode = Mode::automatic;
   int device = -2;       // −2: a GPU if there is one; −1: CPU; else the GPU's number
@@ -72,7 +60,7 @@ class PairMlselSchnet : public Pair {
   std::vector<int> species, first, sender_row, sender_atom;
   std::vector<double> owners;    // of each atom: rank, and its number there
   mlsel::Graph graph;
-  bool alone = true;    // no process needs another's atoms
+  mlsel::GhostRows ghosts;
 
   // a step
   std::vector<double> energies, forces, atom_virials;
@@ -80,12 +68,6 @@ class PairMlselSchnet : public Pair {
   std::vector<int64_t> numbers, receivers, senders;
   std::vector<double> vectors, gradients;
   std::vector<std::vector<double>> features;    // of the layers, raw memory for either precision
-
-  // what forward_comm and reverse_comm carry now
-  Traffic traffic = Traffic::owners;
-  char *traffic_rows = nullptr;
-  int traffic_width = 0;
-  size_t traffic_bytes = 0, traffic_stride = 0;
 };
 
 }    // namespace LAMMPS_NS

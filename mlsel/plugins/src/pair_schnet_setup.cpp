@@ -157,12 +157,7 @@ void PairMlselSchnet::open_model()
   file.bytes.clear();
   file.bytes.shrink_to_fit();
 
-  int width = compressed ? model->exchange_width()
-                         : *std::max_element(file.widths.begin(), file.widths.end());
-  const size_t bytes = width * (file.dtype == "float64" ? sizeof(double) : sizeof(float));
-  width = static_cast<int>((bytes + sizeof(double) - 1) / sizeof(double));
-  comm_forward = std::max(2, width);
-  comm_reverse = width;
+  comm_forward = 2;    // who owns a ghost
   if (comm->me == 0)
     utils::logmesg(lmp, "pair_style schnet: {} ({}, {}), {}, {} thread{} on each process\n", path,
                    file.model, file.dtype,

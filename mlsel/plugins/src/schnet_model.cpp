@@ -83,10 +83,10 @@ template <typename Real> class Model : public CompressedModel {
     }
     buffers_.clear();
     for (Thread &thread : threads_) {
-      thread.rows.need(static_cast<size_t>(graph.n_nodes) * filter_width_);
+      thread.rows.need(static_cast<size_t>(graph.n_rows) * filter_width_);
       // zero already, unless an error ended the last step
       std::fill(thread.rows.get(), thread.rows.get() + thread.rows.size(), Real(0));
-      thread.forces.resize(3 * static_cast<size_t>(graph.n_nodes));
+      thread.forces.resize(3 * static_cast<size_t>(graph.n_rows));
       buffers_.push_back(thread.rows.get());
     }
     for (size_t row = 0; row < n_rows; row++) {
@@ -127,7 +127,7 @@ template <typename Real> class Model : public CompressedModel {
         });
       });
       if (last) break;
-      if (exchange) exchange->forward(y_[k + 1].get(), n_filters_, filter_width_);
+      if (exchange) exchange->forward(y_[k + 1].get(), filter_width_, is_double);
       team_.run([&](int t) { send(k + 1, t); });
     }
     for (int k = n_layers_ - 1; k > 0; k--) {
@@ -137,7 +137,7 @@ template <typename Real> class Model : public CompressedModel {
       });
       if (exchange) {
         gather_ghosts();
-        exchange->reverse(y_gradient_.get(), n_filters_, filter_width_);
+        exchange->reverse(y_gradient_.get(), filter_width_, is_double);
       }
       team_.run([&](int t) {
         for_blocks(t, [&](int row, int n) {
@@ -154,8 +154,6 @@ template <typename Real> class Model : public CompressedModel {
     collect(result);
   }
 
-  int exchange_width() const override { return n_filters_; }
-
   double memory_usage() const override
   {
     size_t n = x_.size() + gradient_.size() + message_gradient_.size() + y_gradient_.size() +
@@ -170,6 +168,7 @@ template <typename Real> class Model : public CompressedModel {
   const char *kernel() const override { return kernel_.name; }
 
  private:
+  static constexpr bool is_double = sizeof(Real) == sizeof(double);
   static constexpr int BLOCK = 48;    // rows that go through the dense layers together
 
   struct Thread {
@@ -344,14 +343,13 @@ template <typename Real> class Model : public CompressedModel {
   /// What own atoms' energies feel of ghosts' features; own rows wait for what comes back.
   void gather_ghosts()
   {
-    const size_t n_local = graph_.n_local, n_nodes = graph_.n_nodes, n_rows = graph_.n_rows;
+    const size_t n_local = graph_.n_local, n_rows = graph_.n_rows;
     Real *rows = y_gradient_.get();
     std::fill(rows, rows + n_local * filter_width_, Real(0));
-    if (n_nodes > n_local)
+    if (n_rows > n_local)
       kernel_.gather(team_size(), buffers_.data(), static_cast<long>(n_local) * filter_width_,
-                     static_cast<int>((n_nodes - n_local) * filter_width_),
+                     static_cast<int>((n_rows - n_local) * filter_width_),
                      rows + n_local * filter_width_, false);
-    std::fill(rows + n_nodes * filter_width_, rows + n_rows * filter_width_, Real(0));
   }
 
   void pair_forces(int t)
@@ -392,16 +390,16 @@ template <typename Real> class Model : public CompressedModel {
   void collect(Result &result)
   {
     std::fill(result.virial, result.virial + 6, 0.0);
-    std::fill(result.forces, result.forces + 3 * static_cast<size_t>(graph_.n_nodes), 0.0);
+    std::fill(result.forces, result.forces + 3 * static_cast<size_t>(graph_.n_rows), 0.0);
     result.n_pairs = 0;
     for (const Thread &thread : threads_) {
-      for (size_t k = 0; k < 3 * static_cast<size_t>(graph_.n_nodes); k++)
+      for (size_t k = 0; k < 3 * static_cast<size_t>(graph_.n_rows); k++)
         result.forces[k] += thread.forces[k];
       for (int k = 0; k < 6; k++) result.virial[k] += thread.virial[k];
       result.n_pairs += thread.n_pairs;
     }
     if (!result.atom_virials) return;
-    std::fill(result.atom_virials, result.atom_virials + 6 * static_cast<size_t>(graph_.n_nodes), 0.0);
+    std::fill(result.atom_virials, result.atom_virials + 6 * static_cast<size_t>(graph_.n_rows), 0.0);
     for (int i = 0; i < graph_.n_local; i++)
       for (int p = graph_.first[i]; p < graph_.first[i] + n_pairs_[i]; p++) {
         const double *d = &direction_[4 * static_cast<size_t>(p)];

@@ -13,32 +13,31 @@ namespace mlsel {
 
 /// Atoms and candidate pairs between two builds of the neighbour list.
 ///
-/// Rows: 0 … n_local − 1 are own atoms; up to n_nodes follow the ghosts of other processes that
-/// occur in pairs; up to n_rows those that only pass through. A periodic image of an own atom is
-/// that atom's row. Pairs stand once, at the own atom `i` that receives; a pair of two own atoms
-/// is a message both ways.
+/// Rows: 0 … n_local − 1 are own atoms; up to n_rows follow the atoms of other processes that occur
+/// in pairs. A periodic image of an atom is that atom's row. Pairs stand once, at the own atom `i`
+/// that receives; a pair of two own atoms is a message both ways.
 struct Graph {
-  int n_local = 0, n_nodes = 0, n_rows = 0;
+  int n_local = 0, n_rows = 0;
   const int *species = nullptr;      // of each row; −1: not ours
   const int *first = nullptr;        // n_local + 1: the candidates of each own atom
   const int *sender_row = nullptr;
   const int *sender_atom = nullptr;    // where its position stands
 };
 
-/// Rows of other processes' atoms, filled from their owners, or added to their owners'. The first
-/// `width` numbers of each row travel; rows lie `stride` numbers apart.
+/// Rows of other processes' atoms, filled from their owners, or added to their owners'. A row has
+/// `width` floats or doubles.
 class Exchange {
  public:
   virtual ~Exchange() = default;
-  virtual void forward(void *rows, int width, int stride) = 0;
-  virtual void reverse(void *rows, int width, int stride) = 0;
+  virtual void forward(void *rows, int width, bool is_double) = 0;
+  virtual void reverse(void *rows, int width, bool is_double) = 0;
 };
 
 /// What one evaluation gives.
 struct Result {
   double *energies = nullptr;        // n_local
-  double *forces = nullptr;          // n_nodes × 3
-  double *atom_virials = nullptr;    // n_nodes × 6 (xx, yy, zz, xy, xz, yz), or null
+  double *forces = nullptr;          // n_rows × 3
+  double *atom_virials = nullptr;    // n_rows × 6 (xx, yy, zz, xy, xz, yz), or null
   double virial[6] = {};
   long n_pairs = 0;
 };
@@ -50,12 +49,10 @@ class CompressedModel {
   /// For a new neighbour list.
   virtual void set_graph(const Graph &graph) = 0;
 
-  /// x: positions, 3 a LAMMPS atom. `exchange` is used where n_rows > n_local on any process;
-  /// null says that this is a single process. Throws std::runtime_error.
+  /// x: positions, 3 a LAMMPS atom. `exchange` is null where this process shares no rows
+  /// with others. Throws std::runtime_error.
   virtual void compute(const double *x, Exchange *exchange, Result &result) = 0;
 
-  /// Numbers in an exchanged row.
-  virtual int exchange_width() const = 0;
   virtual double memory_usage() const = 0;
   virtual const char *kernel() const = 0;
 
