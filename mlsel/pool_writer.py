@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.finite import require_finite
 from mlsel.pool import ATOM_FIELDS, LENGTH, OBSERVABLE_UNITS, TIME, Array, IntArray, Pool
 from mlsel.provenance import digest, finishing, versions
 
@@ -278,6 +279,11 @@ def write_subset(
     ----------
     frame_ids : int, (n,)
         Unique frame ids of the pool.
+
+    Raises
+    ------
+    MlselError
+        If any field of a chosen frame holds a NaN or an infinity; nothing is written then.
     """
     ids = np.asarray(frame_ids, dtype=np.int64)
     run_of, _ = pool.locate(ids)
@@ -315,6 +321,7 @@ def write_subset(
             for start in range(0, len(places), 1024):
                 part = places[start : start + 1024]
                 arrays = _gather(pool, ids[part], [*fields, "cell", *observables])
+                require_finite(pool, ids[part], arrays)
                 arrays["source_frame"], arrays["source_run"] = ids[part], run_of[part]
                 run_writer.append(part, np.zeros(len(part)), **arrays)
         if len(kinds) > 1:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from mlsel import finite
 from mlsel.errors import MlselError
-from mlsel.pool import ATOM_FIELDS, Block, FloatArray, IntArray, Pool
+from mlsel.pool import Block, FloatArray, IntArray, Pool
 from mlsel.pool_writer import write_subset
 from mlsel.provenance import digest
 
@@ -259,9 +260,9 @@ class Selector(ABC):
         Raises
         ------
         MlselError
-            If there are not n frames, if the pool lacks what the method needs, if what the method
-            reads of the eligible frames holds a NaN or an infinity, or any field of a chosen
-            frame does.
+            If there are not n frames, if the pool lacks what the method needs, or if what the
+            method reads of the eligible frames holds a NaN or an infinity. `Selection.write` reads
+            all fields of the chosen ones and refuses such a value there.
         """
         self._require_fields(pool)
         eligible = np.ones(pool.n_frames, dtype=bool)
@@ -280,7 +281,6 @@ class Selector(ABC):
         chosen = self.choose(task)
         if len(chosen) != n or len(np.unique(chosen)) != n or not eligible[chosen].all():
             raise AssertionError(f"{self.name} broke its contract")
-        _check_finite(task, chosen)
         return dataclasses.replace(self.asked(pool, n, seed, ids), frame_ids=chosen)
 
     def asked(self, pool: Pool, n: int, seed: int | None, exclude: npt.ArrayLike = ()) -> Selection:
@@ -319,30 +319,5 @@ def check_n(n: int, n_left: int, pool: Pool, n_excluded: int, which: str = "") -
 
 
 def not_finite(pool: Pool, field: str, frame: int) -> MlselError:
-    """Return the error that names the first NaN or infinity of a field in a frame."""
-    run, row = (int(index[0]) for index in pool.locate([frame]))
-    atom = ""
-    if field in ATOM_FIELDS:
-        (block,) = pool.blocks(field, frame_ids=np.array([frame]))
-        values = block[field][0].reshape(len(block[field][0]), -1)
-        atom = f", atom {int(np.argmin(np.isfinite(values).all(axis=1)))}"
-    return refuse(
-        f"{field} of frame {frame} (run {pool.runs[run].name}, its frame {row}{atom}) is NaN or "
-        f"infinite in {pool.path}: exclude the frame, or repair the run."
-    )
-
-
-def _check_finite(task: Task, frame_ids: IntArray) -> None:
-    """Raise if any field of these frames holds a NaN or an infinity; each rank looks at a part."""
-    pool = task.pool
-    fields = (*pool.fields, "cell")
-    bad = []
-    for block in task.blocks(*fields, frame_ids=task.share(np.sort(frame_ids))):
-        for field in fields:
-            good = np.isfinite(block[field].reshape(len(block), -1)).all(axis=1)
-            if not good.all():
-                bad.append((int(block.frame_ids[~good].min()), field))
-    bad = task.every(bad)
-    if bad:
-        frame, field = min(bad)
-        raise not_finite(pool, field, frame)
+    """Return the error that names a NaN or an infinity, where all ranks know of it."""
+    return refuse(str(finite.not_finite(pool, field, frame)))
