@@ -217,7 +217,7 @@ def grow(path: Path, method: str) -> None:
             points = centres[rng.integers(200, size=len(pool))]
             parameters = {"descriptor": points + rng.standard_normal((len(pool), 16))}
         if method == "entropy":
-            parameters = {"descriptor": rng.standard_normal((len(pool), 4, 8)), "bandwidth": 1.0}
+            parameters = {"descriptor": rng.standard_normal((len(pool), 2, 4)), "bandwidth": 0.5}
         selector = make_selector(method, parameters)
         seconds = timed(lambda: selector.select(pool, 64, 1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

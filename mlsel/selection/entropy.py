@@ -15,7 +15,7 @@ import numpy as np
 
 from mlsel.pool import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
-from mlsel.selection.descriptors import Floats, atom_features
+from mlsel.selection.descriptors import Floats, atom_features, user_array
 
 BATCH = 64
 MAX_BYTES = 2**30
@@ -76,7 +76,8 @@ class Entropy(Selector):
             )
         frames = np.sort(task.first(keys, n_candidates))
         n_values = n_candidates * max(run.n_atoms for run in task.pool.runs)
-        if n_values * 4 * 32 > 4 * MAX_BYTES:
+        computed = user_array(task.pool, self.descriptor) is None
+        if computed and n_values * 4 * 32 > 4 * MAX_BYTES:
             raise refuse(
                 f"The environments of {n_candidates} candidates don't fit in "
                 f"{4 * MAX_BYTES >> 30} GiB: set candidates to at most "
