@@ -17,6 +17,8 @@ from mlsel.provenance import digest
 log = logging.getLogger(__name__)
 
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC")
+SAME_BITS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+"""The bits that NumPy gives: nothing fused. The others let roots and roundings be vectorised."""
 
 
 def cache_folder() -> Path:

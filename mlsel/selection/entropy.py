@@ -8,15 +8,22 @@ Minoux, in Optimization Techniques, Springer (1978), for lazy evaluation.
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mlsel import compiled
 from mlsel.pool import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.descriptors import Floats, atom_features, user_array
 
+SOURCE = Path(__file__).with_name("entropy.cpp")
 BATCH = 64
 MAX_BYTES = 2**30
 
@@ -106,10 +113,28 @@ def log_kernel_sums(points: Floats, others: Floats, bandwidth: float) -> FloatAr
     scale = 1.0 / (bandwidth * np.sqrt(2.0))
     origin = others.mean(axis=0, dtype=np.float64)  # near it less is lost to rounding
     y, x = (points - origin) * scale, (others - origin) * scale
-    exponent = y @ x.T
-    exponent *= 2.0
-    exponent -= (y * y).sum(axis=1)[:, None]
-    exponent -= (x * x).sum(axis=1)
+    product, y2, x2 = y @ x.T, (y * y).sum(axis=1), (x * x).sum(axis=1)
+    library = _library()
+    if library is None:
+        return _log_sums(product, y2, x2)
+    sums = np.empty(len(y))
+    pointers = (ctypes.c_void_p(a.ctypes.data) for a in (product, y2, x2, sums))
+    library.log_sums(*map(ctypes.c_int64, product.shape), *pointers)
+    return sums
+
+
+@functools.cache
+def _library() -> Any | None:
+    if os.environ.get("MLSEL_NO_KERNELS"):
+        return None
+    return compiled.load("entropy", [SOURCE], ("-ffast-math",), "it is several times slower")
+
+
+def _log_sums(product: FloatArray, y2: FloatArray, x2: FloatArray) -> FloatArray:
+    """Do what entropy.cpp does."""
+    exponent = 2.0 * product
+    exponent -= y2[:, None]
+    exponent -= x2
     np.minimum(exponent, 0.0, out=exponent)  # a distance can't be below 0, its rounding can
     top = exponent.max(axis=1)
     exponent -= top[:, None]

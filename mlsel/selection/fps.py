@@ -8,14 +8,23 @@ Elkan, ICML 2003, for the use of the triangle inequality.
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mlsel import compiled
 from mlsel.pool import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.descriptors import Floats, frame_features
 
+SOURCE = Path(__file__).with_name("fps.cpp")
+LANES = 8
+"""Sums that a distance is added up in."""
 SLACK = 1e-6
 """Relative; far above the rounding of a distance, far below what pruning loses by it."""
 
@@ -73,52 +82,117 @@ def farthest_points(features: Floats, n: int, first: int, task: Task | None = No
     >>> farthest_points(line, 3, 0).tolist()
     [0, 3, 2]
     """
-    origin = features.mean(axis=0, dtype=np.float64)
     every = list if task is None else task.every
     own = range(len(features)) if task is None else task.share(np.arange(len(features)))
     begin, end = (int(own[0]), int(own[-1]) + 1) if len(own) else (0, 0)
-    # Near the origin |x|² + |y|² − 2 x·y loses the least.
-    points = features[begin:end].astype(np.float64) - origin
-    norms = np.einsum("ij,ij->i", points, points)
-    rounding = 1e-13 * max(every([float(norms.max(initial=0.0))]))
-    place = first
+    width = -(-features.shape[1] // LANES) * LANES
+    origin = np.zeros(width)
+    origin[: features.shape[1]] = features.mean(axis=0, dtype=np.float64)
+    points = _padded(features[begin:end], width)
+    radius2 = max(every([float(np.square(points - origin).sum(axis=1).max(initial=0.0))]))
+    farthest = _Farthest(points, origin, radius2)
     chosen = np.empty(n, dtype=np.int64)
-    centres = np.empty((n, points.shape[1]))
-    lengths = np.empty(n)
-    nearest = np.full(len(points), np.inf)  # squared distance to the nearest chosen point
-    owner = np.zeros(len(points), dtype=np.int32)  # and which of the chosen that is
+    centres = np.empty((n, width))
+    place = first
     for k in range(n):
         chosen[k] = place
-        centres[k] = features[place].astype(np.float64) - origin
-        lengths[k] = np.einsum("j,j->", centres[k], centres[k])
+        centres[k] = _padded(features[place : place + 1], width)[0]
         if begin <= place < end:
-            nearest[place - begin] = -np.inf
+            farthest.nearest[place - begin] = -np.inf
         # d² / 4 between the new point and each chosen before, less what rounding may have added
-        between = _squared(centres[:k], lengths[:k], centres[k], lengths[k])
-        reach = np.append(between * ((1.0 - SLACK) / 4.0) - rounding, -np.inf)
-        near = nearest > reach[owner]
-        if np.count_nonzero(near) * 6 > len(points):
-            distance = _squared(points, norms, centres[k], lengths[k])
-            owner[distance < nearest] = k
-            np.minimum(nearest, distance, out=nearest)
-        else:
-            some = np.flatnonzero(near)
-            distance = _squared(points[some], norms[some], centres[k], lengths[k])
-            closer = distance < nearest[some]
-            nearest[some[closer]] = distance[closer]
-            owner[some[closer]] = k
-        best = (
-            [(-float(nearest[at]), begin + int(at)) for at in [np.argmax(nearest)]] if end else []
-        )
+        between = _squared(centres[:k], centres[k]) * ((1.0 - SLACK) / 4.0)
+        best = []
+        if end > begin:
+            at = farthest.take_in(centres[k], np.append(between, -np.inf))
+            best = [(-float(farthest.nearest[at]), begin + at)]
         place = min(every(best))[1]
     return chosen
 
 
-def _squared(points: FloatArray, norms: FloatArray, centre: FloatArray, norm: float) -> FloatArray:
-    """Return squared distances; einsum sums each row alone, so that no other row matters."""
-    squared: FloatArray = np.einsum("ij,j->i", points, centre)
-    squared *= -2.0
-    squared += norms
-    squared += norm
-    np.maximum(squared, 0.0, out=squared)
+def _padded(features: Floats, width: int) -> FloatArray:
+    """Return points in double, with as many zeros added to each as fill the lanes."""
+    points = np.zeros((len(features), width))
+    points[:, : features.shape[1]] = features
+    return points
+
+
+@functools.cache
+def _library() -> Any | None:
+    if os.environ.get("MLSEL_NO_KERNELS"):
+        return None
+    library = compiled.load("fps", [SOURCE], compiled.SAME_BITS, "it is several times slower")
+    if library is not None:
+        library.farthest.restype = ctypes.c_int64
+    return library
+
+
+class _Farthest:
+    """Points, and how far each is from those chosen.
+
+    Parameters
+    ----------
+    points : (N, D)
+    origin : (D,)
+    radius2 : float
+        Square of the largest distance from the origin, of all ranks' points.
+
+    Attributes
+    ----------
+    nearest : (N,)
+        Squared distance to the nearest chosen point.
+    owner : int32, (N,)
+        Which of the chosen that is.
+    """
+
+    def __init__(self, points: FloatArray, origin: FloatArray, radius2: float):
+        self.nearest = np.full(len(points), np.inf)
+        self.owner = np.zeros(len(points), dtype=np.int32)
+        self._points, self._origin = points, origin
+        self._library = _library()
+        if self._library is not None:
+            self._rounded = (points - origin).astype(np.float32)
+            # A coordinate is rounded by 6e-8 of itself, twice, so a distance d by 2e-7 R at most,
+            # and with 2 a b ≤ a² + b² its square by 2e-4 d² and 4e-10 R².
+            error = 4e-10 * (4 * radius2) if 1e-20 < radius2 < 1e30 else np.inf
+            arrays = (points, self._rounded, self.nearest, self.owner)
+            exact, rounded, nearest, owner = (ctypes.c_void_p(a.ctypes.data) for a in arrays)
+            self._given = _Points(*points.shape, exact, rounded, error, nearest, owner)
+
+    def take_in(self, centre: FloatArray, reach: FloatArray) -> int:
+        """Take in one more chosen point; return the place of the one that is now the farthest."""
+        k = len(reach) - 1
+        if self._library is not None:
+            rounded = (centre - self._origin).astype(np.float32)
+            pointers = (ctypes.c_void_p(a.ctypes.data) for a in (centre, rounded, reach))
+            return int(self._library.farthest(ctypes.byref(self._given), *pointers, k))
+        some = np.flatnonzero(self.nearest > reach[self.owner])
+        distance = _squared(self._points[some], centre)
+        closer = distance < self.nearest[some]
+        self.nearest[some[closer]] = distance[closer]
+        self.owner[some[closer]] = k
+        return int(np.argmax(self.nearest))
+
+
+class _Points(ctypes.Structure):
+    """`Points` of fps.cpp."""
+
+    _fields_ = (
+        ("n", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("exact", ctypes.c_void_p),
+        ("rounded", ctypes.c_void_p),
+        ("error", ctypes.c_double),
+        ("nearest", ctypes.c_void_p),
+        ("owner", ctypes.c_void_p),
+    )
+
+
+def _squared(points: FloatArray, centre: FloatArray) -> FloatArray:
+    """Return squared distances (N,), each sum in the order of fps.cpp."""
+    s = np.zeros((len(points), LANES))
+    for d in range(0, points.shape[1], LANES):
+        difference = points[:, d : d + LANES] - centre[d : d + LANES]
+        s += difference * difference
+    s = s[:, :4] + s[:, 4:]
+    squared: FloatArray = (s[:, 0] + s[:, 2]) + (s[:, 1] + s[:, 3])
     return squared

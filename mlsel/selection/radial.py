@@ -22,8 +22,6 @@ from mlsel import compiled
 from mlsel.pool import Array, Block, FloatArray, IntArray, Pool
 
 SOURCE = Path(__file__).with_name("radial.cpp")
-# The same bits as NumPy: nothing fused. The others let square roots and roundings be vectorised.
-FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 SERIES = np.array([1.0 / math.factorial(2 * k) for k in range(11)])
 """cos x = Σ_k SERIES[k] (−x²)^k; so many terms, as radial.cpp has, are exact up to x = π/2."""
 
@@ -34,7 +32,9 @@ Floats = npt.NDArray[np.float32]
 def _library() -> Any | None:
     if os.environ.get("MLSEL_NO_KERNELS"):
         return None
-    return compiled.load("radial-descriptor", [SOURCE], FLAGS, "it is thirty times slower")
+    return compiled.load(
+        "radial-descriptor", [SOURCE], compiled.SAME_BITS, "it is thirty times slower"
+    )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from benchmarks.synthetic import write_synthetic_pool
 from mlsel.errors import MlselError
 from mlsel.pool import Pool
 from mlsel.pool_writer import PoolWriter
-from mlsel.selection import make_selector
+from mlsel.selection import entropy, fps, make_selector, radial
 from mlsel.selection.entropy import greedy_entropy, log_kernel_sums
 from mlsel.selection.fps import farthest_points
 from mlsel.selection.radial import Radial
@@ -178,3 +179,28 @@ def test_mistakes_are_told(
 ) -> None:
     with pytest.raises(MlselError, match=sentence):
         make_selector(method, parameters).select(pool, 5, 1)
+
+
+def test_array_operations_give_what_the_kernels_give(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no compiler: the same bits of distances, and sums to rounding."""
+    rng = np.random.default_rng(4)
+    block = next(iter(pool.blocks("positions", "cell")))
+    points = rng.standard_normal((400, 11)) + 5 * rng.integers(0, 3, (400, 1)) + 1e3
+    clouds = rng.standard_normal((20, 3)), rng.standard_normal((30, 3))
+
+    def results() -> tuple[npt.NDArray[np.float32], list[int], npt.NDArray[np.float64]]:
+        described = Radial((11, 17), 7.0).atoms(pool, block)
+        chosen = farthest_points(points, 300, 7).tolist()
+        return described, chosen, log_kernel_sums(*clouds, 0.5)
+
+    for module in (radial, fps, entropy):
+        assert module._library() is not None, "g++ is part of what tests need"
+    compiled = results()
+    for module in (radial, fps, entropy):
+        monkeypatch.setattr(module, "_library", lambda: None)
+    plain = results()
+    assert np.array_equal(compiled[0], plain[0])
+    assert compiled[1] == plain[1]
+    assert np.allclose(compiled[2], plain[2], rtol=1e-12, atol=1e-12)
