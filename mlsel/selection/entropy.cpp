@@ -4,21 +4,46 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <vector>
+
+namespace {
+
+constexpr int lanes = 4, tile = 16;
+typedef double Lanes __attribute__((vector_size(lanes * sizeof(double)), aligned(8), may_alias));
+
+/// -|y - x_j|^2 for 16 points x, (width, 16).
+inline void exponents(int64_t width, const double *y, const double *x, double *out) {
+  Lanes sums[tile / lanes] = {};
+  for (int64_t d = 0; d < width; ++d)
+    for (int k = 0; k < tile / lanes; ++k) {
+      const Lanes difference = *reinterpret_cast<const Lanes *>(x + d * tile + k * lanes) - y[d];
+      sums[k] -= difference * difference;
+    }
+  for (int k = 0; k < tile / lanes; ++k)
+    *reinterpret_cast<Lanes *>(out + k * lanes) = sums[k];
+}
+
+} // namespace
 
 extern "C" {
 
-/// out[i] = ln sum_j exp(-|y_i - x_j|^2), for n and m points. product: (n, m) of y_i . x_j, is
-/// overwritten; y2, x2: |y_i|^2 and |x_j|^2.
-void log_sums(int64_t n, int64_t m, double *product, const double *y2, const double *x2, double *out) {
+/// out[i] = ln sum_j exp(-scale^2 |y_i - x_j|^2), for n points y and m points x of some width.
+void log_sums(int64_t n, int64_t m, int64_t width, const double *y, const double *x, double scale,
+              double *out) {
   constexpr double negligible = -40.0; // 1e4 such terms are below the rounding of the largest
+  const int64_t n_tiles = (m + tile - 1) / tile;
+  std::vector<double> tiles(n_tiles * width * tile), row(n_tiles * tile), scaled(width);
+  for (int64_t j = 0; j < m; ++j)
+    for (int64_t d = 0; d < width; ++d)
+      tiles[(j / tile * width + d) * tile + j % tile] = x[j * width + d] * scale;
   for (int64_t i = 0; i < n; ++i) {
-    double *row = product + i * m;
-    double top = -1.7e308;
-    for (int64_t j = 0; j < m; ++j) {
-      // a distance can't be below 0, its rounding can
-      row[j] = std::min(0.0, 2.0 * row[j] - y2[i] - x2[j]);
+    for (int64_t d = 0; d < width; ++d)
+      scaled[d] = y[i * width + d] * scale;
+    for (int64_t t = 0; t < n_tiles; ++t)
+      exponents(width, scaled.data(), tiles.data() + t * width * tile, row.data() + t * tile);
+    double top = row[0];
+    for (int64_t j = 1; j < m; ++j)
       top = std::max(top, row[j]);
-    }
     int64_t kept = 0;
     for (int64_t j = 0; j < m; ++j) {
       const double exponent = row[j] - top;

@@ -111,15 +111,14 @@ def log_kernel_sums(points: Floats, others: Floats, bandwidth: float) -> FloatAr
     [-45000.0]
     """
     scale = 1.0 / (bandwidth * np.sqrt(2.0))
-    origin = others.mean(axis=0, dtype=np.float64)  # near it less is lost to rounding
-    y, x = (points - origin) * scale, (others - origin) * scale
-    product, y2, x2 = y @ x.T, (y * y).sum(axis=1), (x * x).sum(axis=1)
     library = _library()
     if library is None:
-        return _log_sums(product, y2, x2)
+        return _log_sums(points, others, scale)
+    y, x = (np.ascontiguousarray(array, dtype=np.float64) for array in (points, others))
     sums = np.empty(len(y))
-    pointers = (ctypes.c_void_p(a.ctypes.data) for a in (product, y2, x2, sums))
-    library.log_sums(*map(ctypes.c_int64, product.shape), *pointers)
+    sizes = map(ctypes.c_int64, (len(y), *x.shape))
+    pointers = (ctypes.c_void_p(array.ctypes.data) for array in (y, x))
+    library.log_sums(*sizes, *pointers, ctypes.c_double(scale), ctypes.c_void_p(sums.ctypes.data))
     return sums
 
 
@@ -130,11 +129,14 @@ def _library() -> Any | None:
     return compiled.load("entropy", [SOURCE], ("-ffast-math",), "it is several times slower")
 
 
-def _log_sums(product: FloatArray, y2: FloatArray, x2: FloatArray) -> FloatArray:
+def _log_sums(points: Floats, others: Floats, scale: float) -> FloatArray:
     """Do what entropy.cpp does."""
-    exponent = 2.0 * product
-    exponent -= y2[:, None]
-    exponent -= x2
+    origin = others.mean(axis=0, dtype=np.float64)  # near it less is lost to rounding
+    y, x = (points - origin) * scale, (others - origin) * scale
+    exponent = y @ x.T
+    exponent *= 2.0
+    exponent -= (y * y).sum(axis=1)[:, None]
+    exponent -= (x * x).sum(axis=1)
     np.minimum(exponent, 0.0, out=exponent)  # a distance can't be below 0, its rounding can
     top = exponent.max(axis=1)
     exponent -= top[:, None]

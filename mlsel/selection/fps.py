@@ -150,7 +150,9 @@ class _Farthest:
         self._points, self._origin = points, origin
         self._library = _library()
         if self._library is not None:
-            self._rounded = (points - origin).astype(np.float32)
+            blocks = np.zeros((-(-len(points) // LANES), LANES, points.shape[1]), np.float32)
+            blocks.reshape(-1, points.shape[1])[: len(points)] = points - origin
+            self._rounded = np.ascontiguousarray(blocks.transpose(0, 2, 1))
             # A coordinate is rounded by 6e-8 of itself, twice, so a distance d by 2e-7 R at most,
             # and with 2 a b ≤ a² + b² its square by 2e-4 d² and 4e-10 R².
             error = 4e-10 * (4 * radius2) if 1e-20 < radius2 < 1e30 else np.inf
