@@ -47,6 +47,8 @@ def load(
 ) -> ctypes.CDLL | None:
     """Return the library of these sources, or None (said in the log) where it cannot be built.
 
+    Where MLSEL_NO_KERNELS is set it is None too, without a word.
+
     Parameters
     ----------
     name : str
@@ -58,6 +60,8 @@ def load(
     consequence : str
         What happens without it, for the log.
     """
+    if os.environ.get("MLSEL_NO_KERNELS"):
+        return None
     compiler = os.environ.get("CXX", "g++")
     try:
         version = subprocess.run(
@@ -92,13 +96,15 @@ def _build(compiler: str, sources: Sequence[Path], flags: Sequence[str], path: P
 
         def run(*arguments: str) -> None:
             subprocess.run(
-                [compiler, *FLAGS, *flags, *arguments], capture_output=True, text=True, check=True
+                [compiler, *FLAGS, *arguments], capture_output=True, text=True, check=True
             )
 
         objects = [Path(folder, f"{source.stem}.o") for source in sources]
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda s, o: run("-c", str(s), "-o", str(o)), sources, objects))
+            list(pool.map(lambda s, o: run(*flags, "-c", str(s), "-o", str(o)), sources, objects))
         made = Path(folder, path.name)
-        run("-shared", *map(str, objects), "-o", str(made))
+        # Linked with -ffast-math, GCC before 13 makes denormals zero in the whole process.
+        linking = [flag for flag in flags if flag != "-ffast-math"]
+        run(*linking, "-shared", *map(str, objects), "-o", str(made))
         made.replace(path)  # ranks that start together each build; the last one's file stays
     return path

@@ -7,6 +7,7 @@ each frame is the one with which the histogram of all atoms in the set has the g
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,8 +52,9 @@ class _Flat(Selector):
             raise refuse(f"bins is {self.bins}: it must be from 1 to 1024.")
         self.property()
 
+    @abstractmethod
     def property(self) -> Property:
-        raise NotImplementedError
+        """Return what the frames are chosen by."""
 
     def choose(self, task: Task) -> IntArray:
         prop = self.property()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,7 @@ def farthest_points(features: Floats, n: int, first: int, task: Task | None = No
         centres[k] = _padded(features[place : place + 1], width)[0]
         if begin <= place < end:
             farthest.nearest[place - begin] = -np.inf
-        # d² / 4 between the new point and each chosen before, less what rounding may have added
+        # d² / 4 between the new point and each chosen before
         between = _squared(centres[:k], centres[k]) * ((1.0 - SLACK) / 4.0)
         best = []
         if end > begin:
@@ -118,9 +117,7 @@ def _padded(features: Floats, width: int) -> FloatArray:
 
 @functools.cache
 def _library() -> Any | None:
-    if os.environ.get("MLSEL_NO_KERNELS"):
-        return None
-    library = compiled.load("fps", [SOURCE], compiled.SAME_BITS, "it is several times slower")
+    library = compiled.load("fps", [SOURCE], compiled.SAME_BITS, "it is ten times slower")
     if library is not None:
         library.farthest.restype = ctypes.c_int64
     return library

@@ -35,6 +35,7 @@ holders` finds out when it is needed. The result is the definition's.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +62,9 @@ class _Uniform(Selector):
             raise refuse(f"bins is {self.bins}: it must be from 1 to {2**16}.")
         self.property()
 
+    @abstractmethod
     def property(self) -> Property:
-        raise NotImplementedError
+        """Return what the frames are chosen by."""
 
     def choose(self, task: Task) -> IntArray:
         prop = self.property()

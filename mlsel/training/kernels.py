@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ NAMES = {torch.float32: "float32", torch.float64: "float64"}
 @functools.cache
 def load() -> Any | None:
     """Return the compiled library, or None (said once in the log) where it cannot be built."""
-    if os.environ.get("MLSEL_NO_KERNELS"):
-        return None
     return compiled.load(
         "edge-kernels",
         [SOURCE],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,6 @@ CASES = "tests/plugins/test_schnet.py tests/plugins/test_files.py tests/plugins/
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="the run-time libraries are asked of g++")
 def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     """The tests of the styles and of damaged files, with plugins that were built for it. By hand:
     docs/pair-styles.md."""

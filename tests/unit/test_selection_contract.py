@@ -17,6 +17,8 @@ from mlsel.pool_writer import PoolWriter
 from mlsel.selection import METHODS, Selector, make_selector
 
 N_ATOMS = 4
+READ_NOTHING = ("random", "single-md-random", "committee")
+"""Of the pool, to choose. All others refuse what is not finite in any frame they may choose."""
 
 MakePool = Callable[..., Pool]
 
@@ -153,6 +155,10 @@ def test_not_finite_is_refused(method: str, tmp_path: Path, value: float) -> Non
         selector = selector_for(method, pool)
         with pytest.raises(MlselError, match=where):
             selector.select(pool, 7, 1).write(pool, tmp_path / "data.h5")
+        if method not in READ_NOTHING:
+            for seed in range(4):
+                with pytest.raises(MlselError, match=where):
+                    selector.select(pool, 1, seed)
         assert not (tmp_path / "data.h5").exists()
         without = selector.select(pool, 6, 1, exclude=[5])
         without.write(pool, tmp_path / "data.h5")
