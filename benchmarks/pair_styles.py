@@ -191,6 +191,8 @@ class Bench:
             for _ in range(runs)
         ]  # fmt: skip
         outputs = [run.communicate()[0] for run in started]
+        if any(run.returncode for run in started):
+            raise RuntimeError(f"lmp failed: {outputs}")
         return [float(out.split("Loop time of ")[-1].split()[0]) / n for out in outputs]
 
     def ranks_gain(self, name: str, style: str, coeff: str, n: int, bound: float) -> None:
