@@ -44,7 +44,7 @@ class Environments:
 
 def choose(path: Path, n: int) -> list[Frames]:
     """Return n frames, spread over a file."""
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
 
     with Pool(path) as pool:
         rows = np.linspace(0, pool.n_frames - 1, n).astype(int)

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.claims import Claims
-from mlsel import deck
+from mlsel.core.parallel import world
 from mlsel.generate import _prepare
-from mlsel.lammps_session import LammpsSession
-from mlsel.md_run import MdRun, lammps_path
-from mlsel.parallel import world
-from mlsel.study import load_study
+from mlsel.md import deck
+from mlsel.md.npt_run import MdRun, lammps_path
+from mlsel.md.session import LammpsSession
+from mlsel.study.study import load_study
 
 CLOCK = time.perf_counter
 USUAL_DECK = """
@@ -91,7 +91,7 @@ def peak_memory(n_frames: int) -> float:
     """Peak memory of a process (MiB) that makes a run of n_frames, a frame each step."""
     program = (
         "import sys, tempfile; from pathlib import Path\n"
-        "from benchmarks.generate import prepare; from mlsel.parallel import world\n"
+        "from benchmarks.generate import prepare; from mlsel.core.parallel import world\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         f"    run = prepare(Path(folder), 'pool.frames_per_run={n_frames}',\n"
         "        'pool.sampling_interval=1')\n"

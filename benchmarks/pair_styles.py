@@ -56,7 +56,7 @@ def melt() -> Any:
     """1000 ions of the melt at 1400 K: the reference potential's, from rocksalt through 3000 K."""
     from ase.build import bulk
 
-    from mlsel.deck import read_potential
+    from mlsel.md.deck import read_potential
 
     atoms = bulk("NaCl", "rocksalt", a=(8 / MELT_DENSITY) ** (1 / 3), cubic=True).repeat(5)
     lmp = open_lammps()
@@ -331,7 +331,7 @@ class Bench:
                 )
 
     def density(self) -> None:
-        from mlsel.deck import read_potential
+        from mlsel.md.deck import read_potential
 
         reference = read_potential("nacl-tosi-fumi", ("Na", "Cl")) + "kspace_style pppm 1e-4\n"
         trained = f"pair_style schnet\npair_coeff * * {self.args.model.resolve()} Na Cl\n"

@@ -34,9 +34,9 @@ RUNS_A_RANK = 16
 N_ATOMS = 100
 LARGE_POOL = 10**8
 STACKS = {
-    "generate": ("mlsel.generate", "mpi4py.MPI", "mlsel.md_run", "lammps", "ase.data"),
+    "generate": ("mlsel.generate", "mpi4py.MPI", "mlsel.md.npt_run", "lammps", "ase.data"),
     "selection": ("mlsel.selection.stage", "mpi4py.MPI", "mlsel.selection"),
-    "training": ("mlsel.training.stage", "mlsel.training.network"),
+    "training": ("mlsel.training.stage", "mlsel.training.schnet.network"),
 }
 """What a rank of each stage imports."""
 
@@ -143,10 +143,10 @@ def import_stack(stage: str) -> None:
 def files_of_runs(folder: Path, n_runs: int = 200) -> tuple[float, float]:
     """Seconds a run for its inputs, and for its place in the master file."""
     from mlsel.generate import _write_inputs
-    from mlsel.md_run import MdRun
-    from mlsel.pool_writer import PoolWriter
-    from mlsel.structures import lammps_data, start_structure
-    from mlsel.study import load_study
+    from mlsel.md.npt_run import MdRun
+    from mlsel.md.structures import lammps_data, start_structure
+    from mlsel.pool.writer import PoolWriter
+    from mlsel.study.study import load_study
 
     study = load_study("paper")
     data = lammps_data(start_structure(study.system), study.system.species)
@@ -175,7 +175,7 @@ def seconds_a_message() -> float:
 
 def messages(n: int = 5000) -> None:
     """Report n times from rank 1 and time it on rank 0."""
-    from mlsel.parallel import share, world
+    from mlsel.core.parallel import share, world
 
     comm = world()
     got: list[float] = []
@@ -302,7 +302,7 @@ def select(path: str, method: str) -> None:
 
     from mpi4py import MPI
 
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
     from mlsel.selection import make_selector
     from mlsel.selection.base import Task
 

@@ -126,7 +126,7 @@ def read_once(path: Path, element: str) -> None:
 
 
 def against_reading(path: Path, method: str, parameters: str, repeats: str) -> None:
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
     from mlsel.selection import make_selector
 
     selector = make_selector(method, json.loads(parameters))
@@ -169,7 +169,7 @@ def ranks(claims: Claims, pool: Path, repeats: int) -> None:
 def on_ranks(path: Path, method: str) -> None:
     from mpi4py import MPI
 
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
     from mlsel.selection import make_selector
 
     comm = MPI.COMM_WORLD
@@ -205,7 +205,7 @@ def growth(claims: Claims, scratch: Path) -> None:
 
 
 def grow(path: Path, method: str) -> None:
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
     from mlsel.selection import make_selector
 
     parameters: dict[str, Any] = {}

@@ -146,10 +146,11 @@ def _run(command: list[str]) -> tuple[dict[str, Any] | None, str]:
 
 def main(pool: str, scratch: str, method: str, n: str, parameters: str) -> None:
     """Do mlsel's side of one comparison."""
-    from mlsel.pool import Pool
-    from mlsel.selection import entropy, fps, make_selector
-    from mlsel.selection.entropy import greedy_entropy
-    from mlsel.selection.fps import farthest_points
+    from mlsel.pool.pool import Pool
+    from mlsel.selection import make_selector
+    from mlsel.selection.methods import entropy, fps
+    from mlsel.selection.methods.entropy import greedy_entropy
+    from mlsel.selection.methods.fps import farthest_points
 
     given = json.loads(parameters)
     entropy._library(), fps._library()  # compiles

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlsel.pool_writer import PoolWriter
+from mlsel.pool.writer import PoolWriter
 
 SIDE = 5
 """Atoms stand on the first n_atoms points of SIDE x SIDE x m layers."""
@@ -31,7 +31,7 @@ def write_synthetic_pool(
     Examples
     --------
     >>> import tempfile
-    >>> from mlsel.pool import Pool
+    >>> from mlsel.pool.pool import Pool
     >>> folder = tempfile.TemporaryDirectory()
     >>> write_synthetic_pool(Path(folder.name, "pool.h5"), 30, n_atoms=8, frames_per_run=20)
     >>> with Pool(Path(folder.name, "pool.h5")) as pool:

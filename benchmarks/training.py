@@ -42,9 +42,9 @@ OWN_EPOCHS = 86
 
 def make_data(folder: Path) -> Path:
     """Generate a small pool of the paper's system."""
+    from mlsel.core.parallel import world
     from mlsel.generate import generate
-    from mlsel.parallel import world
-    from mlsel.study import load_study
+    from mlsel.study.study import load_study
 
     generate(load_study("quick", ["pool.frames_per_run=40"]), folder / "pool", world())
     return folder / "pool" / "pool.h5"
@@ -52,7 +52,7 @@ def make_data(folder: Path) -> Path:
 
 def choose(path: Path, n: int) -> list[Frames]:
     """Return n frames, spread over a pool."""
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
 
     with Pool(path) as pool:
         return list(read_frames(pool, np.linspace(0, pool.n_frames - 1, n).astype(int)))
@@ -171,7 +171,7 @@ def last_of(path: Path, column: str) -> float:
 
 def against_spktrain(claims: Claims, frames: Frames, folder: Path, threads: int) -> None:
     """Rates of both commands, and their losses."""
-    from mlsel.training.schnet import read_metrics
+    from mlsel.training.schnet.trainer import read_metrics
 
     write_sets(frames, folder)
     rates: dict[str, list[float]] = {"mlsel": [], "spktrain": []}
@@ -214,7 +214,7 @@ def against_spktrain(claims: Claims, frames: Frames, folder: Path, threads: int)
 
 def write_sets(frames: Frames, folder: Path) -> None:
     """Write the same training and validation frames for both."""
-    from mlsel.pool_writer import PoolWriter
+    from mlsel.pool.writer import PoolWriter
 
     write_database(folder / "train.db", frames)
     order = np.arange(N_TRAIN + N_VALIDATION)
@@ -241,8 +241,8 @@ def against_plain_loop(claims: Claims, frames: Frames, threads: int) -> None:
     from ase import Atoms
     from ase.neighborlist import neighbor_list
 
-    from mlsel.training.graphs import Graphs
-    from mlsel.training.network import SIZES, Network, potential
+    from mlsel.training.schnet.graphs import Graphs
+    from mlsel.training.schnet.network import SIZES, Network, potential
 
     torch.set_num_threads(threads)
     numbers = sorted({int(z) for z in frames.numbers})
@@ -331,7 +331,7 @@ def evaluation(claims: Claims, frames: Frames, folder: Path, threads: int) -> No
     from ase import Atoms
     from schnetpack.interfaces import SpkCalculator
 
-    from mlsel.training.schnet import SchNetTrainer
+    from mlsel.training.schnet.trainer import SchNetTrainer
 
     torch.set_num_threads(threads)
     trainer = SchNetTrainer(name="small", max_epochs=1)
@@ -368,7 +368,7 @@ def void(_: object) -> None:
 def gap_overhead(claims: Claims, frames: Frames, folder: Path) -> None:
     """A fit against gap_fit alone with the same arguments and input."""
     from mlsel.training.base import reference_energies
-    from mlsel.training.gap import TRAINING_FILE, GapTrainer, _write_frames, find_program
+    from mlsel.training.gap.trainer import TRAINING_FILE, GapTrainer, _write_frames, find_program
 
     part = frames.take(np.linspace(0, len(frames) - 1, 8).astype(int))
     trainer = GapTrainer(name="gap", n_sparse=50)

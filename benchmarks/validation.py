@@ -21,16 +21,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from benchmarks.claims import Claims
-from mlsel import deck
-from mlsel.lammps_session import LammpsSession
-from mlsel.md_run import lammps_path
-from mlsel.parallel import world
-from mlsel.provenance import write_text
-from mlsel.study import Study, load_study
-from mlsel.validate import _find_plugins, _model_commands, _prepare_start
-from mlsel.validation_recorder import Recorder
-from mlsel.validation_run import ValidationRun
-from mlsel.validation_start import make_start, reference_potential
+from mlsel.core.files import write_text
+from mlsel.core.parallel import world
+from mlsel.md import deck
+from mlsel.md.npt_run import lammps_path
+from mlsel.md.session import LammpsSession
+from mlsel.study.study import Study, load_study
+from mlsel.validate.nvt_run import ValidationRun
+from mlsel.validate.recorder import Recorder
+from mlsel.validate.stage import _find_plugins, _model_commands, _prepare_start
+from mlsel.validate.start import make_start, reference_potential
 
 RATIO, RESTART = 0.97, 0.01
 CHECKPOINT = 10.0

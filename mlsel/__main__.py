@@ -8,25 +8,27 @@ from importlib import import_module
 
 from mlsel import __version__
 from mlsel.cli import run_main
-from mlsel.errors import MlselError
-from mlsel.settings import nearest
+from mlsel.core.errors import MlselError, nearest
 
 STAGES = {
     "generate": ("mlsel.generate", "make the pool: MD runs through LAMMPS"),
-    "selection": ("mlsel.selection", "choose the data sets from the pool"),
-    "training": ("mlsel.training", "train every model on every data set"),
-    "evaluate": ("mlsel.evaluate", "measure every model's errors on the test set"),
-    "validate": ("mlsel.validate", "drive large MD with trained potentials, beside the reference"),
-    "report": ("mlsel.report", "write figures, tables and verdicts on one page"),
+    "selection": ("mlsel.selection.stage", "choose the data sets from the pool"),
+    "training": ("mlsel.training.stage", "train every model on every data set"),
+    "evaluate": ("mlsel.evaluate.stage", "measure every model's errors on the test set"),
+    "validate": (
+        "mlsel.validate.stage",
+        "drive large MD with trained potentials",
+    ),
+    "report": ("mlsel.report.stage", "write figures, tables and verdicts on one page"),
     "run": ("mlsel.run", "do all stages in order"),
 }
 TOOLS = {
-    "status": ("mlsel.status", "tell what of a study is done, and what is missing"),
-    "slurm": ("mlsel.submit", "submit a study to Slurm, a job a stage"),
-    "info": ("mlsel.info", "print what a pool holds"),
-    "pack": ("mlsel.convert", "copy a pool of many files into one"),
-    "import": ("mlsel.convert", "make a pool from trajectories that ASE reads"),
-    "export": ("mlsel.convert", "write a pool as extended XYZ"),
+    "status": ("mlsel.workflow.status", "tell what of a study is done, and what is missing"),
+    "slurm": ("mlsel.workflow.slurm", "submit a study to Slurm, a job a stage"),
+    "info": ("mlsel.pool.info", "print what a pool holds"),
+    "pack": ("mlsel.pool.convert", "copy a pool of many files into one"),
+    "import": ("mlsel.pool.convert", "make a pool from trajectories that ASE reads"),
+    "export": ("mlsel.pool.convert", "write a pool as extended XYZ"),
     "figure": ("mlsel.figure", "draw a figure"),
 }
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from mlsel.errors import MlselError
-from mlsel.parallel import launched_rank, on_root, world
-from mlsel.study import DEFAULT_STUDY, Study, load_study, presets
+from mlsel.core.errors import MlselError
+from mlsel.core.parallel import launched_rank, on_root, world
+from mlsel.study.study import DEFAULT_STUDY, Study, load_study, presets
 
 if TYPE_CHECKING:
     from mpi4py import MPI

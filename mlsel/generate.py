@@ -15,17 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel import stopping
 from mlsel.cli import open_study, run_main, study_parser
-from mlsel.errors import MlselError, StageIncomplete
-from mlsel.parallel import on_root, share, wait_for_all, world
-from mlsel.progress import Progress, duration
+from mlsel.core import stopping
+from mlsel.core.errors import MlselError, StageIncomplete
+from mlsel.core.parallel import on_root, share, wait_for_all, world
+from mlsel.core.progress import Progress, duration
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from mlsel.md_run import MdRun
-    from mlsel.study import Study
+    from mlsel.md.npt_run import MdRun
+    from mlsel.study.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = Fa
     Stopped
         If a signal asked for it; runs then stand at checkpoints.
     """
-    from mlsel.lock import FolderLock
-    from mlsel.study import record_study
+    from mlsel.core.lock import FolderLock
+    from mlsel.study.study import record_study
 
     size = study.pool.ranks_per_run
     if (comm.size % size and comm.size > 1) or size > comm.size:
@@ -96,7 +96,7 @@ def _prepare(study: Study, folder: Path, comm: MPI.Intracomm) -> list[MdRun]:
 
     The ranks share the writing: one alone would take minutes for ten thousands of runs.
     """
-    from mlsel.provenance import write_json
+    from mlsel.core.files import write_json
 
     runs, data, made_from = on_root(comm, lambda: _check(study, folder))
     if data:
@@ -108,7 +108,7 @@ def _prepare(study: Study, folder: Path, comm: MPI.Intracomm) -> list[MdRun]:
 
 
 def _write_inputs(run: MdRun, data: str) -> None:
-    from mlsel.provenance import write_text
+    from mlsel.core.files import write_text
 
     write_text(run.folder / "start.data", data)
     write_text(run.folder / "in.lammps", run.deck_text())
@@ -124,10 +124,11 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
     """
     import json
 
-    from mlsel import deck
-    from mlsel.md_run import MdRun
-    from mlsel.provenance import differing_keys, digest, write_text
-    from mlsel.structures import lammps_data, start_structure
+    from mlsel.core.files import write_text
+    from mlsel.core.provenance import differing_keys, digest
+    from mlsel.md import deck
+    from mlsel.md.npt_run import MdRun
+    from mlsel.md.structures import lammps_data, start_structure
 
     potential = deck.read_potential(study.system.potential, study.system.species)
     data = lammps_data(start_structure(study.system), study.system.species)
@@ -168,9 +169,9 @@ def _try_model(run: MdRun) -> None:
     """Have LAMMPS compute one point, so that a wrong potential is told before any MD starts."""
     from mpi4py import MPI
 
-    from mlsel import deck
-    from mlsel.lammps_session import LammpsError, LammpsSession
-    from mlsel.md_run import lammps_path
+    from mlsel.md import deck
+    from mlsel.md.npt_run import lammps_path
+    from mlsel.md.session import LammpsError, LammpsSession
 
     lines = deck.sections((run.folder / "in.lammps").read_text(encoding="utf-8"))
     with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(run.root)}) as session:
@@ -241,8 +242,8 @@ def _finish(
     study: Study, runs: list[MdRun], failures: list[tuple[str, str]], folder: Path, pack: bool
 ) -> None:
     """Write pool.h5 over all finished runs, unless it is there already, and tell what it is."""
-    from mlsel.pool import Pool
-    from mlsel.pool_writer import PoolWriter
+    from mlsel.pool.pool import Pool
+    from mlsel.pool.writer import PoolWriter
 
     failed = {name for name, _ in failures}
     finished = [run for run in runs if run.name not in failed]
@@ -263,7 +264,7 @@ def _finish(
 
 def _holds(path: Path, names: list[str], pack: bool) -> bool:
     """Whether a pool is made of these runs, packed or linked as asked."""
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
 
     with Pool(path) as pool:
         return [run.name for run in pool.runs] == names and pool.is_packed == pack

@@ -17,17 +17,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlsel import cli, stopping
-from mlsel.errors import StageIncomplete
-from mlsel.parallel import on_root, world
-from mlsel.progress import duration
+from mlsel import cli
+from mlsel.core import stopping
+from mlsel.core.errors import StageIncomplete
+from mlsel.core.parallel import on_root, world
+from mlsel.core.progress import duration
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 log = logging.getLogger(__name__)
 
-STAGES = ("generate", "selection", "training", "evaluate", "validate")
+STAGES = {
+    "generate": "mlsel.generate",
+    "selection": "mlsel.selection.stage",
+    "training": "mlsel.training.stage",
+    "evaluate": "mlsel.evaluate.stage",
+    "validate": "mlsel.validate.stage",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,11 +62,11 @@ def _run(args: argparse.Namespace, folder: Path, comm: MPI.Intracomm) -> int:
         words += ["--set", override]
     incomplete: list[str] = []
     begun = time.monotonic()
-    for stage in STAGES:
+    for stage, module in STAGES.items():
         if comm.rank == 0:
             log.info("== %s (%s)", stage, duration(time.monotonic() - begun))
         try:
-            import_module(f"mlsel.{stage}").main(words)
+            import_module(module).main(words)
         except StageIncomplete as error:
             if comm.rank == 0:
                 log.warning("%s: %s", stage, error)
@@ -67,7 +74,7 @@ def _run(args: argparse.Namespace, folder: Path, comm: MPI.Intracomm) -> int:
         if stage == args.until:
             break
     if args.until == "report":
-        from mlsel.report import write_report
+        from mlsel.report.stage import write_report
 
         path = on_root(comm, lambda: write_report(folder))
         if comm.rank == 0:

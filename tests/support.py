@@ -8,9 +8,9 @@ import sys
 from enum import Enum
 from pathlib import Path
 
+from mlsel.core.parallel import world
 from mlsel.generate import generate
-from mlsel.parallel import world
-from mlsel.study import Study, load_study
+from mlsel.study.study import Study, load_study
 
 
 class Tolerance(Enum):

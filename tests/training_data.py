@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.pool_writer import PoolWriter
+from mlsel.pool.writer import PoolWriter
 from mlsel.training.base import Frames
 
 CUTOFF = 4.0

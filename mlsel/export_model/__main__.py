@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.export_model import export_painn, export_schnet
 from mlsel.export_model.parts import DTYPES, torchscript
 

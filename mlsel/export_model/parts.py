@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 
 Array = npt.NDArray[Any]
 DTYPES = ("float32", "float64")

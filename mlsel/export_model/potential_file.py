@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
+from mlsel.core.files import finishing
 from mlsel.export_model.parts import Array, Parts, torchscript
-from mlsel.provenance import finishing
 
 FORMAT = "mlsel-potential"
 FORMAT_VERSION = 1
@@ -59,7 +59,7 @@ def write_potential(
     import torch
     from ase.data import chemical_symbols
 
-    from mlsel.provenance import versions
+    from mlsel.core.provenance import versions
 
     symbols = [chemical_symbols[number] for number in numbers]
     if isinstance(energy_offset, Mapping) and set(energy_offset) != set(symbols):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.export_model.parts import Array, torchscript
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.plugins.builder import Built, build, ensure, locate
 
 __all__ = ["Built", "build", "directory", "ensure", "locate"]

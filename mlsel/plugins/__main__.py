@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.plugins.builder import Stack, build, cache_folders, locate
 
 

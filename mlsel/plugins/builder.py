@@ -28,7 +28,7 @@ from importlib import metadata
 from itertools import product
 from pathlib import Path
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 
 SOURCES = Path(__file__).parent / "src"
 CACHE_VARIABLE = "MLSEL_PLUGIN_CACHE"

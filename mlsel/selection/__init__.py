@@ -9,16 +9,16 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlsel.pool import Pool
-from mlsel.selection.at_random import Random, SingleMDRandom
+from mlsel.core.errors import nearest
+from mlsel.pool.pool import Pool
 from mlsel.selection.base import Selection, Selector, refuse
-from mlsel.selection.committee import Committee
-from mlsel.selection.direct import Direct
-from mlsel.selection.entropy import Entropy
-from mlsel.selection.flat import FlatAtomicEnergy, FlatForce
-from mlsel.selection.fps import FarthestPoint
-from mlsel.selection.uniform import UniformAtomicEnergy, UniformForce, UniformGlobalEnergy
-from mlsel.settings import nearest
+from mlsel.selection.binned.flat import FlatAtomicEnergy, FlatForce
+from mlsel.selection.binned.uniform import UniformAtomicEnergy, UniformForce, UniformGlobalEnergy
+from mlsel.selection.methods.at_random import Random, SingleMDRandom
+from mlsel.selection.methods.committee import Committee
+from mlsel.selection.methods.direct import Direct
+from mlsel.selection.methods.entropy import Entropy
+from mlsel.selection.methods.fps import FarthestPoint
 
 __all__ = ["METHODS", "PAPER_METHODS", "Selection", "Selector", "make_selector"]
 
@@ -78,15 +78,3 @@ def _typed(method: str, name: str, value: Any, hint: Any) -> Any:
     if hint in words and type(value) is not hint:
         raise refuse(f"{method}: {name} is {value!r}: it must be {words[hint]}.")
     return value
-
-
-def possible_methods(pool: Pool) -> Sequence[str]:
-    """Return the methods for which a pool holds what they need."""
-    return [name for name, kind in METHODS.items() if set(kind.fields) <= set(pool.fields)]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; see `mlsel.selection.stage`."""
-    from mlsel.selection.stage import main as stage_main
-
-    return stage_main(argv)

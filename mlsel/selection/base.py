@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from mlsel import finite
-from mlsel.errors import MlselError
-from mlsel.pool import Block, FloatArray, IntArray, Pool
-from mlsel.pool_writer import write_subset
-from mlsel.provenance import digest
+from mlsel.core.errors import MlselError
+from mlsel.core.provenance import digest
+from mlsel.pool import finite
+from mlsel.pool.pool import Block, FloatArray, IntArray, Pool
+from mlsel.pool.writer import write_subset
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -301,13 +301,20 @@ class Selector(ABC):
     def _require_fields(self, pool: Pool) -> None:
         missing = [field for field in self.fields if field not in pool.fields]
         if missing:
-            from mlsel.selection import possible_methods
-
+            possible = [kind.name for kind in _kinds() if set(kind.fields) <= set(pool.fields)]
             raise refuse(
                 f"{self.name} needs {missing[0]}, and {pool.path} holds "
                 f"{', '.join(pool.fields)}: methods that would work on it are "
-                f"{', '.join(possible_methods(pool))}."
+                f"{', '.join(possible)}."
             )
+
+
+def _kinds(of: type[Selector] | None = None) -> Iterator[type[Selector]]:
+    """The methods that are known: the subclasses that have a name."""
+    for kind in (of or Selector).__subclasses__():
+        if hasattr(kind, "name"):
+            yield kind
+        yield from _kinds(kind)
 
 
 def check_n(n: int, n_left: int, pool: Pool, n_excluded: int, which: str = "") -> None:

@@ -19,17 +19,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel import stopping
 from mlsel.cli import open_study, study_parser
-from mlsel.errors import MlselError
-from mlsel.parallel import on_root, world
+from mlsel.core import stopping
+from mlsel.core.errors import MlselError
+from mlsel.core.parallel import on_root, world
 
 if TYPE_CHECKING:
     import numpy as np
     from mpi4py import MPI
 
-    from mlsel.pool import IntArray, Pool
-    from mlsel.study import SelectionSection, Study
+    from mlsel.pool.pool import IntArray, Pool
+    from mlsel.study.study import SelectionSection, Study
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _list_methods() -> str:
 
 
 def _select_one(args: argparse.Namespace, comm: MPI.Intracomm) -> None:
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
     from mlsel.selection import make_selector
 
     parameters = parse_parameters(args.parameter)
@@ -133,7 +133,7 @@ def parse_parameters(words: Iterable[str]) -> dict[str, Any]:
 
 def _opened(path: Path, comm: MPI.Intracomm) -> Pool:
     """Open a pool on every rank; a mistake is found by rank 0 for all."""
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
 
     on_root(comm, lambda: Pool(path).close())
     return Pool(path)
@@ -141,7 +141,7 @@ def _opened(path: Path, comm: MPI.Intracomm) -> Pool:
 
 def _frames_of(paths: Iterable[Path], pool: Pool) -> list[int]:
     """Return the frames of a pool that data sets hold."""
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
 
     frames: list[int] = []
     for path in paths:
@@ -166,7 +166,7 @@ def select_study(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
     Stopped
         After a data set, if a signal asked for it.
     """
-    from mlsel.lock import FolderLock
+    from mlsel.core.lock import FolderLock
 
     with _opened(folder / "pool.h5", comm) as pool:
         lock = FolderLock(folder)
@@ -217,7 +217,7 @@ class _Sets:
 
     def _one(self, method: str, suffix: str, n: int, exclude: IntArray | tuple[()]) -> IntArray:
         """Make <method><suffix>.h5 unless it is there; return its frames."""
-        from mlsel.provenance import derived_seed
+        from mlsel.core.provenance import derived_seed
         from mlsel.selection import make_selector
 
         selector = make_selector(method, self._parameters(method))
@@ -238,8 +238,8 @@ class _Sets:
         """Make test.h5 unless it is there; return its frames."""
         import numpy as np
 
-        from mlsel.pool_writer import write_subset
-        from mlsel.provenance import derived_seed, digest
+        from mlsel.core.provenance import derived_seed, digest
+        from mlsel.pool.writer import write_subset
         from mlsel.selection import make_selector
 
         section, pool = self._section, self._pool
@@ -295,8 +295,8 @@ class _Sets:
 
     def _there(self, path: Path, expected: Mapping[str, Any]) -> IntArray | None:
         """Return the frames of a data set that is there; raise if it was made otherwise."""
-        from mlsel.pool import Pool
-        from mlsel.provenance import differing_keys
+        from mlsel.core.provenance import differing_keys
+        from mlsel.pool.pool import Pool
 
         if not path.is_file():
             return None

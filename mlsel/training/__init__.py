@@ -7,12 +7,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from mlsel.training.base import Frames, Prediction, TrainedModel, Trainer
 
-__all__ = ["Frames", "Prediction", "TrainedModel", "Trainer", "load_model", "main"]
+__all__ = ["Frames", "Prediction", "TrainedModel", "Trainer", "load_model"]
 
 
 def load_model(folder: str | Path) -> TrainedModel:
@@ -20,10 +19,3 @@ def load_model(folder: str | Path) -> TrainedModel:
     from mlsel.training.registry import load_model
 
     return load_model(folder)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage."""
-    from mlsel.training.stage import main
-
-    return main(argv)

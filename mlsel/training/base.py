@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.errors import MlselError
-from mlsel.pool import Pool
-from mlsel.provenance import versions
+from mlsel.core.errors import MlselError
+from mlsel.core.provenance import versions
+from mlsel.pool.pool import Pool
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
@@ -305,10 +305,14 @@ def symbols(numbers: Sequence[int]) -> str:
 
 
 def describe(trainer: Trainer, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what model.json holds: kind, name, parameters, data and versions."""
+    """Return what model.json holds: kind, name, parameters, data and versions.
+
+    A kind that comes with mlsel is found again by its name, another by its module.
+    """
+    module = type(trainer).__module__
     return {
         "kind": trainer.kind,
-        "module": type(trainer).__module__,
+        **({} if module.startswith("mlsel.") else {"module": module}),
         "name": trainer.name,
         "parameters": trainer.parameters,
         "data": dict(data),

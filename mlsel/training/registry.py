@@ -12,12 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mlsel.errors import MlselError
-from mlsel.settings import nearest
-from mlsel.study import TrainingSection
+from mlsel.core.errors import MlselError, nearest
+from mlsel.study.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
 
-KINDS = {"schnet": "mlsel.training.schnet", "gap": "mlsel.training.gap"}
+KINDS = {"schnet": "mlsel.training.schnet.trainer", "gap": "mlsel.training.gap.trainer"}
 
 
 def kind_module(name: str) -> Any:
@@ -81,6 +80,7 @@ def load_model(folder: str | Path) -> TrainedModel:
         If the folder holds none, or its kind is unknown here.
     """
     folder = Path(folder)
-    module = kind_module(read_description(folder)["module"])
+    description = read_description(folder)
+    module = kind_module(description.get("module", description["kind"]))
     model: TrainedModel = module.MODEL.load(folder)
     return model

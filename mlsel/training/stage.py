@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel import stopping
 from mlsel.cli import open_study, study_parser
-from mlsel.errors import MlselError, StageIncomplete, Stopped
-from mlsel.parallel import on_root, share, world
-from mlsel.parts import Part, add_part_option
-from mlsel.progress import Progress, duration
-from mlsel.provenance import differing_keys, write_json
-from mlsel.study import Study
+from mlsel.core import stopping
+from mlsel.core.errors import MlselError, StageIncomplete, Stopped
+from mlsel.core.files import write_json
+from mlsel.core.parallel import on_root, share, world
+from mlsel.core.progress import Progress, duration
+from mlsel.core.provenance import differing_keys
+from mlsel.core.shards import Part, add_part_option
+from mlsel.study.study import Study
 from mlsel.training.base import MODEL_FILE, TrainedModel, Trainer, describe, read_frames
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _train_one(args: argparse.Namespace) -> int:
-    from mlsel.study import load_study
+    from mlsel.study.study import load_study
     from mlsel.training.registry import trainer_named
 
     study = load_study(args.study, args.set)
@@ -134,7 +135,7 @@ class Task:
         MlselError
             If there is no data set or it has too few frames.
         """
-        from mlsel.pool import Pool
+        from mlsel.pool.pool import Pool
 
         with Pool(self.data) as pool:
             n = pool.n_frames if self.n is None else self.n
@@ -181,7 +182,7 @@ class Task:
 
     def perform(self, report: Callable[[Report], None]) -> TrainedModel:
         """Train, or go on training, and finish with model.json."""
-        from mlsel.pool import Pool
+        from mlsel.pool.pool import Pool
 
         made_from = self.made_from()
         with Pool(self.data) as pool:
@@ -279,7 +280,7 @@ def train_study(
     StageIncomplete
         If some models could not be trained; the others are there.
     """
-    from mlsel.lock import FolderLock
+    from mlsel.core.lock import FolderLock
 
     names = on_root(comm, lambda: model_names(study, folder))
     lock = FolderLock(folder / "models", part.label(names) if part else "")

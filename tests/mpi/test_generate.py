@@ -18,14 +18,14 @@ import h5py
 import numpy as np
 import pytest
 
-from mlsel import deck
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
+from mlsel.core.lock import FolderLock
+from mlsel.core.parallel import world
 from mlsel.generate import generate
-from mlsel.lammps_session import FloatArray, Frame, LammpsSession
-from mlsel.lock import FolderLock
-from mlsel.md_run import MdRun, lammps_path
-from mlsel.parallel import world
-from mlsel.pool import Pool
+from mlsel.md import deck
+from mlsel.md.npt_run import MdRun, lammps_path
+from mlsel.md.session import FloatArray, Frame, LammpsSession
+from mlsel.pool.pool import Pool
 from tests.support import environment, load_tiny, make_pool, mpirun, run_mlsel, write_study
 
 
@@ -194,7 +194,7 @@ def test_an_error_on_one_rank_ends_all(tmp_path: Path) -> None:
     program.write_text(
         "import sys\n"
         "from mlsel.cli import run_main\n"
-        "from mlsel.parallel import share, world\n"
+        "from mlsel.core.parallel import share, world\n"
         "def work(task, group, report):\n"
         "    if task == 5: raise RuntimeError('a bug')\n"
         "def main(argv):\n"
@@ -239,7 +239,7 @@ def test_a_second_job_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 def test_a_lock_left_behind_is_taken_over(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlsel.lock.STALE_AFTER", 0.3)
+    monkeypatch.setattr("mlsel.core.lock.STALE_AFTER", 0.3)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     path = tmp_path / ".lock"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import write_synthetic_pool
-from mlsel.pool import Pool
+from mlsel.pool.pool import Pool
 from mlsel.selection import METHODS
 
 MPIRUN = Path(sys.executable).with_name("mpirun")
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from mpi4py import MPI
-from mlsel.pool import Pool
+from mlsel.pool.pool import Pool
 from mlsel.selection import METHODS, make_selector
 lines = []
 with Pool(sys.argv[1]) as pool:

@@ -62,7 +62,7 @@ def test_tasks_are_not_begun_after_the_signal(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "from mlsel import stopping\n"
         "from mlsel.cli import run_main\n"
-        "from mlsel.parallel import share, world\n"
+        "from mlsel.core.parallel import share, world\n"
         "def main(argv):\n"
         "    with stopping.heard():\n"
         "        if sys.argv[1] == 'before': os.kill(os.getpid(), signal.SIGTERM)\n"

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlsel.errors import MlselError
-from mlsel.parallel import world
-from mlsel.pool import Pool
-from mlsel.study import load_study
-from mlsel.validate import validate
-from mlsel.validation_results import read_results
-from mlsel.validation_run import ValidationRun
-from mlsel.verdict import Verdict
+from mlsel.core.errors import MlselError
+from mlsel.core.parallel import world
+from mlsel.pool.pool import Pool
+from mlsel.study.study import load_study
+from mlsel.validate.nvt_run import ValidationRun
+from mlsel.validate.results import read_results
+from mlsel.validate.stage import validate
+from mlsel.validate.verdict import Verdict
 from tests.mpi.test_generate import hashes, ranks_of
 from tests.support import environment, mpirun, run_mlsel
 
@@ -56,7 +56,7 @@ UNLIKE = "pair_coeff 1 2  0.2110   0.317    2.755"
 
 def altered(folder: Path, name: str, amplitude: float) -> str:
     """Write the reference with another repulsion of unlike ions; return the --set for it."""
-    from mlsel import deck
+    from mlsel.md import deck
 
     text = deck.read_potential("nacl-tosi-fumi", ("Na", "Cl"))
     assert UNLIKE in text

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erfc
 
-from mlsel import deck
+from mlsel.md import deck
 
 FloatArray = npt.NDArray[np.float64]
 COULOMB = 14.399645  # eV Å / e²: LAMMPS's metal units use 14.399645

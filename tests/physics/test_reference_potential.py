@@ -11,11 +11,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlsel import deck
-from mlsel.lammps_session import FloatArray, LammpsSession
-from mlsel.parallel import world
-from mlsel.pool import Pool
-from mlsel.structures import lammps_data
+from mlsel.core.parallel import world
+from mlsel.md import deck
+from mlsel.md.session import FloatArray, LammpsSession
+from mlsel.md.structures import lammps_data
+from mlsel.pool.pool import Pool
 from tests.physics.ewald import energies_and_forces, read_table
 from tests.support import Tolerance
 
@@ -174,7 +174,7 @@ def test_npt_holds_the_pressure_and_the_melts_density(tmp_path: Path) -> None:
     near the measured one, 2.1393 − 5.430e-4 T/K g/cm³ (G. J. Janz, Molten Salts Handbook, 1967):
     this potential's melt is known to be a few per cent too light."""
     from mlsel.generate import generate
-    from mlsel.study import load_study
+    from mlsel.study.study import load_study
 
     study = load_study(
         "quick",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.export_model import SLOPE_ERROR_WANTED, export_painn, export_schnet, read_metadata
 from tests.plugins.support import evaluate_lammps, melts, open_lammps
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlsel import plugins
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.plugins import builder as building
 from mlsel.plugins.__main__ import main
 

@@ -29,7 +29,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def scripts(tmp_path: Path) -> Path:
     """The job scripts, as a user of a cluster of two cores would edit them."""
-    from mlsel.submit import write_scripts
+    from mlsel.workflow.slurm import write_scripts
 
     folder = tmp_path / "slurm"
     write_scripts(folder)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlsel.lock import holder_of
+from mlsel.core.lock import holder_of
 from tests.mpi.test_generate import hashes
 from tests.slurm.cluster import Cluster
 from tests.support import environment

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mlsel.convert import import_trajectories
-from mlsel.pool import Pool
+from mlsel.pool.convert import import_trajectories
+from mlsel.pool.pool import Pool
 from tests.support import environment
 
 pytestmark = pytest.mark.tutorial

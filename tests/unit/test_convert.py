@@ -10,9 +10,9 @@ from ase import Atoms
 from ase.io import iread, read, write
 
 from mlsel.__main__ import main
-from mlsel.convert import import_trajectories
-from mlsel.errors import MlselError
-from mlsel.pool import Pool
+from mlsel.core.errors import MlselError
+from mlsel.pool.convert import import_trajectories
+from mlsel.pool.pool import Pool
 from tests.support import Tolerance
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlsel import deck
-from mlsel.errors import MlselError
-from mlsel.structures import grid_shape, grid_structure, lammps_data, start_structure
-from mlsel.study import System
+from mlsel.core.errors import MlselError
+from mlsel.md import deck
+from mlsel.md.structures import grid_shape, grid_structure, lammps_data, start_structure
+from mlsel.study.study import System
 
 
 def test_every_potential_says_what_it_is() -> None:

@@ -10,9 +10,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from mlsel.errors import MlselError
-from mlsel.extrapolation import Committee, committee_of, disagreement
+from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames, Prediction
+from mlsel.validate.uncertainty import Committee, committee_of, disagreement
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames
-from mlsel.training.gap import GIB, PROGRAM, GapModel, GapTrainer, find_program, xml_label
-from mlsel.training.soap_gap import open_gap
+from mlsel.training.gap.evaluator import open_gap
+from mlsel.training.gap.trainer import GIB, PROGRAM, GapModel, GapTrainer, find_program, xml_label
 from tests.support import Tolerance
 from tests.training_data import frames
 

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from mlsel.errors import MlselError
-from mlsel.pool import ATOM_FIELDS, OBSERVABLE_UNITS, Pool
-from mlsel.pool_writer import PoolWriter, write_subset
+from mlsel.core.errors import MlselError
+from mlsel.pool.pool import ATOM_FIELDS, OBSERVABLE_UNITS, Pool
+from mlsel.pool.writer import PoolWriter, write_subset
 
 
 def two_kinds(path: Path, n_frames: int = 5) -> Path:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mlsel.errors import MlselError
-from mlsel.page import table
-from mlsel.report import write_report
+from mlsel.core.errors import MlselError
+from mlsel.report.page import table
+from mlsel.report.stage import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -68,9 +68,9 @@ def error_rows() -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study's folder with a validation of real, very short MD and errors made up."""
-    from mlsel.parallel import world
-    from mlsel.study import load_study
-    from mlsel.validate import validate
+    from mlsel.core.parallel import world
+    from mlsel.study.study import load_study
+    from mlsel.validate.stage import validate
     from tests.mpi.test_validation import altered, write_study
 
     place = tmp_path_factory.mktemp("report")

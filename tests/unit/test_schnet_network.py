@@ -11,10 +11,10 @@ import torch
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from mlsel.training import kernels
 from mlsel.training.base import Frames
-from mlsel.training.graphs import Batch, Graphs
-from mlsel.training.network import SIZES, Architecture, Network, potential
+from mlsel.training.schnet import kernels
+from mlsel.training.schnet.graphs import Batch, Graphs
+from mlsel.training.schnet.network import SIZES, Architecture, Network, potential
 from tests.support import Tolerance
 from tests.training_data import frames
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames, reference_energies, split
-from mlsel.training.schnet import SchNetModel, SchNetTrainer, choose_device, read_metrics
+from mlsel.training.schnet.trainer import SchNetModel, SchNetTrainer, choose_device, read_metrics
 from tests.training_data import frames, write_pool
 
 ANGSTROM_FORCE = 1e-3  # eV/Å: what an overfitted network must reach
@@ -207,7 +207,7 @@ def test_without_a_compiler_it_learns_the_same(
 
 
 def test_non_finite_labels_are_refused(tmp_path: Path) -> None:
-    from mlsel.pool import Pool
+    from mlsel.pool.pool import Pool
     from mlsel.training.base import read_frames
 
     part = frames(3)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlsel.errors import MlselError
-from mlsel.pool import Pool
-from mlsel.pool_writer import PoolWriter
+from mlsel.core.errors import MlselError
+from mlsel.pool.pool import Pool
+from mlsel.pool.writer import PoolWriter
 from mlsel.selection import METHODS, Selector, make_selector
 
 N_ATOMS = 4

@@ -13,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import write_synthetic_pool
-from mlsel.errors import MlselError
-from mlsel.pool import Pool
-from mlsel.pool_writer import PoolWriter
-from mlsel.selection import entropy, fps, make_selector, radial
-from mlsel.selection.entropy import greedy_entropy, log_kernel_sums
-from mlsel.selection.fps import farthest_points
-from mlsel.selection.radial import Radial
+from mlsel.core.errors import MlselError
+from mlsel.pool.pool import Pool
+from mlsel.pool.writer import PoolWriter
+from mlsel.selection import make_selector
+from mlsel.selection.descriptors import radial
+from mlsel.selection.descriptors.radial import Radial
+from mlsel.selection.methods import entropy, fps
+from mlsel.selection.methods.entropy import greedy_entropy, log_kernel_sums
+from mlsel.selection.methods.fps import farthest_points
 
 ROUNDING = 1e-9
 """Relative; of sums in double precision done in another order."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import write_synthetic_pool
-from mlsel.errors import MlselError
-from mlsel.pool import Pool
+from mlsel.core.errors import MlselError
+from mlsel.pool.pool import Pool
 from mlsel.selection import PAPER_METHODS, main
 
 SMALL = ["selection.n_train=20", "selection.n_validation=5", "selection.n_test=100"]

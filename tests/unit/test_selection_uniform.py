@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlsel.errors import MlselError
-from mlsel.pool import Pool
-from mlsel.pool_writer import PoolWriter
-from mlsel.selection import make_selector, uniform
+from mlsel.core.errors import MlselError
+from mlsel.pool.pool import Pool
+from mlsel.pool.writer import PoolWriter
+from mlsel.selection import make_selector
+from mlsel.selection.binned import uniform
 
 
 def by_definition(
     values: list[np.ndarray], n: int, seed: int, n_bins: int, exclude: list[int]
 ) -> list[int]:
-    """Choose by the pseudo-code of `mlsel.selection.uniform`, from every frame's values."""
+    """Choose by the pseudo-code of `mlsel.selection.binned.uniform`, from every frame's values."""
     rng = np.random.default_rng(seed)
     keys = rng.random(len(values))
     frames = [f for f in range(len(values)) if f not in exclude and len(values[f])]

@@ -11,9 +11,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames
-from mlsel.training.soap_gap import open_gap
+from mlsel.training.gap.evaluator import open_gap
 from tests.gap_files import SMALL, write_gap
 from tests.support import Tolerance
 
@@ -234,7 +234,7 @@ def test_atoms_at_one_place_are_told(text: str, tmp_path: Path) -> None:
 def test_without_a_compiler_quippy_does_it(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from mlsel.training import soap_gap
+    from mlsel.training.gap import evaluator as soap_gap
 
     path = tmp_path / "gap.xml"
     path.write_text(text)

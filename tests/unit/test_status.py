@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mlsel.errors import MlselError
-from mlsel.lock import FolderLock
-from mlsel.parts import Part
-from mlsel.status import StageState, main, states, study_of
-from mlsel.study import Study, load_study, record_study
-from mlsel.submit import jobs_of, submit, write_scripts
+from mlsel.core.errors import MlselError
+from mlsel.core.lock import FolderLock
+from mlsel.core.shards import Part
+from mlsel.study.study import Study, load_study, record_study
+from mlsel.workflow.slurm import jobs_of, submit, write_scripts
+from mlsel.workflow.status import StageState, main, states, study_of
 from tests.support import environment, run_mlsel
 from tests.training_data import frames, write_pool
 

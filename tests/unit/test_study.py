@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlsel.errors import MlselError
-from mlsel.study import load_study, presets
+from mlsel.core.errors import MlselError
+from mlsel.study.study import load_study, presets
 from tests.support import run_mlsel, write_study
 
 

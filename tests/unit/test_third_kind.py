@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlsel.errors import MlselError
+from mlsel.core.errors import MlselError
 from mlsel.training.registry import load_model
 from mlsel.training.stage import main
 from tests.training_data import frames, write_pool

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlsel.errors import MlselError
-from mlsel.evaluate import evaluate, find_models, read_errors
-from mlsel.parallel import world
-from mlsel.pool import Pool
-from mlsel.study import Study, load_study
+from mlsel.core.errors import MlselError
+from mlsel.core.parallel import world
+from mlsel.evaluate.stage import evaluate, find_models, read_errors
+from mlsel.pool.pool import Pool
+from mlsel.study.study import Study, load_study
 from mlsel.training.base import Frames
 from mlsel.training.registry import kind_module, load_model, trainer_named, trainers
 from mlsel.training.stage import main, tasks_of, train_study
@@ -148,14 +148,14 @@ def test_figures_are_drawn(folder: Path) -> None:
     for name in ("figure-2", "random/gap-8-f0.1", "force/schnet-small-e0.01"):
         for kind in ("svg", "png"):
             assert (folder / "evaluation" / f"{name}.{kind}").stat().st_size > 5000
-    from mlsel.figure.errors import draw
+    from mlsel.evaluate.figure import draw
 
     with pytest.raises(MlselError, match="has no part energy: it has all, random, force"):
         draw(folder / "evaluation" / "errors.csv", folder / "x", part="energy")
 
 
 def test_an_interrupted_evaluation_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import mlsel.evaluate as module
+    import mlsel.evaluate.stage as module
 
     product = folder / "evaluation" / "random" / "schnet-small-e0.01.h5"
     before = read_errors(product)[0]
@@ -203,7 +203,7 @@ def test_bad_input_is_told(tmp_path: Path) -> None:
     with pytest.raises(MlselError, match=r"no kind of model shnet \(did you mean schnet\?\)"):
         kind_module("shnet")
     with pytest.raises(MlselError, match="must define trainers"):
-        kind_module("mlsel.pool")
+        kind_module("mlsel.pool.pool")
     with pytest.raises(MlselError, match="is for one model"):
         main(["quick", "--model", "gap"])
     with pytest.raises(MlselError, match=r"lacks the data sets random, force: make them with"):

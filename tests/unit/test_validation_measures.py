@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from mlsel.diffusion import diffusion, mean_square_displacement
-from mlsel.lammps_session import LammpsSession
-from mlsel.rdf import block_error
-from mlsel.soundness import Bounds
-from mlsel.structures import lammps_data
-from mlsel.validation_start import closest_distances
+from mlsel.md.session import LammpsSession
+from mlsel.md.structures import lammps_data
+from mlsel.validate.diffusion import diffusion, mean_square_displacement
+from mlsel.validate.rdf import block_error
+from mlsel.validate.stability import Bounds
+from mlsel.validate.start import closest_distances
 
 
 def test_ideal_gas_has_g_of_one(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Stage 4: errors of every model on a common test set."""

@@ -1,0 +1,410 @@
+"""Stage 4: errors of every model on the common test set, and on each method's part of it.
+
+    python -m mlsel.evaluate [STUDY] [-o DIR]
+
+leaves in DIR/evaluation: errors.csv (Max, RMSE and MAE of forces and energies, by model, part of
+the test set and element), worst.csv (the ten worst frames of each model), figure-2, and for each
+model an HDF5 file of errors per frame with its parity plot. The test set is read in chunks, which
+are shared over ranks and kept as they are done, so that an interrupted evaluation goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from mlsel.cli import open_study, study_parser
+from mlsel.core import stopping
+from mlsel.core.errors import MlselError
+from mlsel.core.files import finishing, write_text
+from mlsel.core.parallel import on_root, share, world
+from mlsel.core.progress import Progress, duration
+from mlsel.core.provenance import digest, versions
+from mlsel.evaluate.statistics import (
+    ALL,
+    ENERGY_QUANTITY,
+    FORCE_QUANTITIES,
+    FrameErrors,
+    Summary,
+    frame_errors,
+)
+from mlsel.pool.pool import Pool
+from mlsel.study.study import Study
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from mlsel.training.base import TrainedModel
+
+log = logging.getLogger(__name__)
+
+CHUNK = 256
+N_WORST = 10
+N_BINS = 200
+UNITS = {**dict.fromkeys(FORCE_QUANTITIES, "eV/Å"), ENERGY_QUANTITY: "eV/atom"}
+COLUMNS = ("dataset", "model", "kind", "part", "element", "quantity", "unit", "n", "max", "rmse",
+           "mae")  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage."""
+    parser = study_parser("mlsel evaluate", "Measure every model's errors on the test set.")
+    parser.add_argument(
+        "--test", type=Path, metavar="FILE", help="a data set (default: DIR/data/test.h5)"
+    )
+    args = parser.parse_args(argv)
+    comm = world()
+    study, folder = open_study(args, comm)
+    with stopping.heard():
+        evaluate(study, folder, comm, args.test)
+    return 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trained model to be measured."""
+
+    dataset: str
+    name: str
+    folder: Path
+    product: Path
+    """Errors per frame, HDF5."""
+    identity: str
+    """Hash of the model and the test set."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset}/{self.name}"
+
+    def chunk_path(self, chunk: int) -> Path:
+        return self.product.with_suffix("") / f"{self.identity[:12]}-{chunk:05d}.npz"
+
+    def stored_identity(self) -> str:
+        """Return the identity that the product was made for."""
+        with h5py.File(self.product, "r", locking=False) as file:
+            return str(file.attrs.get("identity"))
+
+    def is_done(self) -> bool:
+        """Whether the product is there and was made of this model and this test set."""
+        if not self.product.is_file():
+            return False
+        if self.stored_identity() == self.identity:
+            return True
+        log.info("%s is stale: the model or the test set changed; it is made anew", self.product)
+        return False
+
+
+def find_models(folder: Path, test_digest: str) -> list[Entry]:
+    """Return the finished models of DIR/models.
+
+    Raises
+    ------
+    MlselError
+        If there is none.
+    """
+    found = []
+    for path in sorted((folder / "models").glob("*/*/model.json")):
+        dataset, name = path.parts[-3:-1]
+        made = [path, *(p for n in ("weights.pt", "gap.xml") if (p := path.parent / n).is_file())]
+        identity = digest([test_digest, *(digest(p.read_bytes()) for p in made)])
+        product = folder / "evaluation" / dataset / f"{name}.h5"
+        found.append(Entry(dataset, name, path.parent, product, identity))
+    if not found:
+        raise MlselError(
+            f"{folder / 'models'} holds no finished model: train some with `mlsel training`."
+        )
+    return found
+
+
+def parts_of(pool: Pool) -> dict[str, range]:
+    """Return the frames of each method's part of a test set (none if it says nothing of parts)."""
+    text = pool.attributes.get("parts")
+    if text is None:
+        return {}
+    parts, start = {}, 0
+    for part in json.loads(text):
+        parts[str(part["method"])] = range(start, start + int(part["n"]))
+        start += int(part["n"])
+    return parts
+
+
+def evaluate(study: Study, folder: Path, comm: MPI.Intracomm, test: Path | None = None) -> None:
+    """Measure all finished models and write the tables and figures.
+
+    Raises
+    ------
+    MlselError
+        If there are no models or no test set.
+    Stopped
+        If a signal asked for it; chunks that are done are kept.
+    """
+    from mlsel.core.lock import FolderLock
+
+    test = test or folder / "data" / "test.h5"
+    lock = FolderLock(folder / "evaluation")
+    on_root(comm, lock.acquire)
+    try:
+        entries, missing = on_root(comm, lambda: _prepare(folder, test))
+        _measure(entries, missing, test, comm)
+        on_root(comm, lambda: _conclude(study, entries, test, folder / "evaluation"))
+    finally:
+        if comm.rank == 0:
+            lock.release()
+
+
+def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int]]]:
+    """Return the models, and which chunks of which are missing."""
+    if not test.is_file():
+        raise MlselError(f"There is no test set {test}: make it with `mlsel selection`.")
+    with Pool(test) as pool:
+        pool.require("positions", "cell", "energy", "forces")
+        if pool.n_frames == 0:
+            raise MlselError(f"{test} holds no frames: there is nothing to measure errors on.")
+        entries = find_models(folder, pool.digest)
+        n_chunks = -(-pool.n_frames // CHUNK)
+    missing = [
+        (i, chunk)
+        for i, entry in enumerate(entries)
+        if not entry.is_done()
+        for chunk in range(n_chunks)
+        if not entry.chunk_path(chunk).is_file()
+    ]
+    return entries, missing
+
+
+def _measure(
+    entries: list[Entry], missing: list[tuple[int, int]], test: Path, comm: MPI.Intracomm
+) -> None:
+    """Do the missing chunks."""
+    from mlsel.training.registry import load_model
+    from mlsel.training.stage import use_threads
+
+    use_threads()
+    with Pool(test) as pool:
+        n_frames = pool.n_frames
+        limit = on_root(comm, lambda: _force_limit(pool))
+        elements = sorted({int(z) for run in pool.runs for z in pool.numbers(run)})
+        frames = sum(min(CHUNK, n_frames - CHUNK * chunk) for _, chunk in missing)
+        progress = Progress(frames, lambda done, rate: f"{rate:.0f} configurations/s")
+        opened: dict[int, TrainedModel] = {}
+
+        def work(task: tuple[int, int], *_: Any) -> None:
+            index, chunk = task
+            if index not in opened:
+                opened.clear()
+                opened[index] = load_model(entries[index].folder)
+            ids = range(CHUNK * chunk, min(n_frames, CHUNK * (chunk + 1)))
+            errors, parity = measure(opened[index], pool, ids, elements, limit)
+            path = entries[index].chunk_path(chunk)
+            with finishing(path) as partial, partial.open("wb") as file:
+                np.savez(file, parity=parity, **{f.name: getattr(errors, f.name)
+                                                 for f in fields(errors)})  # fmt: skip
+
+        def on_report(place: int, value: Any) -> None:
+            if value is None:
+                chunk = missing[place][1]
+                progress.advance(min(CHUNK, n_frames - CHUNK * chunk))
+
+        share(comm, missing, work, on_report=on_report)
+        progress.end()
+        if comm.rank == 0 and missing:
+            log.info(
+                "%d predictions in %s: %.0f configurations/s",
+                frames,
+                duration(progress.elapsed),
+                progress.rate,
+            )
+        on_root(comm, lambda: _join(entries, n_frames, elements, limit))
+
+
+def _force_limit(pool: Pool) -> float:
+    """The largest force component of the test set."""
+    return max(float(np.abs(block["forces"]).max()) for block in pool.blocks("forces"))
+
+
+def measure(
+    model: TrainedModel, pool: Pool, frame_ids: range, elements: Sequence[int], limit: float
+) -> tuple[FrameErrors, Any]:
+    """Return the errors on some frames, and a histogram of force components.
+
+    The histogram, int64 (200, 200), counts reference (first axis) and predicted components from
+    −limit to limit; those beyond count in the outermost bins.
+    """
+    from mlsel.training.base import Frames
+
+    parts = []
+    histogram = np.zeros((N_BINS, N_BINS), np.int64)
+    for block in pool.blocks("positions", "cell", "energy", "forces", frame_ids=frame_ids):
+        numbers = pool.numbers(block.run)
+        frames = Frames(numbers, block["positions"], block["cell"], pool.periodic(block.run))
+        prediction = model.predict(frames)
+        reference = block["forces"], block["energy"]
+        parts.append(
+            frame_errors(
+                block.frame_ids,
+                numbers,
+                elements,
+                reference,
+                (prediction.forces, prediction.energy),
+            )
+        )
+        places = [
+            np.clip((f.ravel() / limit + 1) * (N_BINS / 2), 0, N_BINS - 1).astype(np.int64)
+            for f in (block["forces"], np.nan_to_num(prediction.forces))
+        ]
+        flat = np.bincount(places[0] * N_BINS + places[1], minlength=N_BINS**2)
+        histogram += flat.reshape(N_BINS, N_BINS)
+    return FrameErrors.join(parts), histogram
+
+
+def _join(entries: list[Entry], n_frames: int, elements: list[int], limit: float) -> None:
+    """Make one file of each model's chunks."""
+    for entry in entries:
+        if entry.is_done():
+            continue
+        parts, parity = [], np.zeros((N_BINS, N_BINS), np.int64)
+        for chunk in range(-(-n_frames // CHUNK)):
+            with np.load(entry.chunk_path(chunk), allow_pickle=False) as file:
+                parts.append(FrameErrors(**{f.name: file[f.name] for f in fields(FrameErrors)}))
+                parity += file["parity"]
+        errors = FrameErrors.join(parts)
+        with finishing(entry.product) as partial, h5py.File(partial, "w", locking=False) as file:
+            for f in fields(errors):
+                file[f.name] = getattr(errors, f.name)
+            for name in ("sums", "largest"):
+                file[name].attrs["unit"] = "eV Angstrom-1"
+            file["squares"].attrs["unit"] = "eV+2 Angstrom-2"
+            file["energy"].attrs["unit"] = "eV"
+            file["parity"] = parity
+            file["parity"].attrs["limit"] = limit
+            file["parity"].attrs["unit"] = "eV Angstrom-1"
+            file.attrs["force_quantities"] = list(FORCE_QUANTITIES)
+            file.attrs["elements"] = elements
+            file.attrs["identity"] = entry.identity
+            file.attrs["versions"] = json.dumps(versions("numpy", "h5py"))
+        for path in entry.product.with_suffix("").glob("*.npz"):
+            path.unlink()
+        entry.product.with_suffix("").rmdir()
+
+
+def read_errors(path: Path) -> tuple[FrameErrors, list[int]]:
+    """Return the errors per frame and the elements that a model's file holds."""
+    with h5py.File(path, "r", locking=False) as file:
+        errors = FrameErrors(**{f.name: file[f.name][()] for f in fields(FrameErrors)})
+        return errors, [int(z) for z in file.attrs["elements"]]
+
+
+def _conclude(study: Study, entries: list[Entry], test: Path, folder: Path) -> None:
+    """Write the tables and figures."""
+    from mlsel.evaluate import figure, parity
+
+    with Pool(test) as pool:
+        parts = parts_of(pool)
+        sources = [
+            pool.values(name) if name in pool.fields else None
+            for name in ("source_run", "source_frame")
+        ]
+    rows: list[dict[str, Any]] = []
+    worst: list[dict[str, Any]] = []
+    order = {name: k for k, name in enumerate(study.selection.methods)}
+    for entry in sorted(entries, key=lambda e: (order.get(e.dataset, len(order)), e.title)):
+        errors, elements = read_errors(entry.product)
+        kind = json.loads((entry.folder / "model.json").read_text(encoding="utf-8"))["kind"]
+        rows += _rows(entry, kind, errors, elements, parts)
+        worst += _worst(entry, errors, parts, sources)
+    write_text(folder / "errors.csv", _csv(COLUMNS, rows))
+    write_text(folder / "worst.csv", _csv(tuple(worst[0]), worst))
+    print(table(rows))
+    figure.draw(folder / "errors.csv", folder / "figure-2")
+    for entry in entries:
+        parity.draw(entry.product, entry.title, entry.product.with_suffix(""))
+    log.info("%s: errors.csv, worst.csv, figure-2.svg, parity plots", folder)
+
+
+def _rows(
+    entry: Entry, kind: str, errors: FrameErrors, elements: list[int], parts: dict[str, range]
+) -> list[dict[str, Any]]:
+    """Rows of errors.csv for one model."""
+    from ase.data import chemical_symbols
+
+    made = []
+
+    def add(part: str, element: str, quantity: str, summary: Summary) -> None:
+        key = (entry.dataset, entry.name, kind, part, element, quantity, UNITS[quantity])
+        values = (summary.n, summary.max, summary.rmse, summary.mae)
+        made.append(dict(zip(COLUMNS, (*key, *values), strict=True)))
+
+    for part, frames in {ALL: None, **parts}.items():
+        chosen = errors
+        if frames is not None:
+            inside = (errors.frame_id >= frames.start) & (errors.frame_id < frames.stop)
+            chosen = errors.take(inside)
+        for quantity in FORCE_QUANTITIES:
+            add(part, ALL, quantity, chosen.forces(quantity))
+            for s, z in enumerate(elements):
+                add(part, chemical_symbols[z], quantity, chosen.forces(quantity, s))
+        add(part, ALL, ENERGY_QUANTITY, chosen.energies())
+    return made
+
+
+def _worst(
+    entry: Entry, errors: FrameErrors, parts: dict[str, range], sources: list[Any]
+) -> list[dict[str, Any]]:
+    """Rows of worst.csv for one model."""
+    made = []
+    for rank, row in enumerate(errors.worst(N_WORST), 1):
+        frame = int(errors.frame_id[row])
+        part = next((name for name, frames in parts.items() if frame in frames), "")
+        run, source = (None if s is None else int(s[frame]) for s in sources)
+        made.append(
+            {
+                "dataset": entry.dataset,
+                "model": entry.name,
+                "rank": rank,
+                "frame_id": frame,
+                "part": part,
+                "source_run": run,
+                "source_frame": source,
+                "atom": int(errors.worst_atom[row]),
+                "force_vector_error_eV_per_A": float(errors.largest[row, :, 2].max()),
+                "energy_error_eV_per_atom": float(errors.energy[row]),
+            }
+        )
+    return made
+
+
+def _csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in row.values()])
+    return out.getvalue()
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the errors on the whole test set as a table for a terminal."""
+    head = f"{'data set':18} {'model':22} {'Max':>8} {'RMSE':>8} {'MAE':>8} {'energy RMSE':>12}"
+    units = f"{'':18} {'':22} {'force components, meV/Å':>26} {'meV/atom':>12}"
+    lines = [head, units]
+    whole = [row for row in rows if row["part"] == ALL and row["element"] == ALL]
+    energies = {
+        (row["dataset"], row["model"]): row["rmse"]
+        for row in whole
+        if row["quantity"] == ENERGY_QUANTITY
+    }
+    for row in whole:
+        if row["quantity"] == "force_component":
+            numbers = "".join(f" {1000 * row[k]:8.1f}" for k in ("max", "rmse", "mae"))
+            energy = 1000 * energies[row["dataset"], row["model"]]
+            lines.append(f"{row['dataset']:18} {row['model']:22}{numbers} {energy:12.2f}")
+    return "\n".join(lines)

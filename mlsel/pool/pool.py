@@ -1,0 +1,454 @@
+"""Pools and data sets: the HDF5 format, reading and writing.
+
+This module alone knows the layout. It is H5MD 1.1 (https://nongnu.org/h5md), so that h5py, or
+any H5MD reader, finds everything without mlsel:
+
+    /h5md                                    version, author, creator
+    /particles/<run>/box/edges               Å, (F, 3) or, where a box is triclinic, (F, 3, 3)
+    /particles/<run>/species                 atomic numbers, (N,)
+    /particles/<run>/position                Å, (F, N, 3), from the lower corner of the box
+    /particles/<run>/force                   eV/Å, (F, N, 3)
+    /particles/<run>/potential_energy        eV, (F, N): ε_i of `compute pe/atom` (ours, not H5MD's)
+    /observables/<run>/<name>                one number a frame: energy, temperature, …
+    /parameters                              attributes: what made the file; digest
+    /parameters/runs/{name,n_frames,n_atoms,digest}
+                                             the runs in the order that numbers the frames
+    /parameters/frames/{run,row}             only where frames are not in the order of the runs
+
+Each time-dependent element is a group of `value`, `step` and `time` (ps); steps and times of a
+run are one pair of datasets under several names (hard links). Each `value` has its `unit`; that
+of `force` stands on its group, because MDAnalysis opens no file whose force unit it can't convert,
+and it knows none with eV. What is known of a run as a whole
+stands in the attributes of /particles/<run>. In a pool of many files /particles/<run> and
+/observables/<run> are external links to the file of the run.
+
+A frame is named by `frame_id`: 0 … n_frames − 1 over all runs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from mlsel.core.errors import MlselError
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+BLOCK_BYTES = 32 * 2**20
+LENGTH, TIME = "Angstrom", "ps"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A quantity per frame and atom: where it lies below /particles/<run>, and its unit."""
+
+    element: str
+    tail: tuple[int, ...]
+    unit: str
+
+
+ATOM_FIELDS: dict[str, Field] = {
+    "positions": Field("position", (3,), LENGTH),
+    "forces": Field("force", (3,), "eV Angstrom-1"),
+    "atomic_energies": Field("potential_energy", (), "eV"),
+}
+OBSERVABLE_UNITS = {
+    "energy": "eV",
+    "temperature": "K",
+    "pressure": "bar",
+    "volume": "Angstrom+3",
+    "mean_square_displacement": "Angstrom+2",
+}
+"""Units of the numbers per frame that mlsel itself writes; others bring their own."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A series of frames of the same atoms: frame ids first_frame … first_frame + n_frames − 1,
+    unless the pool keeps another order (`Pool.is_ordered`)."""
+
+    index: int
+    name: str
+    n_frames: int
+    n_atoms: int
+    first_frame: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Arrays of some frames of one run; the first axis of each is the frame.
+
+    Attributes
+    ----------
+    frame_ids : int64, (F,)
+    run : Run
+    rows : int64, (F,)
+        The frames' places in the run.
+    fields : dict
+        positions (F, N, 3) Å, forces (F, N, 3) eV/Å, atomic_energies (F, N) eV, cell (F, 3, 3) Å,
+        step (F,), and one number a frame for every observable.
+    """
+
+    frame_ids: IntArray
+    run: Run
+    rows: IntArray
+    fields: Mapping[str, Array]
+
+    def __getitem__(self, field: str) -> Array:
+        return self.fields[field]
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    def at(self, places: IntArray) -> Block:
+        """Return the frames at some places of the block, as a block."""
+        some = {field: array[places] for field, array in self.fields.items()}
+        return Block(self.frame_ids[places], self.run, self.rows[places], some)
+
+
+class Pool:
+    """A pool or data set, opened for reading: frames by frame_id, arrays in blocks.
+
+    Parameters
+    ----------
+    path : path
+        The pool, a run's own file, or a data set that a selection made.
+
+    Raises
+    ------
+    MlselError
+        If there is no such file or it is no mlsel file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise MlselError(f"There is no pool {self.path}: make one with `mlsel generate`.")
+        try:
+            self._file = h5py.File(self.path, "r", locking=False)
+        except OSError as error:
+            raise MlselError(f"{self.path} is not an HDF5 file that can be read: {error}") from None
+        if "parameters/runs" not in self._file:
+            self._file.close()
+            raise MlselError(
+                f"{self.path} has no /parameters/runs, so it is no mlsel pool: "
+                "make one from a trajectory with `mlsel import`."
+            )
+        table = self._file["parameters/runs"]
+        n_frames = table["n_frames"][()]
+        ends = np.cumsum(n_frames)
+        self.runs: tuple[Run, ...] = tuple(
+            Run(i, name, int(n), int(n_atoms), int(end - n))
+            for i, (name, n, n_atoms, end) in enumerate(
+                zip(table["name"].asstr()[()], n_frames, table["n_atoms"][()], ends, strict=True)
+            )
+        )
+        self._first_frames = np.array([run.first_frame for run in self.runs], dtype=np.int64)
+        self.n_frames = int(n_frames.sum())
+        self.fields: tuple[str, ...] = tuple(table.attrs["fields"])
+        self.attributes: dict[str, Any] = dict(self._file["parameters"].attrs)
+        self.digest: str = self.attributes["digest"]
+        first = self.runs[0].name if self.runs else ""
+        link = self._file["particles"].get(first, getlink=True) if first else None
+        self.is_packed = not isinstance(link, h5py.ExternalLink)
+        self.is_ordered = "parameters/frames" not in self._file
+        self._order: tuple[IntArray, IntArray] | None = None
+        self._open_runs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+        self._places: dict[tuple[int, str], _Place | None] = {}
+        self._descriptors = _Descriptors()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._open_runs.clear()
+        self._descriptors.close()
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self.n_frames
+
+    def require(self, *fields: str) -> None:
+        """Raise MlselError, naming what there is, unless every frame has all these fields."""
+        for field in fields:
+            if field not in (*self.fields, "cell", "step"):
+                raise MlselError(
+                    f"{self.path} holds no {field}: it holds {', '.join(self.fields)}."
+                )
+
+    def unit(self, field: str) -> str:
+        """Return the unit of a field in H5MD's notation ('' for a pure number)."""
+        if field in ATOM_FIELDS:
+            return ATOM_FIELDS[field].unit
+        if field == "cell":
+            return LENGTH
+        self.require(field)
+        return str(self._dataset(self.runs[0], field).attrs.get("unit", ""))
+
+    def numbers(self, run: Run) -> IntArray:
+        """Return the atomic numbers of a run's atoms, int64 (N,)."""
+        return self._read_rows(run, "species", np.arange(run.n_atoms), True).astype(np.int64)
+
+    def periodic(self, run: Run) -> tuple[bool, bool, bool]:
+        """Return which of a run's three directions are periodic."""
+        boundary = self._groups(run)[0]["box"].attrs["boundary"]
+        a, b, c = (str(kind) == "periodic" for kind in boundary)
+        return a, b, c
+
+    def run_attributes(self, run: Run) -> dict[str, Any]:
+        """Return what is known of a run as a whole (set temperature, whether it melted, …)."""
+        return dict(self._groups(run)[0].attrs)
+
+    def locate(self, frame_ids: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+        """Return the index of the run and the row in it of each frame, both int64 (F,).
+
+        Raises
+        ------
+        MlselError
+            If a frame id is not in 0 … n_frames − 1.
+        """
+        ids = np.asarray(frame_ids, dtype=np.int64)
+        if ids.size and (ids.min() < 0 or ids.max() >= self.n_frames):
+            bad = ids[(ids < 0) | (ids >= self.n_frames)][0]
+            raise MlselError(
+                f"{self.path} has no frame {bad}: frame ids go from 0 to {self.n_frames - 1}."
+            )
+        if self.is_ordered:
+            run = np.searchsorted(self._first_frames, ids, side="right") - 1
+            return run, ids - self._first_frames[run]
+        if self._order is None:
+            order = self._file["parameters/frames"]
+            self._order = order["run"][()].astype(np.int64), order["row"][()]
+        return self._order[0][ids], self._order[1][ids]
+
+    def values(self, field: str) -> Array:
+        """Return one number a frame for all frames, in the order of frame ids, (n_frames,)."""
+        if field in ATOM_FIELDS or field == "cell":
+            raise ValueError(f"{field} is not one number a frame: read it with blocks()")
+        out: Array | None = None
+        for block in self.blocks(field):
+            if out is None:
+                out = np.empty(self.n_frames, dtype=block[field].dtype)
+            out[block.frame_ids] = block[field]
+        return np.empty(0) if out is None else out
+
+    def blocks(
+        self,
+        *fields: str,
+        frame_ids: range | npt.ArrayLike | None = None,
+        max_bytes: int = BLOCK_BYTES,
+    ) -> Iterator[Block]:
+        """Yield the fields of all frames, or of those named, each frame once.
+
+        Parameters
+        ----------
+        fields : str
+            Names as in `Block`.
+        frame_ids : range of step 1 or int array, optional
+            Which frames; they come sorted by run and row, and `Block.frame_ids` says which came.
+        max_bytes : int
+            Upper bound of a block's arrays (one frame at least).
+        """
+        self.require(*fields)
+        for run, ids, rows, one_piece in self._spans(frame_ids):
+            n = max(1, max_bytes // max(1, self._frame_bytes(run, fields)))
+            for start in range(0, len(ids), n):
+                part, chosen = ids[start : start + n], rows[start : start + n]
+                consecutive = one_piece or _consecutive(chosen)
+                arrays = {field: self._take(run, field, chosen, consecutive) for field in fields}
+                yield Block(part, run, chosen, arrays)
+
+    def _spans(
+        self, frame_ids: range | npt.ArrayLike | None
+    ) -> Iterator[tuple[Run, IntArray, IntArray, bool]]:
+        """Yield frames run by run: ids, rows, and whether these are known to be consecutive."""
+        if frame_ids is None:
+            frame_ids = range(self.n_frames)
+        if isinstance(frame_ids, range) and frame_ids.step == 1 and self.is_ordered:
+            for run in self.runs:
+                start = max(frame_ids.start, run.first_frame)
+                stop = min(frame_ids.stop, run.first_frame + run.n_frames)
+                if start < stop:
+                    ids = np.arange(start, stop)
+                    yield run, ids, ids - run.first_frame, True
+            return
+        ids = np.asarray(frame_ids, dtype=np.int64)
+        run_of, row_of = self.locate(ids)
+        order = np.lexsort((row_of, run_of))
+        for index in np.unique(run_of):
+            chosen = order[run_of[order] == index]
+            yield self.runs[index], ids[chosen], row_of[chosen], False
+
+    def _groups(self, run: Run) -> tuple[Any, Any]:
+        """The run's particles and observables; few runs' files are kept open at a time."""
+        if run.index not in self._open_runs:
+            try:
+                particles = self._file["particles"][run.name]
+                observables = self._file["observables"][run.name]
+            except (KeyError, OSError):
+                raise MlselError(
+                    f"{self.path} points to run {run.name}, whose file is not in its place: "
+                    f"keep the folder of {self.path.name} whole, or pack it with `mlsel pack`."
+                ) from None
+            self._open_runs[run.index] = particles, observables
+            while len(self._open_runs) > 16:
+                self._open_runs.popitem(last=False)
+        self._open_runs.move_to_end(run.index)
+        return self._open_runs[run.index]
+
+    def _place(self, run: Run, field: str) -> _Place | None:
+        """Where a field of a run lies, if it is one stretch of a file; found once."""
+        key = run.index, field
+        if key not in self._places:
+            path = _element(run.name, field)
+            try:  # h5py's own objects would take five times as long, and there are many runs
+                dataset = h5py.h5d.open(self._file.id, path.encode())
+            except KeyError:
+                self._groups(run)
+                raise
+            offset = dataset.get_offset()  # None where the dataset isn't contiguous
+            if offset is None or dataset.get_create_plist().get_external_count():
+                self._places[key] = None
+            else:
+                filename = os.fsdecode(h5py.h5f.get_name(dataset))
+                self._places[key] = _Place(filename, offset, dataset.dtype, dataset.shape)
+        return self._places[key]
+
+    def _dataset(self, run: Run, field: str) -> Any:
+        self._groups(run)
+        return self._file[_element(run.name, field)]
+
+    def _frame_bytes(self, run: Run, fields: Sequence[str]) -> int:
+        per_atom = sum(
+            int(np.prod(ATOM_FIELDS[field].tail)) for field in fields if field in ATOM_FIELDS
+        )
+        return 8 * (run.n_atoms * per_atom + 9 * ("cell" in fields) + len(fields))
+
+    def _take(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
+        if field == "cell":
+            return self._cells(run, rows, consecutive)
+        return self._read_rows(run, field, rows, consecutive)
+
+    def _read_rows(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
+        place = self._place(run, field)
+        if place is None:
+            return take_rows(self._dataset(run, field), rows, consecutive)
+        return place.take(self._descriptors[place.filename], rows, consecutive)
+
+    def _cells(self, run: Run, rows: IntArray, consecutive: bool) -> FloatArray:
+        cells = np.zeros((len(rows), 3, 3))
+        if "edges" in self._groups(run)[0]["box"]:
+            edges = self._read_rows(run, "cell", rows, consecutive)
+            if edges.ndim == 3:
+                return edges
+            cells[:, [0, 1, 2], [0, 1, 2]] = edges
+        return cells
+
+
+def _element(run: str, field: str) -> str:
+    """Return the path of the dataset that holds a field of a run."""
+    if field in ATOM_FIELDS:
+        return f"particles/{run}/{ATOM_FIELDS[field].element}/value"
+    if field == "cell":
+        return f"particles/{run}/box/edges/value"
+    if field == "step":
+        return f"particles/{run}/position/step"
+    if field == "species":
+        return f"particles/{run}/species"
+    return f"observables/{run}/{field}/value"
+
+
+def _consecutive(rows: IntArray) -> bool:
+    """Whether rows, one at least, go up in steps of one."""
+    return bool(rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1))
+
+
+def take_rows(dataset: Any, rows: IntArray, consecutive: bool) -> Array:
+    """Read the rows of an HDF5 dataset of any layout, in the order given."""
+    if consecutive:
+        block: Array = dataset[rows[0] : rows[-1] + 1]
+        return block
+    return np.stack([dataset[row] for row in rows])
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a contiguous dataset lies in its file.
+
+    Reading from there costs a microsecond a call where HDF5's slicing costs tens, and its point
+    selection tens a row: a pool of hundreds of runs is read 2 to 3 times as fast.
+    """
+
+    filename: str
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def take(self, descriptor: int, rows: IntArray, consecutive: bool) -> Array:
+        shape = (len(rows), *self.shape[1:])
+        row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+        if row_bytes == 0:
+            return np.empty(shape, dtype=self.dtype)
+        if consecutive:
+            out = np.empty(shape, dtype=self.dtype)
+            rest = memoryview(out.reshape(-1).view(np.uint8))
+            start = self.offset + int(rows[0]) * row_bytes
+            while rest:
+                n = os.preadv(descriptor, [rest], start)
+                if n == 0:
+                    raise self._cut_short()
+                rest, start = rest[n:], start + n
+            return out
+        if len(rows) > 256:  # where making a map is cheaper than a call a row
+            return np.asarray(
+                np.memmap(self.filename, self.dtype, "r", self.offset, self.shape)[rows]
+            )
+        read, start = os.pread, self.offset
+        text = bytearray().join(
+            [read(descriptor, row_bytes, start + row * row_bytes) for row in rows.tolist()]
+        )
+        if len(text) != len(rows) * row_bytes:
+            raise self._cut_short()
+        return np.frombuffer(text, dtype=self.dtype).reshape(shape)
+
+    def _cut_short(self) -> MlselError:
+        return MlselError(f"{self.filename} ends early: it was cut short, make it again.")
+
+
+class _Descriptors:
+    """Files open for reading, the few used last; closed when the pool is."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._finalizer = weakref.finalize(self, self._close_all, self._open)
+
+    def __getitem__(self, filename: str) -> int:
+        if filename not in self._open:
+            self._open[filename] = os.open(filename, os.O_RDONLY)
+            if len(self._open) > 16:
+                os.close(self._open.popitem(last=False)[1])
+        self._open.move_to_end(filename)
+        return self._open[filename]
+
+    def close(self) -> None:
+        self._close_all(self._open)
+
+    @staticmethod
+    def _close_all(opened: OrderedDict[str, int]) -> None:
+        while opened:
+            os.close(opened.popitem()[1])

@@ -1,0 +1,342 @@
+"""Writing pools and data sets, in the layout that `mlsel.pool.pool` documents."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from mlsel.core.files import finishing
+from mlsel.core.provenance import digest, versions
+from mlsel.pool.finite import require_finite
+from mlsel.pool.pool import ATOM_FIELDS, LENGTH, OBSERVABLE_UNITS, TIME, Array, IntArray, Pool
+
+
+class RunWriter:
+    """Writes the frames of one run, in order; made by `PoolWriter.add_run`."""
+
+    def __init__(self, name: str, n_atoms: int, values: dict[str, Any], clock: tuple[Any, Any]):
+        self.name = name
+        self.n_atoms = n_atoms
+        self._values = values
+        self._step, self._time = clock
+        self.n_frames = len(self._step)
+        self.n_written = 0
+        self._hashes = {field: hashlib.blake2b(digest_size=16) for field in values}
+
+    def append(self, step: npt.ArrayLike, time: npt.ArrayLike, **arrays: npt.ArrayLike) -> None:
+        """Write the next frames: step (F,), time (F,) in ps, and every field of the run."""
+        start, stop = self.n_written, self.n_written + len(np.asarray(step))
+        if arrays.keys() != self._values.keys() or stop > self.n_frames:
+            raise ValueError(
+                f"run {self.name}: {stop} of {self.n_frames} frames with fields "
+                f"{sorted(arrays)} where {sorted(self._values)} belong"
+            )
+        self._step[start:stop] = step
+        self._time[start:stop] = time
+        for field, given in arrays.items():
+            dataset = self._values[field]
+            array = np.ascontiguousarray(given, dtype=dataset.dtype)
+            if field == "cell" and dataset.ndim == 2:
+                array = np.ascontiguousarray(array[:, [0, 1, 2], [0, 1, 2]])
+            if array.shape != (stop - start, *dataset.shape[1:]):
+                raise ValueError(f"run {self.name}: {field} has shape {array.shape}")
+            dataset[start:stop] = array
+            self._hashes[field].update(array)
+        self.n_written = stop
+
+    def digest(self) -> str:
+        return digest({field: h.hexdigest() for field, h in self._hashes.items()})
+
+
+class PoolWriter:
+    """Writes a pool, run by run; the file has its name only when it is whole.
+
+    Parameters
+    ----------
+    path : path
+    parameters : mapping
+        Attributes of /parameters: what made the file (JSON text, numbers, strings). The same
+        input must give the same file bit for bit, so times and hosts don't belong here.
+    author : str
+        H5MD's author.
+
+    Examples
+    --------
+    >>> import tempfile; folder = tempfile.TemporaryDirectory()
+    >>> with PoolWriter(Path(folder.name, "pool.h5")) as writer:
+    ...     run = writer.add_run("argon", [18, 18], 1, ["positions"], {"energy": "eV"})
+    ...     run.append([0], [0.0], positions=np.zeros((1, 2, 3)), cell=[np.eye(3)], energy=[-1.0])
+    >>> with Pool(Path(folder.name, "pool.h5")) as pool:
+    ...     pool.n_frames, pool.fields, pool.values("energy")
+    (1, ('positions', 'energy'), array([-1.]))
+    >>> folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        parameters: Mapping[str, Any] | None = None,
+        author: str = "not stated",
+    ) -> None:
+        self.path = Path(path)
+        self._parameters = dict(parameters or {})
+        self._author = author
+        self._runs: list[RunWriter | tuple[str, int, int, str]] = []
+        self._fields: list[set[str]] = []
+        self._order: tuple[Array, Array] | None = None
+
+    def __enter__(self) -> Self:
+        self._finishing = finishing(self.path)
+        self._file = h5py.File(self._finishing.__enter__(), "w", locking=False)
+        h5md = self._file.create_group("h5md")
+        h5md.attrs["version"] = np.array([1, 1], dtype=np.int32)
+        h5md.create_group("author").attrs["name"] = self._author
+        creator = h5md.create_group("creator")
+        creator.attrs["name"] = "mlsel"
+        creator.attrs["version"] = versions()["mlsel"]
+        h5md.create_group("modules/units").attrs["version"] = np.array([1, 0], dtype=np.int32)
+        for group in ("particles", "observables", "parameters"):
+            self._file.create_group(group)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._write_index()
+        except BaseException as failure:
+            self._close_after(failure)
+            raise
+        if kind is None:
+            self._file.close()
+            self._finishing.__exit__(None, None, None)
+        else:
+            assert error is not None
+            self._close_after(error)
+
+    def _close_after(self, error: BaseException) -> None:
+        with suppress(OSError):  # a full disk: the first error tells it
+            self._file.close()
+        with suppress(type(error)):  # the caller raises it
+            self._finishing.__exit__(type(error), error, error.__traceback__)
+
+    def add_run(
+        self,
+        name: str,
+        numbers: npt.ArrayLike,
+        n_frames: int,
+        fields: Iterable[str],
+        observables: Mapping[str, str] | None = None,
+        *,
+        periodic: Sequence[bool] = (True, True, True),
+        orthogonal: bool = True,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> RunWriter:
+        """Make room for a run of n_frames frames and return its writer.
+
+        Parameters
+        ----------
+        name : str
+            Unique in the pool, without a slash.
+        numbers : int, (N,)
+            Atomic numbers.
+        fields : of ATOM_FIELDS
+            What the run holds per atom; positions always among them.
+        observables : mapping of name to unit
+            What it holds per frame.
+        periodic : three bools
+        orthogonal : bool
+            Whether all boxes are orthogonal (edges are then stored as three lengths).
+        attributes : mapping
+            What is known of the run as a whole.
+        """
+        species = np.asarray(numbers, dtype=np.int32)
+        particles = self._file["particles"].create_group(name)
+        particles.attrs.update(attributes or {})
+        particles["species"] = species
+        box = particles.create_group("box")
+        box.attrs["dimension"] = np.int32(3)
+        box.attrs["boundary"] = ["periodic" if p else "none" for p in periodic]
+        values: dict[str, Any] = {}
+        clock: tuple[Any, Any] | None = None
+
+        def element(group: Any, path: str, shape: tuple[int, ...], unit: str, dtype: Any) -> Any:
+            nonlocal clock
+            made = group.create_group(path)
+            if clock is None:
+                clock = (
+                    made.create_dataset("step", (n_frames,), np.int64),
+                    made.create_dataset("time", (n_frames,), np.float64),
+                )
+                clock[1].attrs["unit"] = TIME
+            else:
+                made["step"], made["time"] = clock
+            value = made.create_dataset("value", (n_frames, *shape), dtype)
+            if unit:
+                (made if path == ATOM_FIELDS["forces"].element else value).attrs["unit"] = unit
+            return value
+
+        names = list(fields)
+        for field in sorted(names, key=list(ATOM_FIELDS).index):
+            layout = ATOM_FIELDS[field]
+            shape = (len(species), *layout.tail)
+            values[field] = element(particles, layout.element, shape, layout.unit, np.float64)
+        edges = (3,) if orthogonal else (3, 3)
+        values["cell"] = element(box, "edges", edges, LENGTH, np.float64)
+        group = self._file["observables"].create_group(name)
+        for observable, unit in (observables or {}).items():
+            dtype = np.int64 if unit == INTEGER else np.float64
+            values[observable] = element(
+                group, observable, (), "" if unit == INTEGER else unit, dtype
+            )
+        assert clock is not None
+        run = RunWriter(name, len(species), values, clock)
+        self._runs.append(run)
+        self._fields.append({*names, *(observables or {})})
+        return run
+
+    def link_run(self, source: Path, *, copy: bool = False) -> None:
+        """Show the runs of another mlsel file in this one: by link, or whole.
+
+        A link is relative to this pool's folder, so the folder can be moved as a whole.
+        """
+        with Pool(source) as pool:
+            digests = pool._file["parameters/runs/digest"].asstr()[()]
+            for run, of_run in zip(pool.runs, digests, strict=True):
+                for group in ("particles", "observables"):
+                    if copy:
+                        pool._file.copy(f"{group}/{run.name}", self._file[group])
+                    else:
+                        target = source.resolve().relative_to(self.path.resolve().parent)
+                        self._file[group][run.name] = h5py.ExternalLink(
+                            target.as_posix(), f"/{group}/{run.name}"
+                        )
+                self._runs.append((run.name, run.n_frames, run.n_atoms, of_run))
+                self._fields.append(set(pool.fields))
+
+    def set_order(self, run: npt.ArrayLike, row: npt.ArrayLike) -> None:
+        """Number the frames otherwise than run by run: frame f is row[f] of run run[f]."""
+        self._order = np.asarray(run, dtype=np.int32), np.asarray(row, dtype=np.int64)
+
+    def _write_index(self) -> None:
+        rows: list[tuple[str, int, int, str]] = []
+        for run in self._runs:
+            if isinstance(run, RunWriter):
+                if run.n_written != run.n_frames:
+                    raise ValueError(
+                        f"run {run.name}: {run.n_written} of {run.n_frames} frames written"
+                    )
+                rows.append((run.name, run.n_frames, run.n_atoms, run.digest()))
+            else:
+                rows.append(run)
+        table = self._file.create_group("parameters/runs")
+        table.create_dataset("name", data=[row[0] for row in rows], dtype=h5py.string_dtype())
+        table["n_frames"] = np.array([row[1] for row in rows], dtype=np.int64)
+        table["n_atoms"] = np.array([row[2] for row in rows], dtype=np.int64)
+        table.create_dataset("digest", data=[row[3] for row in rows], dtype=h5py.string_dtype())
+        common = set.intersection(*self._fields) if self._fields else set()
+        known = [*ATOM_FIELDS, *OBSERVABLE_UNITS]
+        ordered = [f for f in known if f in common] + sorted(common.difference(known))
+        table.attrs.create("fields", ordered, dtype=h5py.string_dtype())
+        order = ""
+        if self._order is not None:
+            group = self._file.create_group("parameters/frames")
+            group["run"], group["row"] = self._order
+            order = digest(self._order[0].tobytes() + self._order[1].tobytes())
+        attributes = {**self._parameters, "digest": digest([*(row[3] for row in rows), order])}
+        self._file["parameters"].attrs.update(attributes)
+
+
+INTEGER = "integer"
+"""Given instead of a unit, it makes an observable of whole numbers (indices, say)."""
+
+
+def write_subset(
+    pool: Pool,
+    frame_ids: npt.ArrayLike,
+    path: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    author: str = "not stated",
+) -> None:
+    """Write chosen frames of a pool as a data set, in the order given.
+
+    Frames of the same atoms become one run of the data set. `step` counts them in the order
+    chosen; the observables source_frame and source_run say where in the pool each comes from
+    (source_run indexes the attribute `source_runs` of /parameters).
+
+    Parameters
+    ----------
+    frame_ids : int, (n,)
+        Unique frame ids of the pool.
+
+    Raises
+    ------
+    MlselError
+        If any field of a chosen frame holds a NaN or an infinity; nothing is written then.
+    """
+    ids = np.asarray(frame_ids, dtype=np.int64)
+    run_of, _ = pool.locate(ids)
+    fields = [f for f in pool.fields if f in ATOM_FIELDS]
+    observables = [f for f in pool.fields if f not in (*ATOM_FIELDS, "source_frame", "source_run")]
+    units = {name: pool.unit(name) for name in observables} if len(pool.runs) else {}
+    units |= {"source_frame": INTEGER, "source_run": INTEGER}
+
+    kinds: dict[tuple[bytes, tuple[bool, ...], bool], list[int]] = {}
+    kind_of_run: dict[int, tuple[bytes, tuple[bool, ...], bool]] = {}
+    for place, index in enumerate(run_of):
+        if index not in kind_of_run:
+            run = pool.runs[index]
+            edges = pool._groups(run)[0]["box/edges/value"]
+            kind_of_run[index] = pool.numbers(run).tobytes(), pool.periodic(run), edges.ndim == 2
+        kinds.setdefault(kind_of_run[index], []).append(place)
+
+    group_of = np.empty(len(ids), dtype=np.int64)
+    row_in = np.empty(len(ids), dtype=np.int64)
+    names = [run.name for run in pool.runs]
+    stamp = {**(parameters or {}), "source_runs": names}
+    with PoolWriter(path, stamp, author) as writer:
+        for group, ((numbers, periodic, orthogonal), members) in enumerate(kinds.items()):
+            places = np.array(members)
+            group_of[places], row_in[places] = group, np.arange(len(places))
+            run_writer = writer.add_run(
+                "frames" if len(kinds) == 1 else f"frames-{group}",
+                np.frombuffer(numbers, dtype=np.int64),
+                len(places),
+                fields,
+                units,
+                periodic=periodic,
+                orthogonal=orthogonal,
+            )
+            for start in range(0, len(places), 1024):
+                part = places[start : start + 1024]
+                arrays = _gather(pool, ids[part], [*fields, "cell", *observables])
+                require_finite(pool, ids[part], arrays)
+                arrays["source_frame"], arrays["source_run"] = ids[part], run_of[part]
+                run_writer.append(part, np.zeros(len(part)), **arrays)
+        if len(kinds) > 1:
+            writer.set_order(group_of, row_in)
+
+
+def _gather(pool: Pool, ids: IntArray, fields: Sequence[str]) -> dict[str, Array]:
+    """Read frames of the same atoms from any runs, in the order of ids."""
+    place = {int(frame): i for i, frame in enumerate(ids)}
+    out: dict[str, Array] = {}
+    for block in pool.blocks(*fields, frame_ids=ids):
+        at = np.array([place[int(frame)] for frame in block.frame_ids])
+        for field in fields:
+            if field not in out:
+                out[field] = np.empty((len(ids), *block[field].shape[1:]), block[field].dtype)
+            out[field][at] = block[field]
+    return out

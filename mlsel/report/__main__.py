@@ -1,0 +1,9 @@
+"""`python -m mlsel.report`."""
+
+import sys
+
+from mlsel.cli import run_main
+from mlsel.report.stage import main
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

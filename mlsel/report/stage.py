@@ -1,0 +1,431 @@
+"""Stage 6: figures, tables and verdicts on one page.
+
+    python -m mlsel.report [DIR]
+
+reads what the other stages left in a study's folder and writes DIR/report.html, which needs nothing
+beside it, and the figures as SVG and PNG in DIR/figures. What is missing is said in its place.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlsel.cli import Parser, add_folder_argument
+from mlsel.core.errors import MlselError
+from mlsel.core.parallel import launched_rank
+from mlsel.report import page
+
+log = logging.getLogger(__name__)
+
+METHOD = "data set"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the report."""
+    parser = Parser(prog="mlsel report", description="Write report.html of a study's folder.")
+    add_folder_argument(parser)
+    args = parser.parse_args(argv)
+    if launched_rank() == 0:
+        log.info("%s", write_report(args.folder))
+    return 0
+
+
+def write_report(folder: Path) -> Path:
+    """Write DIR/report.html and return its path.
+
+    Raises
+    ------
+    MlselError
+        If the folder holds nothing of a study.
+    """
+    from mlsel.core.files import write_text
+
+    found = Findings.of(folder)
+    title = f"mlsel: the study {found.name}"
+    parts = [
+        page.heading(title, 1),
+        page.paragraph(
+            "Which configurations should a machine-learned interatomic potential be trained on? "
+            "Data sets were selected from one pool by several methods, a potential trained on "
+            "each, its force errors measured, and each put to the test in molecular dynamics."
+        ),
+        *_figures(folder, found),
+        *_validation(found),
+        *_errors(found),
+        *_data(found),
+        *_what_was_run(found),
+        *_files(folder),
+    ]
+    path = folder / "report.html"
+    write_text(path, page.page(title, parts))
+    return path
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stages left in a folder; empty where a stage was not run.
+
+    Attributes
+    ----------
+    name : of the study
+    settings : its sections
+    versions : of packages
+    pool : facts of the pool
+    data : a row a data set
+    models : a row a model
+    errors : the rows of errors.csv
+    validation : verdicts.json
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    pool: Mapping[str, Any]
+    data: Sequence[Mapping[str, page.Cell]]
+    models: Sequence[Mapping[str, page.Cell]]
+    errors: Sequence[Mapping[str, Any]]
+    validation: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> Findings:
+        settings: dict[str, Any] = {}
+        versions: dict[str, str] = {}
+        pool: dict[str, Any] = {}
+        name = folder.resolve().name
+        if (folder / "pool.h5").is_file():
+            from mlsel.pool.pool import Pool
+
+            with Pool(folder / "pool.h5") as opened:
+                name = str(opened.attributes.get("study", name))
+                settings |= json.loads(opened.attributes.get("settings", "{}"))
+                versions |= json.loads(opened.attributes.get("versions", "{}"))
+                pool = {
+                    "runs": len(opened.runs),
+                    "frames": len(opened),
+                    "digest": opened.digest,
+                }
+        models = []
+        for path in sorted((folder / "models").glob("*/*/model.json")):
+            described = json.loads(path.read_text(encoding="utf-8"))
+            versions |= described.get("versions", {})
+            parameters = described.get("parameters", {})
+            models.append(
+                {
+                    METHOD: path.parent.parent.name,
+                    "model": path.parent.name,
+                    "kind": described.get("kind"),
+                    "frames": described.get("data", {}).get("n_frames"),
+                    "seed": parameters.get("seed"),
+                    "cutoff": parameters.get("cutoff"),
+                    "epochs": described.get("result", {}).get("n_epochs"),
+                }
+            )
+        errors: list[dict[str, Any]] = []
+        path = folder / "evaluation" / "errors.csv"
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                errors = list(csv.DictReader(file))
+        validation: dict[str, Any] = {}
+        path = folder / "validation" / "verdicts.json"
+        if path.is_file():
+            validation = json.loads(path.read_text(encoding="utf-8"))
+            from mlsel.validate.results import read_results
+
+            reference = read_results(folder / "validation" / "reference" / "results.h5")
+            settings |= json.loads(reference.provenance["settings"])
+            versions |= json.loads(reference.provenance["versions"])
+        if not (settings or models or errors):
+            raise MlselError(
+                f"{folder} holds nothing to report on: run the stages first, `mlsel run` for all, "
+                "or name a study's folder."
+            )
+        data = _data_sets(folder)
+        return cls(name, settings, versions, pool, data, models, errors, validation)
+
+
+def _data_sets(folder: Path) -> list[dict[str, page.Cell]]:
+    """Facts of each data set: how many frames, and how far their properties reach."""
+    import numpy as np
+
+    from mlsel.pool.pool import Pool
+
+    rows: list[dict[str, page.Cell]] = []
+    for path in sorted((folder / "data").glob("*.h5")):
+        if path.stem == "test" or path.stem.endswith("-validation"):
+            continue
+        with Pool(path) as data:
+            row: dict[str, page.Cell] = {METHOD: path.stem, "frames": len(data)}
+            parts: dict[str, list[Any]] = {"energy": [], "atomic_energies": [], "forces": []}
+            for block in data.blocks(*(field for field in parts if field in data.fields)):
+                for field, values in parts.items():
+                    if field in block.fields:
+                        values.append(_property(field, block[field], block.run.n_atoms))
+            for field, values in parts.items():
+                if values:
+                    together = np.concatenate(values)
+                    row[f"{field} low"] = float(together.min())
+                    row[f"{field} high"] = float(together.max())
+                    row[f"{field} spread"] = float(together.std())
+            rows.append(row)
+    return rows
+
+
+def _property(field: str, values: Any, n_atoms: int) -> Any:
+    import numpy as np
+
+    if field == "energy":
+        return values / n_atoms
+    return np.linalg.norm(values, axis=2).ravel() if field == "forces" else values.ravel()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the paper and how it is made here."""
+
+    number: int
+    module: str
+    arguments: Callable[[Path], list[str]]
+    caption: str
+    paper: str
+    here: Callable[[Findings], str]
+
+
+def _figures(folder: Path, found: Findings) -> list[str]:
+    parts = []
+    for figure in FIGURES:
+        parts.append(page.heading(f"Figure {figure.number}"))
+        stem = folder / "figures" / f"figure-{figure.number}"
+        try:
+            _draw(figure, folder, stem)
+        except (MlselError, ModuleNotFoundError) as error:
+            parts.append(page.paragraph(f"This figure could not be made: {error}"))
+            parts.append(page.beside(figure.paper, figure.here(found)))
+            continue
+        svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png"))
+        name = f"Figure {figure.number}: {figure.caption}"
+        parts.append(page.picture(svg, png, name, figure.caption, folder))
+        parts.append(page.beside(figure.paper, figure.here(found)))
+    return parts
+
+
+def _draw(figure: Figure, folder: Path, stem: Path) -> None:
+    """Have the figure's module draw it, as `mlsel figure` would, its output not on the terminal."""
+    import io
+    from contextlib import redirect_stdout
+    from importlib import import_module
+
+    stem.parent.mkdir(exist_ok=True)
+    with redirect_stdout(io.StringIO()):
+        import_module(figure.module).main([*figure.arguments(folder), "-o", str(stem)])
+
+
+def _distributions_here(found: Findings) -> str:
+    rows = [row for row in found.data if row.get("atomic_energies spread") is not None]
+    if not rows:
+        return "No data sets were selected."
+
+    def widest(key: str) -> str:
+        best = max(rows, key=lambda row: float(row[key] or 0))
+        return f"{best[METHOD]} ({float(best[key] or 0):.3g})"
+
+    return (
+        f"Of {len(rows)} data sets, the widest in global energy is {widest('energy spread')} eV an "
+        f"atom, in atomic energies {widest('atomic_energies spread')} eV, in force magnitude "
+        f"{widest('forces spread')} eV/Å (standard deviations)."
+    )
+
+
+def _errors_here(found: Findings) -> str:
+    rows = _main_errors(found)
+    if not rows:
+        return "No errors were measured."
+    texts = []
+    for kind in dict.fromkeys(str(row["kind"]) for row in rows):
+        means: dict[str, float] = {}
+        for method in dict.fromkeys(str(row[METHOD]) for row in rows):
+            own = [float(r["rmse"] or 0) for r in rows if r["kind"] == kind and r[METHOD] == method]
+            if own:
+                means[method] = sum(own) / len(own)
+        ranked = sorted(means, key=lambda method: means[method])
+        texts.append(f"{kind}: " + ", ".join(f"{m} {means[m]:.3g}" for m in ranked))
+    return "Mean RMSE of force components in eV/Å, the lowest first. " + "; ".join(texts) + "."
+
+
+def _rdf_here(found: Findings) -> str:
+    verdicts = found.validation.get("verdicts", [])
+    if not verdicts:
+        return "No potential was validated."
+    words: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict["kind"] != "reference":
+            name = f"{verdict['name']} ({verdict['time']:.3g} ps)"
+            words.setdefault(verdict["word"], []).append(name)
+    if not words:
+        return "The reference alone was run."
+    return "; ".join(f"{word}: {', '.join(names)}" for word, names in words.items()) + "."
+
+
+FIGURES = (
+    Figure(
+        1,
+        "mlsel.selection.figure",
+        lambda folder: [str(folder)],
+        "distributions of global energy, atomic energies and force magnitude in the data sets",
+        "Selecting uniformly in atomic energies gives their distribution fat tails: less probable "
+        "environments are in the data. Global-energy selection gives more diverse global energies, "
+        "but no such tails.",
+        _distributions_here,
+    ),
+    Figure(
+        2,
+        "mlsel.evaluate.figure",
+        lambda folder: [str(folder)],
+        "force errors (maximum, root mean square, mean absolute) by selection method",
+        "Models trained on data selected by forces or atomic energies have lower maximum and "
+        "root-mean-square errors than those of random or global-energy selection.",
+        _errors_here,
+    ),
+    Figure(
+        3,
+        "mlsel.validate.figure",
+        lambda folder: [str(folder)],
+        "radial distribution function in MD with each potential, beside the reference's",
+        "In MD of 1000 atoms at 1400 K potentials from global-energy selection show unphysical "
+        "peaks at short range; those from atomic-energy selection fit the reference.",
+        _rdf_here,
+    ),
+)
+
+
+def _validation(found: Findings) -> list[str]:
+    if not found.validation:
+        return [page.heading("Verdicts"), page.paragraph("No potential was validated in MD.")]
+    speeds = found.validation["speeds"]
+    rows = [
+        {
+            **verdict,
+            "ns_per_day": speeds.get(verdict["name"], {}).get("ns_per_day"),
+            "reasons": "; ".join(verdict["reasons"]) or "none",
+        }
+        for verdict in found.validation["verdicts"]
+    ]
+    columns = {
+        "name": "potential",
+        "word": "verdict",
+        "time": "ps averaged",
+        "stable_time": "stable / ps",
+        "rdf_score": "RDF score",
+        "rdf_mean": "RDF mean |Δg|",
+        "short_weight": "short-range weight",
+        "pressure_difference": "ΔP / bar",
+        "diffusion_ratio": "D / D_ref",
+        "nve_drift": "NVE drift",
+        "outside": "outside",
+        "ns_per_day": "ns/day",
+        "reasons": "reasons",
+    }
+    return [
+        page.heading("Verdicts"),
+        page.paragraph(
+            "NVT from the same snapshot of the reference; each verdict is made of numbers, and "
+            "holds for the time that was run."
+        ),
+        page.table(columns, rows),
+        page.folded(
+            "What the numbers mean", page.definitions(found.validation.get("definitions", {}))
+        ),
+    ]
+
+
+def _main_errors(found: Findings) -> list[dict[str, page.Cell]]:
+    """Errors of force components, all elements, on the whole test set."""
+    return [
+        {
+            METHOD: row["dataset"],
+            "model": row["model"],
+            "kind": row["kind"],
+            "n": int(row["n"]),
+            **{key: float(row[key]) for key in ("max", "rmse", "mae")},
+        }
+        for row in found.errors
+        if (row["part"], row["element"], row["quantity"]) == ("all", "all", "force_component")
+    ]
+
+
+def _errors(found: Findings) -> list[str]:
+    rows = _main_errors(found)
+    if not rows:
+        return [page.heading("Force errors"), page.paragraph("No errors were measured.")]
+    columns = {
+        METHOD: METHOD,
+        "model": "model",
+        "max": "max / eV Å⁻¹",
+        "rmse": "RMSE / eV Å⁻¹",
+        "mae": "MAE / eV Å⁻¹",
+        "n": "components",
+    }
+    return [
+        page.heading("Force errors"),
+        page.paragraph("Of force components, on the whole test set."),
+        page.table(columns, rows),
+    ]
+
+
+def _data(found: Findings) -> list[str]:
+    parts = []
+    if found.data:
+        columns = {
+            METHOD: METHOD,
+            "frames": "frames",
+            "energy low": "E/N from / eV",
+            "energy high": "to",
+            "atomic_energies low": "ε from / eV",
+            "atomic_energies high": "to",
+            "forces high": "|F| to / eV Å⁻¹",
+        }
+        parts += [page.heading("Data sets"), page.table(columns, found.data)]
+    if found.models:
+        columns = {
+            METHOD: METHOD,
+            "model": "model",
+            "frames": "frames",
+            "cutoff": "cutoff / Å",
+            "epochs": "epochs",
+            "seed": "seed",
+        }
+        parts += [page.heading("Models"), page.table(columns, found.models)]
+    return parts
+
+
+def _what_was_run(found: Findings) -> list[str]:
+    parts = [page.heading("What was run")]
+    if found.pool:
+        parts.append(
+            page.paragraph(
+                f"A pool of {found.pool['frames']} frames from {found.pool['runs']} runs; its "
+                f"digest is {found.pool['digest']}."
+            )
+        )
+    for section, values in found.settings.items():
+        shown = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+        parts.append(page.folded(f"[{section}]", page.definitions(shown)))
+    parts.append(page.folded("Versions", page.definitions(found.versions)))
+    return parts
+
+
+def _files(folder: Path) -> list[str]:
+    patterns = (
+        "pool.h5", "data/*.h5", "models/*/*/model.json", "evaluation/*.csv", "validation/*.csv",
+        "validation/**/results.h5", "validation/**/trajectory.h5", "validation/**/in.lammps",
+        "figures/*",
+    )  # fmt: skip
+    paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    items = "".join(f"<li>{page.link(p.relative_to(folder).as_posix())}</li>" for p in paths)
+    inner = f"<ul>{items}</ul>"
+    return [page.heading("Files"), page.folded(f"{len(paths)} files beside this page", inner)]

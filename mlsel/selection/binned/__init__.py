@@ -1,0 +1,1 @@
+"""Methods that fill the bins of a property, and what they share."""

@@ -1,0 +1,118 @@
+"""One pass over a pool's values: which frames have one, and from where to where it goes.
+
+What the methods that bin a property have in common. Each rank keeps what it learns of its own
+stretch of the frames; only sums and extremes go round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mlsel.pool.pool import FloatArray, IntArray
+from mlsel.selection.base import Task, check_n, not_finite
+from mlsel.selection.binned.properties import Property
+
+Values = tuple[IntArray, FloatArray]
+"""Frame ids (F,) and their values (F, M)."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """K equal bins from low to high.
+
+    Examples
+    --------
+    >>> Grid(0.0, 1.0, 4).index(np.array([0.0, 0.24, 0.25, 1.0])).tolist()
+    [0, 0, 1, 3]
+    """
+
+    low: float
+    high: float
+    n: int
+
+    def index(self, values: FloatArray) -> IntArray:
+        """Return the bin of each value within the range (monotone in the value)."""
+        width = self.high - self.low
+        if width == 0.0 or not np.isfinite(width):
+            return np.zeros(values.shape, dtype=np.int64)
+        scaled = values - self.low
+        scaled /= width
+        scaled *= self.n
+        return np.minimum(scaled.astype(np.int64), self.n - 1)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a pass over the values tells.
+
+    Attributes
+    ----------
+    frame_ids : int64, (F,)
+        This rank's eligible frames that have a value, sorted; each frame is some rank's.
+    low, high : (F,)
+        The extremes of each.
+    grid : Grid
+        Over the range of all frames.
+    values : list of Values
+        Of those of this rank's frames that were to be kept.
+    """
+
+    frame_ids: IntArray
+    low: FloatArray
+    high: FloatArray
+    grid: Grid
+    values: list[Values]
+
+
+def scan(
+    task: Task, prop: Property, n_bins: int, keep: npt.NDArray[np.bool_] | None = None
+) -> Scan:
+    """Read a property once.
+
+    Parameters
+    ----------
+    task, prop
+    n_bins : int
+        Of the grid.
+    keep : bool, (n_frames,), optional
+        The frames whose values are kept.
+
+    Raises
+    ------
+    MlselError
+        If an eligible frame holds a NaN or an infinity, or fewer than task.n have a value.
+    """
+    ids = [np.empty(0, dtype=np.int64)]
+    lows, highs = [np.empty(0)], [np.empty(0)]
+    values: list[Values] = []
+    with np.errstate(over="ignore", invalid="ignore"):  # told by the frame's number, below
+        for block, columns in prop.read(task, task.share()):
+            low, high = prop.extremes(block, columns)
+            ids.append(block.frame_ids)
+            lows.append(low)
+            highs.append(high)
+            if keep is not None:
+                rows = np.flatnonzero(keep[block.frame_ids])
+                if len(rows):
+                    values.append((block.frame_ids[rows], prop.values(block.at(rows), columns)))
+    frame_ids, low, high = np.concatenate(ids), np.concatenate(lows), np.concatenate(highs)
+    if not task.pool.is_ordered:
+        order = np.argsort(frame_ids)
+        frame_ids, low, high = frame_ids[order], low[order], high[order]
+    # A frame without an atom of the species has the extremes +inf and −inf.
+    counts = task.eligible[frame_ids] & ~((low == np.inf) & (high == -np.inf))
+    bad = counts & ~(np.isfinite(low) & np.isfinite(high))
+    wrong = task.every(frame_ids[bad][:1].tolist())
+    if wrong:
+        raise not_finite(task.pool, prop.field, min(wrong))
+    if not counts.all():
+        frame_ids, low, high = frame_ids[counts], low[counts], high[counts]
+    n_left = sum(task.every([len(frame_ids)]))
+    n_excluded = task.pool.n_frames - int(task.eligible.sum())
+    check_n(task.n, n_left, task.pool, n_excluded, f" with {prop.species}" if prop.species else "")
+    ends = task.every([(low.min(), high.max())] if len(low) else [])
+    grid = Grid(float(min(a for a, _ in ends)), float(max(b for _, b in ends)), n_bins)
+    return Scan(frame_ids, low, high, grid, values)

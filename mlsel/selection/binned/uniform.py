@@ -1,0 +1,150 @@
+"""Selection uniform in a property (sections 2.2 to 2.4 of the paper).
+
+The algorithm
+-------------
+A frame f has the values x_f1 … x_fM: its energy per atom (M = 1), or ε_i, or |F_i|, of its M atoms
+(those of one species, if one is asked for). Over all eligible frames they go from a to b.
+
+    bin(x)  = min(K − 1, ⌊K (x − a) / (b − a)⌋)       K equal bins; 0 if a = b
+    B_k     = { f : bin(x_fi) = k for some i }        the frames that hold a value in bin k
+    u_f     ~ U(0, 1), independent                    a random order of the frames
+    repeat until n frames are chosen:                 a round
+        for k in a random order of the bins in which every prefix is spread over [a, b]:
+            choose the first frame in B_k, in the order of u, that is not chosen yet, if any
+
+So each bin that has frames left gives one frame a round, and that frame is a fair draw from those
+of the bin: the property for which frames are chosen is uniform over the occupied part of its range,
+to a bin's width. For the atomic properties a frame is chosen for one atom, and its other M − 1
+values come with it. The order of the bins is a van der Corput sequence with a random digital
+shift, anew each round: 2^m choices running fall in 2^m different parts of the range.
+
+Limits
+------
+A bin with c frames gives at most c: where the pool's tail is thin all its frames are taken and the
+rest of the set comes from the bins that have more, in equal parts. One outlier stretches the range:
+with K bins the rest may share few of them (raise `bins`). Within a bin frames are as dense as in
+the pool. With one value for all (a = b) the choice is random.
+
+How it is computed
+------------------
+Not by the definition, which would need every frame's set of bins. One pass over the pool keeps two
+numbers a frame, its extremes, which also show a NaN; and the values of the frames with the smallest
+u, in which the bins that are not in a tail find theirs. What they don't tell `mlsel.selection.
+holders` finds out when it is needed. The result is the definition's.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlsel.pool.pool import IntArray
+from mlsel.selection.base import Selector, Task, refuse
+from mlsel.selection.binned.holders import Holders
+from mlsel.selection.binned.properties import AtomicEnergy, ForceMagnitude, GlobalEnergy, Property
+from mlsel.selection.binned.scan import scan
+
+SAMPLE = 8192
+SAMPLE_BYTES = 64 * 2**20
+"""How many frames' values are kept in the pass: at least, and at most."""
+
+
+@dataclass(frozen=True)
+class _Uniform(Selector):
+    """Uniform in a property, see the module."""
+
+    bins: int = 512
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bins <= 2**16:
+            raise refuse(f"bins is {self.bins}: it must be from 1 to {2**16}.")
+        self.property()
+
+    @abstractmethod
+    def property(self) -> Property:
+        """Return what the frames are chosen by."""
+
+    def choose(self, task: Task) -> IntArray:
+        prop = self.property()
+        keys = task.keys()
+        width = max(run.n_atoms for run in task.pool.runs)
+        n_sample = min(max(SAMPLE, 8 * self.bins, 4 * task.n), SAMPLE_BYTES // (8 * width) + 1)
+        limit = min(1.0, n_sample / int(task.eligible.sum()))
+        found = scan(task, prop, self.bins, keep=(keys < limit) & task.eligible)
+        holders = Holders(task, prop, found, keys, limit)
+        chosen: list[int] = []
+        alive = np.ones(self.bins, dtype=bool)
+        while len(chosen) < task.n:
+            for k in spread_order(self.bins, task.rng).tolist():
+                if not alive[k]:
+                    continue
+                frame = holders.take(k)
+                if frame is None:
+                    alive[k] = False
+                    continue
+                chosen.append(frame)
+                if len(chosen) == task.n:
+                    break
+        return np.array(chosen, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class UniformGlobalEnergy(_Uniform):
+    """Uniform in the energy per atom."""
+
+    name = "global-energy"
+    summary = "uniform in the total energy (per atom)"
+    fields = ("energy",)
+
+    def property(self) -> Property:
+        return GlobalEnergy()
+
+
+@dataclass(frozen=True)
+class UniformAtomicEnergy(_Uniform):
+    """Uniform in the atoms' energies."""
+
+    species: str = ""
+
+    name = "atomic-energy"
+    summary = "uniform in the atomic energies"
+    fields = ("atomic_energies",)
+
+    def property(self) -> Property:
+        return AtomicEnergy(self.species)
+
+
+@dataclass(frozen=True)
+class UniformForce(_Uniform):
+    """Uniform in the magnitude of the net force on an atom."""
+
+    species: str = ""
+
+    name = "force"
+    summary = "uniform in the magnitude of the atoms' forces"
+    fields = ("forces",)
+
+    def property(self) -> Property:
+        return ForceMagnitude(self.species)
+
+
+def spread_order(n: int, rng: np.random.Generator) -> IntArray:
+    """Return 0 … n − 1 in a random order whose every stretch is spread over the range.
+
+    The van der Corput sequence in base 2 with a random digital shift.
+
+    Examples
+    --------
+    >>> order = spread_order(8, np.random.default_rng(1))
+    >>> sorted(order.tolist()), sorted(k // 2 for k in order[:4].tolist())
+    ([0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3])
+    """
+    n_bits = max(1, (n - 1).bit_length())
+    counter = np.arange(2**n_bits)
+    mirrored = np.zeros_like(counter)
+    for bit in range(n_bits):
+        mirrored |= ((counter >> bit) & 1) << (n_bits - 1 - bit)
+    order: IntArray = mirrored ^ rng.integers(2**n_bits)
+    return order[order < n]

@@ -1,0 +1,158 @@
+"""DIRECT: clusters in a descriptor's space, one frame from each.
+
+References
+----------
+Qi, Ko, Wood, Pham, Ong, npj Comput. Mater. 10, 43 (2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlsel.pool.pool import Array, FloatArray, IntArray
+from mlsel.selection.base import Selector, Task, refuse
+from mlsel.selection.descriptors.features import Floats, frame_features
+
+LLOYD_STEPS = 25
+ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Direct(Selector):
+    """n clusters of frames in the principal components of a descriptor, one frame from each.
+
+    The columns of the descriptor are brought to unit variance; of the principal components those
+    of a variance above one (the mean of all) are kept, each weighted by the variance it explains.
+    k-means (seeded by k-means++, Lloyd's algorithm on a random part of the pool if it is large)
+    gives n centres; all frames go to their nearest. From each cluster comes the frame nearest to
+    its centre, the clusters in the order of their size; in place of each empty cluster comes the
+    frame that is farthest from its own centre and not chosen, so that there are exactly n.
+
+    Parameters
+    ----------
+    descriptor : str or array
+        See `mlsel.selection.descriptors.features`.
+    cutoff : float
+        Å, of the descriptor.
+    fit : int
+        Centres are found from at most max(fit, 8 n) frames.
+    """
+
+    descriptor: str | Array = "radial"
+    cutoff: float = 6.0
+    fit: int = 16384
+
+    name = "direct"
+    summary = "one frame from each of n clusters in a descriptor's space"
+    fields = ("positions",)
+    nested = False
+
+    def __post_init__(self) -> None:
+        if self.fit < 1:
+            raise refuse(f"fit is {self.fit}: it must be at least 1.")
+
+    def choose(self, task: Task) -> IntArray:
+        keys = task.keys()
+        frames = task.frame_ids
+        points = principal_components(task, frame_features(task, self.descriptor, self.cutoff))
+        few = np.searchsorted(frames, task.first(keys, max(self.fit, 8 * task.n)))
+        centres = k_means(task, points[few])
+        return frames[one_from_each(task, points, centres)]
+
+
+def principal_components(task: Task, features: Floats) -> FloatArray:
+    """Return the weighted principal components of features, (F, d), the same on all ranks."""
+    n = len(features)
+    mine = task.stretches(n, ROWS)
+    mean = task.total([features[some].sum(axis=0, dtype=np.float64) for some in mine]) / n
+    squares = task.total([np.square(features[some] - mean).sum(axis=0) for some in mine])
+    spread = np.sqrt(squares / n)
+    varies = spread > 1e-9 * (np.abs(mean) + 1e-300)
+    if not varies.any():
+        return np.zeros((n, 1))
+    mean, spread = mean[varies], spread[varies]
+
+    def scaled(some: slice) -> FloatArray:
+        part: FloatArray = (features[some][:, varies] - mean) / spread
+        return part
+
+    covariance = task.total([scaled(some).T @ scaled(some) for some in mine]) / n
+    variances, axes = task.from_root(np.linalg.eigh(covariance))
+    kept = variances >= min(1.0, variances[-1])
+    axes = axes[:, kept] * np.sqrt(variances[kept] / variances[kept].sum())
+    none = np.empty((0, axes.shape[1]))
+    return task.join(np.concatenate([none, *(scaled(some) @ axes for some in mine)]))
+
+
+def _nearest(points: FloatArray, centres: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Return each point's nearest centre and the squared distance to it."""
+    score = points @ centres.T
+    score -= 0.5 * (centres * centres).sum(axis=1)
+    owner = score.argmax(axis=1)
+    return owner, _squared(points - centres[owner])
+
+
+def _squared(difference: FloatArray) -> FloatArray:
+    squared: FloatArray = (difference * difference).sum(axis=1)
+    return squared
+
+
+def _rows(n_centres: int) -> int:
+    """How many points are compared with all centres at a time."""
+    return max(1, 2**22 // n_centres)
+
+
+def k_means(task: Task, points: FloatArray) -> FloatArray:
+    """Return task.n centres of clusters of points (at least n), the same on all ranks."""
+    n, rng = task.n, task.rng
+    mine = task.stretches(len(points), _rows(n))
+    own = points[mine[0].start : mine[-1].stop] if mine else points[:0]
+    centres = np.empty((n, points.shape[1]))
+    distance = np.full(len(own), np.inf)
+    place = int(rng.integers(len(points)))
+    for k in range(n):  # k-means++
+        centres[k] = points[place]
+        np.minimum(distance, _squared(own - centres[k]), out=distance)
+        total = np.cumsum(task.join(distance))
+        if total[-1] > 0:
+            place = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
+            place = min(place, len(points) - 1)
+        else:
+            place = int(rng.integers(len(points)))
+    for _ in range(LLOYD_STEPS):
+        sums = task.total([_sums(points[some], centres) for some in mine])
+        counts = sums[:, -1]
+        filled = counts > 0
+        moved = centres.copy()
+        moved[filled] = sums[filled, :-1] / counts[filled, None]
+        if np.allclose(moved, centres, rtol=0, atol=1e-6 * np.sqrt(np.square(points).mean())):
+            break
+        centres = moved
+    return centres
+
+
+def _sums(points: FloatArray, centres: FloatArray) -> FloatArray:
+    """Return for each centre the sum of the points that are nearest to it, and their number."""
+    owner, _ = _nearest(points, centres)
+    columns = [*points.T, np.ones(len(points))]
+    return np.stack([np.bincount(owner, x, minlength=len(centres)) for x in columns], axis=1)
+
+
+def one_from_each(task: Task, points: FloatArray, centres: FloatArray) -> IntArray:
+    """Return as many points as there are centres: of each cluster the one nearest to its centre."""
+    n = len(centres)
+    mine = task.stretches(len(points), _rows(n))
+    found = [(np.empty(0, dtype=np.int64), np.empty(0))]
+    found += [_nearest(points[some], centres) for some in mine]
+    owner, distance = (task.join(np.concatenate(of)) for of in zip(*found, strict=True))
+    order = np.lexsort((distance, owner))
+    first = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
+    sizes = np.bincount(owner, minlength=n)[owner[first]]
+    chosen = first[np.argsort(-sizes, kind="stable")]
+    left = np.ones(len(points), dtype=bool)
+    left[chosen] = False
+    others = np.flatnonzero(left)
+    farthest = others[np.argsort(-distance[others], kind="stable")]
+    return np.concatenate([chosen, farthest[: n - len(chosen)]])

@@ -1,0 +1,134 @@
+"""Our own evaluator of GAPs: the C++ of pair_style quip, compiled for Python too.
+
+QUIP forms the gradient of every descriptor with respect to every neighbour. Energies and forces
+need none of them: from ∂E/∂(power spectrum) back to ∂E/∂(expansion coefficients) and on to the
+atoms it takes as long as the way there.
+
+References
+----------
+Bartók, Kondor, Csányi, Phys. Rev. B 87, 184115 (2013).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlsel.core import native as compiled
+from mlsel.core.errors import MlselError
+from mlsel.plugins.builder import KERNEL_FLAGS, SOURCES
+from mlsel.training.base import Frames, Prediction
+
+log = logging.getLogger(__name__)
+
+UNITS = (
+    "gap_python",
+    "gap_soap",
+    "gap_radial",
+    "gap_kernel",
+    "gap_file",
+    "gap_descriptor",
+    "quip_file",
+    "xml_reader",
+)
+HEADERS = (*UNITS[1:], "md5", "vectors")
+MESSAGE_BYTES = 2048
+
+
+@functools.cache
+def _library() -> Any | None:
+    library = compiled.load(
+        "gap-evaluator",
+        [SOURCES / f"{name}.cpp" for name in UNITS],
+        [*KERNEL_FLAGS, "-fvisibility=hidden", "-DMLSEL_KERNEL=native", "-DMLSEL_KERNEL_NATIVE"],
+        "GAPs are evaluated by quippy, some fifty times slower",
+        [SOURCES / f"{name}.h" for name in HEADERS],
+    )
+    if library is not None:
+        library.mlsel_gap_open.restype = ctypes.c_void_p
+        library.mlsel_gap_cutoff.restype = ctypes.c_double
+    return library
+
+
+class SoapGap:
+    """A GAP file, opened by `open_gap`."""
+
+    def __init__(self, library: Any, handle: ctypes.c_void_p) -> None:
+        from vesin import NeighborList
+
+        self._library, self._handle = library, handle
+        self.cutoff = float(library.mlsel_gap_cutoff(handle))
+        self._neighbours = NeighborList(
+            cutoff=self.cutoff, full_list=True, sorted=True, n_threads=1
+        )
+
+    def __del__(self) -> None:
+        self._library.mlsel_gap_close(self._handle)
+
+    def predict(self, frames: Frames) -> Prediction:
+        """Return energies, forces, atomic energies and virial.
+
+        Raises
+        ------
+        MlselError
+            If two atoms are at the same place.
+        """
+        n = len(frames)
+        virial = np.zeros((n, 3, 3))
+        atomic, forces = np.zeros((n, frames.n_atoms)), np.zeros((n, frames.n_atoms, 3))
+        numbers = np.ascontiguousarray(frames.numbers, np.int32)
+        for k in range(n):
+            i, j, vectors = self._neighbours.compute(
+                frames.positions[k], frames.cell[k], frames.periodic, "ijD"
+            )
+            first = np.searchsorted(i, np.arange(frames.n_atoms + 1)).astype(np.int32)
+            arrays = (
+                numbers,
+                first,
+                np.ascontiguousarray(j, np.int32),
+                np.ascontiguousarray(vectors, np.float64),
+                atomic[k],
+                forces[k],
+                virial[k],
+            )
+            pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+            message = ctypes.create_string_buffer(MESSAGE_BYTES)
+            if self._library.mlsel_gap_evaluate(
+                self._handle, frames.n_atoms, *pointers, message, MESSAGE_BYTES
+            ):
+                raise MlselError(
+                    f"frame {k} cannot be evaluated: {message.value.decode(errors='replace')}."
+                )
+        symmetric = 0.5 * (virial + virial.transpose(0, 2, 1))
+        return Prediction(
+            atomic.sum(axis=1), forces, atomic, symmetric if all(frames.periodic) else None
+        )
+
+
+def open_gap(path: Path) -> SoapGap | None:
+    """Open a GAP; None, with a line in the log, where it takes quippy to evaluate it.
+
+    Raises
+    ------
+    MlselError
+        If the file is damaged.
+    """
+    library = _library()
+    if library is None:
+        return None
+    message, is_damaged = ctypes.create_string_buffer(MESSAGE_BYTES), ctypes.c_int()
+    handle = library.mlsel_gap_open(
+        str(path).encode(), message, MESSAGE_BYTES, ctypes.byref(is_damaged)
+    )
+    if handle:
+        return SoapGap(library, ctypes.c_void_p(handle))
+    said = message.value.decode(errors="replace")
+    if is_damaged.value:
+        raise MlselError(f"{said}.")
+    log.info("%s %s: quippy evaluates it, some fifty times slower.", path, said)
+    return None

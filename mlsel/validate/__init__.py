@@ -1,0 +1,1 @@
+"""Stage 5: large MD with trained potentials beside the reference, and a verdict."""

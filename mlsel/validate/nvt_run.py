@@ -1,0 +1,447 @@
+"""ValidationRun: one potential driven through NVT and a short NVE, from its deck to results.h5.
+
+A run's folder holds
+
+    in.lammps, potential.lmp   the deck, complete, and the pair style
+    results.h5, trajectory.h5  what was measured, and the frames, once the run has ended
+    log.lammps, timing.json    what LAMMPS printed, and how fast it was
+
+and while it is not finished samples.bin, blocks.bin, trajectory.bin (rows of doubles) and
+<phase>-<step>.restart. As in generation, rows are on the disk before the restart file gets its
+name, and rows beyond the restart file are cut off: an average is made of whole blocks, each
+measured once, however often the run was killed.
+
+A run that LAMMPS ends, or that gets hopeless, has failure.json and results like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlsel.core import stopping
+from mlsel.core.errors import MlselError, Stopped
+from mlsel.core.files import finishing, partial_path, publish, write_json
+from mlsel.core.provenance import derived_seed, versions
+from mlsel.md import deck
+from mlsel.md.npt_run import lammps_path
+from mlsel.md.session import FloatArray, LammpsError, LammpsSession
+from mlsel.study.study import Study
+from mlsel.validate.diffusion import mean_square_displacement
+from mlsel.validate.recorder import SAMPLE, Recorder
+from mlsel.validate.results import Measured, Results, write_results, write_trajectory
+from mlsel.validate.stability import Bounds, pair_names
+from mlsel.validate.uncertainty import WATCH
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+PHASES = ("equilibrate", "production", "nve")
+
+
+def species_pairs(species: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the pairs of species, as indices, in the order in which RDFs are kept.
+
+    >>> species_pairs(["Na", "Cl"])
+    [(0, 0), (0, 1), (1, 1)]
+    """
+    n = len(species)
+    return [(i, j) for i in range(n) for j in range(i, n)]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps of a run: those of each phase, and between samples, frames, blocks, checkpoints."""
+
+    equilibrate: int
+    production: int
+    nve: int
+    sample: int
+    frame: int
+    block: int
+    segment: int
+
+    @classmethod
+    def of(cls, study: Study, duration: float) -> Schedule:
+        """Return the schedule of a study; phases of NVT are made of whole blocks.
+
+        Equilibration and NVE take at most a quarter of the duration each, for slow potentials.
+        """
+        section = study.validation
+        sample = section.sampling_interval
+
+        def steps(picoseconds: float, whole: int) -> int:
+            return -(-round(picoseconds * 1000 / section.timestep) // whole) * whole
+
+        block = steps(section.block, section.trajectory_interval)
+        return cls(
+            steps(min(section.equilibration, duration / 4), block),
+            steps(duration, block),
+            steps(min(section.nve, duration / 4), sample),
+            sample,
+            section.trajectory_interval,
+            block,
+            steps(section.checkpoint_interval, block),
+        )
+
+    @property
+    def total(self) -> int:
+        return self.equilibrate + self.production + self.nve
+
+    def end(self, phase: str) -> int:
+        """The last step of a phase."""
+        lengths = (self.equilibrate, self.production, self.nve)
+        return sum(lengths[: PHASES.index(phase) + 1])
+
+
+@dataclass(frozen=True)
+class ValidationRun:
+    """A run: which potential, for how long, where.
+
+    Attributes
+    ----------
+    name : reference, reference-2, <data set>/<model> or the name of a potential
+    kind : "reference", "potential", or the kind of model
+    potential : LAMMPS commands of the pair style
+    digest : of the potential, without where it lies
+    duration : ps of averaged NVT
+    root : the study's folder
+    """
+
+    name: str
+    kind: str
+    potential: str
+    digest: str
+    duration: float
+    root: Path
+    study: Study
+    committee: tuple[Path, ...] = ()
+    """Folders of models that are asked how far the run leaves the training data."""
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "validation" / self.name
+
+    @property
+    def product(self) -> Path:
+        return self.folder / "results.h5"
+
+    @property
+    def failure(self) -> Path:
+        return self.folder / "failure.json"
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule.of(self.study, self.duration)
+
+    @property
+    def seed(self) -> int:
+        """The same for all but repeats of the reference, so that all start alike."""
+        label = self.name if self.name.startswith("reference-") else "all"
+        return derived_seed(self.study.validation.seed, "validation", label)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what, beside the settings of the stage, decides the run."""
+        known = {"potential": self.digest, "duration": self.duration, "seed": self.seed}
+        return {**known, "watched_by": [path.name for path in self.committee]}
+
+    def deck_text(self) -> str:
+        """Return the run's deck."""
+        system, section, schedule = self.study.system, self.study.validation, self.schedule
+        folder = f"validation/{self.name}"
+        pairs = species_pairs(system.species)
+        return deck.fill(
+            deck.template("in.validate"),
+            {
+                "data": "validation/start.data",
+                "potential": f"{folder}/potential.lmp",
+                "cutoff": system.cutoff,
+                "kspace_accuracy": system.kspace_accuracy,
+                "temperature": section.temperature,
+                "timestep": section.timestep / 1000,
+                "thermostat_time": section.thermostat_time,
+                "seed": self.seed,
+                "equilibration_steps": schedule.equilibrate,
+                "production_steps": schedule.production,
+                "nve_steps": schedule.nve,
+                "interval": schedule.sample,
+                "block": schedule.block,
+                "trajectory_interval": schedule.frame,
+                "segment": schedule.segment,
+                "pairs": " ".join(f"{i + 1} {j + 1}" for i, j in pairs),
+                "bins": section.rdf_bins,
+                "rdf_cutoff": section.rdf_cutoff,
+            },
+        )
+
+    def perform(self, comm: MPI.Intracomm, report: Callable[[int], None]) -> None:
+        """Run on the ranks of comm from the last checkpoint to the product.
+
+        Parameters
+        ----------
+        report : callable
+            Called with the number of steps done since the last call, negative for those that were
+            done before this start; what it is told on rank 0 counts.
+
+        Raises
+        ------
+        MlselError
+            If one rank of several met an error of LAMMPS's: all must then be started again.
+        Stopped
+            On all ranks, at a checkpoint, if rank 0 was asked to stop.
+        """
+        if not comm.bcast(self.failure.is_file() if comm.rank == 0 else None):
+            self._advance(comm, report)
+        if comm.rank == 0:
+            self._conclude()
+
+    def _advance(self, comm: MPI.Intracomm, report: Callable[[int], None]) -> None:
+        """Bring the run to its last step, or to its failure."""
+        lines = deck.sections((self.folder / "in.lammps").read_text(encoding="utf-8"))
+        found = self._checkpoints() if comm.rank == 0 else None
+        for phase, step, path in [*comm.bcast(found), ("", 0, None)]:
+            root = {"root": lammps_path(self.root)}
+            with LammpsSession(comm, self.folder / "log.lammps", root) as session:
+                try:
+                    session.execute(lines[""])
+                    if path is None:
+                        session.execute(lines["box"])
+                    else:
+                        session.execute([f"read_restart {lammps_path(path)}"])
+                except LammpsError:
+                    if path is None:
+                        raise
+                    continue  # a restart file cut short by a full disk: the one before it
+                session.execute(lines["model"])
+                report(-step)
+                started = time.perf_counter()
+                stop = None
+                with Recorder(self, session, step, report) as recorder:
+                    try:
+                        self._run_phases(session, lines, phase, step, recorder)
+                    except Stopped as error:
+                        stop = error
+                    except LammpsError as error:
+                        recorder.end_early()
+                        recorder.flush()
+                        self._fail(session, error)
+                if comm.rank == 0:
+                    self._record_speed(session.step - step, time.perf_counter() - started, comm)
+                if stop is not None:
+                    raise stop
+                return
+        raise AssertionError("unreachable: the last candidate starts anew")
+
+    def _run_phases(
+        self,
+        session: LammpsSession,
+        lines: dict[str, list[str]],
+        phase: str,
+        step: int,
+        recorder: Recorder,
+    ) -> None:
+        ensemble = ""
+        for name in PHASES[PHASES.index(phase) if phase else 0 :]:
+            end = self.schedule.end(name)
+            wanted = "nve" if name == "nve" else "equilibrate"
+            if wanted != ensemble:
+                # Also at a phase's end: the next may go on with this thermostat, whose state is
+                # in the restart file.
+                if ensemble:
+                    session.execute(["unfix ensemble"])
+                ensemble = wanted
+                session.execute(lines[ensemble])
+            while session.step < end:
+                n_steps = min(self.schedule.segment, end - session.step)
+                session.run(0)
+                for _ in range(n_steps // self.schedule.sample):
+                    session.run(self.schedule.sample, setup=False)
+                    recorder.sample(name)
+                self._checkpoint(session, name, recorder)
+                if session.step < self.schedule.total:
+                    stopping.check_at_checkpoint(session.comm)
+
+    def _checkpoint(self, session: LammpsSession, phase: str, recorder: Recorder) -> None:
+        path = self.folder / f"{phase}-{session.step}.restart"
+        partial = partial_path(path)
+        recorder.flush()
+        session.execute([f"write_restart {lammps_path(partial)}"])
+        if session.comm.rank == 0:
+            publish(partial, path)
+            for _, _, old in self._checkpoints()[2:]:
+                old.unlink()
+
+    def _checkpoints(self) -> list[tuple[str, int, Path]]:
+        """The restart files that can be gone on from, newest first."""
+        found = []
+        for path in self.folder.glob("*.restart"):
+            phase, _, step = path.stem.rpartition("-")
+            if phase in PHASES and step.isdigit() and self._has_rows(int(step)):
+                found.append((phase, int(step), path))
+        return sorted(found, key=lambda entry: -entry[1])
+
+    def _has_rows(self, step: int) -> bool:
+        for name, (n_rows, length) in self._rows(step).items():
+            path = self.folder / name
+            if n_rows and (not path.is_file() or path.stat().st_size < 8 * length * n_rows):
+                return False
+        return True
+
+    def _rows(self, step: int) -> dict[str, tuple[int, int]]:
+        """Rows that each file has at a step, and how many doubles a row is."""
+        schedule = self.schedule
+        n_pairs = len(species_pairs(self.study.system.species))
+        nvt = min(step, schedule.end("production"))
+        averaged = max(0, nvt - schedule.end("equilibrate"))
+        rows = {
+            "samples.bin": (step // schedule.sample, len(SAMPLE) + n_pairs),
+            "blocks.bin": (
+                averaged // schedule.block,
+                2 * n_pairs * self.study.validation.rdf_bins,
+            ),
+            "trajectory.bin": (averaged // schedule.frame, 1 + 3 * self._n_atoms()),
+        }
+        if self.committee:
+            rows["watch.bin"] = (averaged // schedule.frame, 1 + len(WATCH))
+        return rows
+
+    def _n_atoms(self) -> int:
+        return len(self.start["numbers"])
+
+    @cached_property
+    def start(self) -> dict[str, Any]:
+        """start.json: what is known of the snapshot that all runs start from."""
+        path = self.root / "validation" / "start.json"
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return known
+
+    def bounds(self, first_energy: float) -> Bounds:
+        """Return the bounds of the run, given the energy of the first sample after a resumption.
+
+        The energy that counts is that of the run's first sample, if it is on the disk.
+        """
+        path = self.folder / "samples.bin"
+        if path.is_file() and path.stat().st_size >= 8 * len(SAMPLE):
+            first_energy = float(np.fromfile(path, count=len(SAMPLE))[3])
+        return Bounds(
+            self.closest_bound,
+            self.study.validation.temperature,
+            first_energy,
+            self._n_atoms(),
+            pair_names(self.study.system.species),
+        )
+
+    @property
+    def closest_bound(self) -> FloatArray:
+        """Å, (n_pairs,): distances below these are unphysical."""
+        return self.study.validation.short_distance * np.array(self.start["closest"])
+
+    def _fail(self, session: LammpsSession, error: LammpsError) -> None:
+        """Record how a run ended; with an error of one rank of several, end all."""
+        if session.comm.rank == 0 or error.is_on_one_rank:
+            write_json(self.failure, {"step": session.step, "message": str(error)})
+        if error.is_on_one_rank:
+            raise MlselError(
+                f"{self.name} was ended by LAMMPS on one rank of {session.comm.size} ({error}). "
+                "This is recorded as its result: give the same command again for the others."
+            )
+
+    def _record_speed(self, n_steps: int, seconds: float, comm: MPI.Intracomm) -> None:
+        path = self.folder / "timing.json"
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            n_steps += before["steps"]
+            seconds += before["wall_seconds"]
+        to_ns = self.study.validation.timestep * 1e-6
+        speed = n_steps * to_ns / seconds * 86400 if seconds else 0.0
+        write_json(
+            path,
+            {
+                "steps": n_steps,
+                "wall_seconds": seconds,
+                "ranks": comm.size,
+                "ns_per_day": speed,
+            },
+        )
+
+    def _conclude(self) -> None:
+        """Write results.h5 and trajectory.h5 from the rows, then remove these."""
+        results = self._results()
+        if results.frames.size:
+            with finishing(self.folder / "trajectory.h5") as partial:
+                write_trajectory(partial, results, self.study)
+        write_results(self.product, results)
+        for name in self._rows(0):
+            (self.folder / name).unlink(missing_ok=True)
+        for leftover in [*self.folder.glob("*.restart"), self.folder / "sound.bin"]:
+            leftover.unlink(missing_ok=True)
+
+    def _results(self) -> Results:
+        from ase.data import atomic_masses, chemical_symbols
+
+        study, schedule = self.study, self.schedule
+        rows = {}
+        for name, (_, length) in self._rows(0).items():
+            path = self.folder / name
+            values = np.fromfile(path) if path.is_file() else np.empty(0)
+            rows[name] = values[: len(values) // length * length].reshape(-1, length)
+        species = study.system.species
+        pairs = species_pairs(species)
+        samples = rows["samples.bin"]
+        blocks = rows["blocks.bin"].reshape(-1, study.validation.rdf_bins, len(pairs), 2)
+        start = self.start
+        failure: dict[str, Any] = {"step": -1, "message": ""}
+        if self.failure.is_file():
+            failure = json.loads(self.failure.read_text(encoding="utf-8"))
+        sound = np.empty(0)
+        if (self.folder / "sound.bin").is_file():
+            sound = np.fromfile(self.folder / "sound.bin")
+        width = study.validation.rdf_cutoff / study.validation.rdf_bins
+        numbers = np.array(start["numbers"])
+        frames = rows["trajectory.bin"][:, 1:].reshape(-1, len(numbers), 3)
+        types = np.array([species.index(chemical_symbols[z]) for z in numbers])
+        lag, msd = mean_square_displacement(
+            frames, types, schedule.frame * study.validation.timestep / 1000, atomic_masses[numbers]
+        )
+        return Results(
+            name=self.name,
+            kind=self.kind,
+            species=tuple(species),
+            numbers=numbers,
+            cell=np.array(start["cell"]),
+            temperature=study.validation.temperature,
+            timestep=study.validation.timestep / 1000,
+            phase_ends=tuple(schedule.end(phase) for phase in PHASES),
+            ended_at=failure["step"],
+            ended_by=failure["message"],
+            closest=self.closest_bound,
+            samples=Measured(
+                samples[:, 0].astype(np.int64),
+                dict(zip(SAMPLE[1:], samples[:, 1 : len(SAMPLE)].T, strict=True)),
+                samples[:, len(SAMPLE) :],
+            ),
+            r=width * (np.arange(float(study.validation.rdf_bins)) + 0.5),
+            g=np.moveaxis(blocks[..., 0], 2, 1),
+            coordination=np.moveaxis(blocks[..., 1], 2, 1),
+            frame_steps=rows["trajectory.bin"][:, 0].astype(np.int64),
+            frames=frames,
+            sound_step=int(sound[0]) if sound.size else -1,
+            sound_positions=sound[1:].reshape(-1, 3),
+            provenance={
+                "seed": self.seed,
+                "potential_digest": self.digest,
+                "lammps_input": (self.folder / "in.lammps").read_text(encoding="utf-8"),
+                "settings": json.dumps(study.as_dict("system", "validation")),
+                "versions": json.dumps(versions("lammps", "mpich", "numpy", "h5py")),
+            },
+            msd_lag=lag,
+            msd=msd,
+            watch=rows.get("watch.bin", np.empty((0, 1 + len(WATCH)))),
+        )

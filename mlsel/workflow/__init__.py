@@ -1,0 +1,1 @@
+"""All stages of a study: what is done, and jobs for a cluster."""

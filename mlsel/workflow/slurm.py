@@ -1,0 +1,298 @@
+"""A study on a cluster: a chain of Slurm jobs, one a stage, from the job scripts in slurm/.
+
+    mlsel slurm --init            write ./slurm: a script for each stage, and site.sh; edit these
+    mlsel slurm [STUDY] [-o DIR]  submit what of the study is missing
+
+Training and validation are arrays, an element a model or run. Each job begins when those before it
+have succeeded; if one fails, those after it are taken off the queue. The same command again submits
+what is still missing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlsel.cli import study_parser
+from mlsel.core.errors import MlselError
+
+if TYPE_CHECKING:
+    from mlsel.study.study import Study
+    from mlsel.workflow.status import StageState
+
+log = logging.getLogger(__name__)
+
+FOLDER = Path("slurm")
+JOBS = "slurm-jobs.json"
+"""In the study's folder: the jobs that were submitted last."""
+LOGS = "logs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job to be submitted.
+
+    Attributes
+    ----------
+    script : of the job, without .sbatch
+    after : the scripts of the jobs that must have succeeded
+    parts : numbers of array elements; empty for a job that is no array
+    on_gpu : whether the site's options for GPUs are for it
+    """
+
+    script: str
+    after: tuple[str, ...] = ()
+    parts: tuple[int, ...] = ()
+    on_gpu: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Submit a study, or write the job scripts."""
+    parser = study_parser("mlsel slurm", "Submit what is missing of a study, a job a stage.")
+    parser.add_argument(
+        "--scripts",
+        type=Path,
+        default=FOLDER,
+        metavar="FOLDER",
+        help="the job scripts and site.sh (default: ./%(default)s)",
+    )
+    parser.add_argument(
+        "--init", action="store_true", help="write the job scripts into FOLDER, to be edited"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the commands and submit nothing"
+    )
+    args = parser.parse_args(argv)
+    if args.init:
+        write_scripts(args.scripts)
+        return 0
+    from mlsel.study.study import load_study
+
+    study = load_study(args.study, args.set)
+    folder = args.output or Path(study.name)
+    words = [str(Path(args.study).resolve()) if Path(args.study).is_file() else args.study]
+    words += ["-o", str(folder.resolve())]
+    for override in args.set:
+        words += ["--set", override]
+    submit(study, folder, args.scripts, words, dry_run=args.dry_run)
+    return 0
+
+
+def write_scripts(folder: Path) -> None:
+    """Copy the job scripts into a folder that is not there yet.
+
+    Raises
+    ------
+    MlselError
+        If it is there.
+    """
+    from mlsel.md.deck import packaged_folder
+
+    if folder.exists():
+        raise MlselError(
+            f"{folder} is there already: edit the scripts in it, or name another folder with "
+            "--scripts."
+        )
+    shutil.copytree(packaged_folder("slurm"), folder)
+    log.info("%s: edit %s, then the numbers of tasks and times in *.sbatch", folder,
+             folder / "site.sh")  # fmt: skip
+
+
+def jobs_of(study: Study, stages: Sequence[StageState], *, use_gpus: bool = False) -> list[Job]:
+    """Return the jobs for what of a study is missing, each after those that it needs.
+
+    With `use_gpus` the models that compute on GPUs are an array of their own.
+
+    Raises
+    ------
+    MlselError
+        If something is stale: it must be removed, or made anew, by the user's decision.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    stale = [f"{item.name} ({item.text})" for s in stages for item in s.items
+             if item.state == "stale"]  # fmt: skip
+    if stale:
+        raise MlselError(
+            f"{len(stale)} products were made otherwise than the study now says: "
+            + "; ".join(stale[:3])
+            + ("; …" if len(stale) > 3 else "")
+            + ". Remove them or make them anew (--again of their stages), or set the study back."
+        )
+    jobs: list[Job] = []
+
+    def add(
+        script: str, needs: Iterable[str], parts: Sequence[int] = (), gpu: bool = False
+    ) -> None:
+        submitted = {job.script for job in jobs}
+        after = tuple(name for name in needs if name in submitted)
+        jobs.append(Job(script, after, tuple(parts), gpu))
+
+    if not by_name["generate"].is_done:
+        add("generate", ())
+    if not by_name["selection"].is_done:
+        add("select", ["generate"])
+    undone = [item for item in by_name["training"].undone if item.part]
+    gpu_models = _models_on_gpus(study) if use_gpus else set()
+    for on_gpu in (True, False):
+        parts = [i.part for i in undone if (i.name.partition("/")[2] in gpu_models) == on_gpu]
+        if parts:
+            add("train", ["generate", "select"], parts, on_gpu)
+    needed = ["generate", "select", "train"]
+    if not by_name["evaluate"].is_done:
+        add("evaluate", needed)
+    validation = by_name["validate"]
+    if any(item.name == "start" for item in validation.undone):
+        add("start", ())
+    parts = [item.part for item in validation.undone if item.part]
+    if parts:
+        add("validate", [*needed, "start"], parts)
+    if jobs or not validation.is_done or not by_name["report"].is_done:
+        add("report", [*needed, "evaluate", "start", "validate"])
+    return jobs
+
+
+def _models_on_gpus(study: Study) -> set[str]:
+    from mlsel.training.registry import trainers
+
+    return {trainer.name for trainer in trainers(study.training) if trainer.uses_gpu}
+
+
+def submit(
+    study: Study, folder: Path, scripts: Path, words: Sequence[str], *, dry_run: bool = False
+) -> None:
+    """Submit what of a study is missing.
+
+    Parameters
+    ----------
+    scripts : path
+        Folder of the job scripts.
+    words : sequence of str
+        The arguments of each stage.
+    dry_run : bool
+        Print the commands instead.
+
+    Raises
+    ------
+    MlselError
+        If there are no scripts or no Slurm, jobs of this study are still in the queue, products
+        are stale, or sbatch refuses.
+    """
+    from mlsel.core.files import write_json
+    from mlsel.study.study import record_study
+    from mlsel.workflow.status import states
+
+    site = scripts / "site.sh"
+    if not site.is_file():
+        raise MlselError(
+            f"{site} is not there: `mlsel slurm --init` writes the job scripts into ./{FOLDER}; "
+            "edit them for your cluster, or name their folder with --scripts."
+        )
+    if not dry_run and shutil.which("sbatch") is None:
+        raise MlselError(
+            "there is no sbatch on PATH: give this command on a login node of a Slurm cluster, or "
+            "--dry-run to see what it would do."
+        )
+    gpu_options, limit = _site_values(site)
+    jobs = jobs_of(study, states(study, folder), use_gpus=bool(gpu_options))
+    if not jobs:
+        log.info("%s: all is done", folder)
+        return
+    if not dry_run:
+        _refuse_while_queued(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOGS).mkdir(exist_ok=True)
+        record_study(study, folder)
+    numbers: dict[str, list[str]] = {}
+    submitted: list[dict[str, str]] = []
+    for job in jobs:
+        options = ["--parsable", "--kill-on-invalid-dep=yes"]
+        after = [number for name in job.after for number in numbers[name]]
+        if after:
+            options.append("--dependency=afterok:" + ":".join(after))
+        name = f"{job.script}-%A_%a.log" if job.parts else f"{job.script}-%j.log"
+        options.append(f"--output={(folder / LOGS).resolve() / name}")
+        if job.parts:
+            options.append(f"--array={_ranges(job.parts)}" + (f"%{limit}" if limit else ""))
+        options += gpu_options if job.on_gpu else []
+        command = [*options, str(scripts.resolve() / f"{job.script}.sbatch"), *words]
+        if dry_run:
+            number = f"<{job.script}>"
+            print(shlex.join(["sbatch", *command]))
+        else:
+            number = _sbatch(site, command)
+            log.info("%s %s%s", number, job.script,
+                     f" (parts {_ranges(job.parts)})" if job.parts else "")  # fmt: skip
+            submitted.append({"job": number, "script": job.script})
+            write_json(folder / JOBS, submitted)
+        numbers.setdefault(job.script, []).append(number)
+    if not dry_run:
+        log.info("`squeue` shows the jobs, `mlsel status %s` what is done; logs are in %s", folder,
+                 folder / LOGS)  # fmt: skip
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return numbers as sbatch's --array takes them.
+
+    >>> _ranges([1, 2, 3, 7, 9, 10])
+    '1-3,7,9-10'
+    """
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)
+
+
+def _site_values(site: Path) -> tuple[list[str], str]:
+    """Return GPU_OPTIONS, in words, and ARRAY_LIMIT of a site.sh."""
+    script = 'source "$1" >/dev/null; printf "%s\\n%s\\n" "${GPU_OPTIONS:-}" "${ARRAY_LIMIT:-}"'
+    done = subprocess.run(
+        ["bash", "-c", script, "site", str(site)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise MlselError(f"{site} can't be read by bash: {done.stderr.strip()}")
+    options, limit = done.stdout.split("\n")[-3:-1]
+    return shlex.split(options), limit
+
+
+def _sbatch(site: Path, command: Sequence[str]) -> str:
+    """Submit a job with what site.sh exports; return its number."""
+    script = 'source "$1" >/dev/null; shift; exec sbatch "$@"'
+    environment = {**os.environ, "MLSEL_SLURM": str(site.parent.resolve())}
+    done = subprocess.run(
+        ["bash", "-c", script, "submit", str(site), *command],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    if done.returncode:
+        raise MlselError(
+            f"sbatch refused {shlex.join(command)}: {done.stderr.strip()}. What was submitted "
+            "before it stays in the queue (`scancel` takes it off)."
+        )
+    return done.stdout.strip().partition(";")[0]
+
+
+def _refuse_while_queued(folder: Path) -> None:
+    """Raise MlselError if jobs that were submitted for this folder still wait or run."""
+    path = folder / JOBS
+    if not path.is_file():
+        return
+    numbers = [job["job"] for job in json.loads(path.read_text(encoding="utf-8"))]
+    done = subprocess.run(
+        ["squeue", "--noheader", "--format=%F", "--me"], capture_output=True, text=True, check=False
+    )
+    left = sorted({*numbers} & {*done.stdout.split()}, key=int)
+    if left:
+        raise MlselError(
+            f"jobs of {folder} are still in the queue ({', '.join(left)}): wait for them, or "
+            f"`scancel {' '.join(left)}`."
+        )
