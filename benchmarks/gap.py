@@ -28,8 +28,8 @@ from benchmarks.claims import Claims
 from mlsel.plugins import ensure
 from mlsel.training.base import Frames
 from mlsel.training.gap.trainer import PRODUCT, GapModel
-from tests.gap_files import PAPER, write_gap
 from tests.plugins.support import environment, melts
+from tests.support.gap_files import PAPER, write_gap
 
 N_SPARSE = 200
 N_POWER = 952

@@ -171,7 +171,7 @@ def last_of(path: Path, column: str) -> float:
 
 def against_spktrain(claims: Claims, frames: Frames, folder: Path, threads: int) -> None:
     """Rates of both commands, and their losses."""
-    from mlsel.training.schnet.trainer import read_metrics
+    from mlsel.training.schnet.metrics import read_metrics
 
     write_sets(frames, folder)
     rates: dict[str, list[float]] = {"mlsel": [], "spktrain": []}

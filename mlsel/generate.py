@@ -64,12 +64,11 @@ def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = Fa
 
     size = study.pool.ranks_per_run
     if (comm.size % size and comm.size > 1) or size > comm.size:
-        error = MlselError(
+        raise MlselError(
             f"pool.ranks_per_run is {size}, but there are {comm.size} ranks: start a multiple of "
-            f"{size} with mpirun -n."
+            f"{size} with mpirun -n.",
+            everywhere=True,
         )
-        error.is_everywhere = True
-        raise error
     lock = FolderLock(folder)
     on_root(comm, lock.acquire)
     try:
@@ -81,14 +80,13 @@ def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = Fa
         if comm.rank == 0:
             lock.release()
     if failures:
-        error = StageIncomplete(
+        raise StageIncomplete(
             f"{len(failures)} of {len(runs)} runs were ended by LAMMPS: "
             + "; ".join(f"{name}: {text}" for name, text in failures[:3])
             + ("; …" if len(failures) > 3 else "")
-            + f". Their messages stand in {folder}/runs/<run>/error.txt; pool.h5 holds the others."
+            + f". Their messages stand in {folder}/runs/<run>/error.txt; pool.h5 holds the others.",
+            everywhere=True,
         )
-        error.is_everywhere = True
-        raise error
 
 
 def _prepare(study: Study, folder: Path, comm: MPI.Intracomm) -> list[MdRun]:

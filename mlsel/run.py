@@ -81,9 +81,9 @@ def _run(args: argparse.Namespace, folder: Path, comm: MPI.Intracomm) -> int:
             log.info("== done in %s", duration(time.monotonic() - begun))
             print(path, flush=True)
     if incomplete:
-        failure = StageIncomplete("some stages ended incomplete: " + "; ".join(incomplete))
-        failure.is_everywhere = True
-        raise failure
+        raise StageIncomplete(
+            "some stages ended incomplete: " + "; ".join(incomplete), everywhere=True
+        )
     return 0
 
 

@@ -9,15 +9,23 @@ from collections.abc import Iterable
 class MlselError(Exception):
     """A user's mistake, told in one sentence.
 
+    Parameters
+    ----------
+    sentence : str
+    everywhere : bool
+        Whether every rank raises it: rank 0 alone then tells it, and none needs ending.
+
     Attributes
     ----------
     is_everywhere : bool
-        Whether every rank raised it (rank 0 alone then tells it, and none needs ending).
     exit_code : int
     """
 
-    is_everywhere = False
     exit_code = 2
+
+    def __init__(self, sentence: str = "", *, everywhere: bool = False) -> None:
+        super().__init__(sentence)
+        self.is_everywhere = everywhere
 
 
 class StageIncomplete(MlselError):
@@ -40,8 +48,9 @@ class Stopped(MlselError):
         text: str = "stopped by a signal; the same command goes on from here.",
         *,
         has_progress: bool = True,
+        everywhere: bool = False,
     ) -> None:
-        super().__init__(text)
+        super().__init__(text, everywhere=everywhere)
         self.has_progress = has_progress
         self.exit_code = 75 if has_progress else 1
 

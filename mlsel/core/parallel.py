@@ -50,14 +50,13 @@ def world() -> MPI.Intracomm:
     if comm.size == 1:
         for size, _ in _LAUNCHERS:
             if os.environ.get(size, "1").isdigit() and int(os.environ.get(size, "1")) > 1:
-                error = MlselError(
+                raise MlselError(
                     f"the launcher started {os.environ[size]} processes ({size}), but to MPI each "
                     "is alone: it belongs to another MPI than mpi4py "
                     f"({MPI.Get_library_version().split(chr(10))[0].strip()}). Use the mpirun of "
-                    "mlsel's environment, or srun --mpi=pmi2"
+                    "mlsel's environment, or srun --mpi=pmi2",
+                    everywhere=True,
                 )
-                error.is_everywhere = True
-                raise error
     return comm
 
 

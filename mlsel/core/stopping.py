@@ -96,14 +96,13 @@ def check(comm: MPI.Intracomm) -> None:
     """
     stop, has_progress = comm.bcast((asked(), units_done() > 0) if comm.rank == 0 else None)
     if stop:
-        error = Stopped(
+        raise Stopped(
             "stopped by a signal; the same command goes on from here."
             if has_progress
             else "stopped by a signal before anything was done.",
             has_progress=has_progress,
+            everywhere=True,
         )
-        error.is_everywhere = True
-        raise error
 
 
 def check_at_checkpoint(comm: MPI.Intracomm) -> None:

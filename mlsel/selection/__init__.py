@@ -6,11 +6,10 @@ The registry of methods. A new one is a module with a subclass of `Selector` and
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mlsel.core.errors import nearest
-from mlsel.pool.pool import Pool
 from mlsel.selection.base import Selection, Selector, refuse
 from mlsel.selection.binned.flat import FlatAtomicEnergy, FlatForce
 from mlsel.selection.binned.uniform import UniformAtomicEnergy, UniformForce, UniformGlobalEnergy

@@ -38,9 +38,7 @@ BLOCK_BYTES = 2 * 2**20
 
 def refuse(sentence: str) -> MlselError:
     """Return the error for a mistake that all ranks find alike."""
-    error = MlselError(sentence)
-    error.is_everywhere = True
-    return error
+    return MlselError(sentence, everywhere=True)
 
 
 @dataclass(frozen=True)

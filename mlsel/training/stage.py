@@ -299,13 +299,12 @@ def train_study(
         if comm.rank == 0:
             lock.release()
     if failures:
-        error = StageIncomplete(
+        raise StageIncomplete(
             f"{len(failures)} of {len(tasks)} models could not be trained: "
             + "; ".join(f"{name}: {text}" for name, text in failures[:3])
-            + ("; …" if len(failures) > 3 else "")
+            + ("; …" if len(failures) > 3 else ""),
+            everywhere=True,
         )
-        error.is_everywhere = True
-        raise error
 
 
 def _perform(
@@ -380,13 +379,12 @@ def _finished(results: Iterator[str]) -> list[str]:
             done.append(result)
             stopping.count_unit()
     except Stopped as stop:
-        error = Stopped(
+        raise Stopped(
             f"stopped by a signal{f': {stop}' if str(stop) else ''}; the same command goes on from "
             "here.",
             has_progress=bool(stopping.units_done()),
-        )
-        error.is_everywhere = True
-        raise error from None
+            everywhere=True,
+        ) from None
     return done
 
 

@@ -143,12 +143,11 @@ def _group_size(study: Study, comm: MPI.Intracomm) -> int:
     """Return how many ranks share a run."""
     size = study.validation.ranks_per_run or comm.size
     if (comm.size % size and comm.size > 1) or size > comm.size:
-        error = MlselError(
+        raise MlselError(
             f"validation.ranks_per_run is {size}, but there are {comm.size} ranks: start a "
-            f"multiple of {size} with mpirun -n, or set it to 0 (all ranks for each run)."
+            f"multiple of {size} with mpirun -n, or set it to 0 (all ranks for each run).",
+            everywhere=True,
         )
-        error.is_everywhere = True
-        raise error
     return size
 
 

@@ -107,12 +107,11 @@ def make_start(
     if not comm.bcast(run.product.is_file() if comm.rank == 0 else None):
         message = run.perform(comm, report)
         if comm.bcast(message):
-            error = MlselError(
+            raise MlselError(
                 f"the reference's own NPT run was ended by LAMMPS: {message} (look at "
-                f"{run.folder}/log.lammps)"
+                f"{run.folder}/log.lammps)",
+                everywhere=True,
             )
-            error.is_everywhere = True
-            raise error
     if comm.rank == 0:
         _write_start(study, run, folder / "validation")
     comm.Barrier()

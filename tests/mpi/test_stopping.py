@@ -12,7 +12,7 @@ import pytest
 
 from tests.mpi.test_generate import hashes
 from tests.support import environment, mpirun, run_mlsel, write_study
-from tests.training_data import frames, write_pool
+from tests.support.training_data import frames, write_pool
 
 
 def stopped(

@@ -16,7 +16,7 @@ import torch
 
 from tests.mpi.test_generate import ranks_of
 from tests.support import environment, mpirun, run_mlsel
-from tests.training_data import frames, write_pool
+from tests.support.training_data import frames, write_pool
 
 STUDY = """
 [system]

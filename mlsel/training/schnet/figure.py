@@ -35,7 +35,7 @@ def draw(folder: Path, output: Path) -> list[Path]:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import ScalarFormatter
 
-    from mlsel.training.schnet.trainer import METRICS, read_metrics
+    from mlsel.training.schnet.metrics import METRICS, read_metrics
 
     path = folder / METRICS
     if not path.is_file():

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,39 +14,22 @@ import numpy as np
 
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
-from mlsel.core.files import finishing, write_json, write_text
+from mlsel.core.files import finishing, write_json
 from mlsel.core.provenance import differing_keys, digest
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import (
     Frames,
-    Prediction,
-    TrainedModel,
     Trainer,
     hear_nothing,
     reference_energies,
     split,
 )
+from mlsel.training.schnet.metrics import COLUMNS, METRICS, write_metrics
+from mlsel.training.schnet.model import NETWORK, PREDICTION_BATCH, WEIGHTS, SchNetModel
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
-WEIGHTS = "weights.pt"
-EXPORTED = "model.pt"
-METRICS = "metrics.csv"
-NETWORK = "network.json"
-PREDICTION_BATCH = 16
-
-COLUMNS = {
-    "epoch": "",
-    "learning_rate": "",
-    "train_loss": "",
-    "train_force_rmse": "eV/Å",
-    "validation_loss": "",
-    "validation_energy_rmse": "eV/atom",
-    "validation_force_rmse": "eV/Å",
-    "validation_force_mae": "eV/Å",
-    "rate": "configurations/s",
-}
 
 
 @dataclass
@@ -482,142 +464,6 @@ def _fingerprint(frames: Sequence[Frames]) -> list[str]:
         digest(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         for arrays in ((f.numbers, f.positions, f.cell, f.energy, f.forces) for f in frames)
     ]
-
-
-def write_metrics(path: Path, history: Sequence[Sequence[float]]) -> None:
-    """Write the history as CSV: a row of names, a row of units, a row an epoch."""
-    lines = [",".join(COLUMNS), ",".join(COLUMNS.values())]
-    lines += [",".join([f"{row[0]:.0f}", *(f"{x:.8g}" for x in row[1:])]) for row in history]
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def read_metrics(path: Path) -> dict[str, Any]:
-    """Return the columns of a metrics file, float64 (n_epochs)."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    values = np.array([[float(x) for x in line.split(",")] for line in lines[2:]])
-    return dict(zip(lines[0].split(","), values.reshape(len(lines) - 2, -1).T, strict=True))
-
-
-class SchNetModel(TrainedModel):
-    """A trained SchNet."""
-
-    kind = "schnet"
-
-    def __init__(self, folder: Path, facts: Mapping[str, Any], model: Any) -> None:
-        from mlsel.training.schnet.network import Network
-
-        self.folder = folder
-        self.facts = facts
-        self.numbers = tuple(facts["numbers"])
-        self.references = {int(z): e for z, e in facts["reference_energies"].items()}
-        self.cutoff = float(facts["architecture"]["cutoff"])
-        self.model = model.eval()
-        """schnetpack's NeuralNetworkPotential with the weights."""
-        self._network = Network(model, self.numbers, tabulate=True)
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-        # from 0 on, whatever is asked: what is said of a frame depends on that frame alone
-        self._network.lay_knots()
-        self._network.freeze()
-
-    @classmethod
-    def load(cls, folder: Path) -> SchNetModel:
-        import json
-
-        import torch
-
-        from mlsel.training.schnet.network import Architecture, potential
-
-        path = folder / WEIGHTS
-        try:
-            facts = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
-            values = facts["architecture"]
-            values = {**values, "n_neurons": tuple(values["n_neurons"])}
-            with torch.random.fork_rng(devices=[]):
-                model = potential(Architecture(**values))
-            model.to(torch.float64 if facts["dtype"] == "float64" else torch.float32)
-            model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except FileNotFoundError as error:
-            raise MlselError(
-                f"{folder} holds no SchNet ({Path(error.filename).name} is missing): train it with "
-                "`mlsel training`."
-            ) from None
-        except Exception as error:
-            text = str(error).strip().splitlines()
-            reason = text[0] if text else type(error).__name__
-            raise MlselError(
-                f"{folder} does not hold a SchNet that can be read ({reason}): train it again."
-            ) from None
-        return cls(folder, facts, model)
-
-    def double(self) -> SchNetModel:
-        """Return the same model computing in float64, filters at each pair (the reference)."""
-        import copy
-
-        made = SchNetModel(self.folder, self.facts, copy.deepcopy(self.model).double())
-        made._network.tabulate = False
-        return made
-
-    def predict(self, frames: Frames) -> Prediction:
-        import torch
-
-        from mlsel.training.schnet.graphs import Graphs
-
-        self.check(frames.numbers)
-        dtype = next(self.model.parameters()).dtype
-        bare = Frames(frames.numbers, frames.positions, frames.cell, frames.periodic)
-        graphs = Graphs([bare], self.numbers, self.cutoff, dtype)
-        self._network.place(graphs)
-        n, n_atoms = len(frames), frames.n_atoms
-        atomic, forces = np.empty((n, n_atoms)), np.empty((n, n_atoms, 3))
-        virial = np.empty((n, 3, 3))
-        row = 0
-        with torch.no_grad():
-            for batch in graphs.batches(PREDICTION_BATCH):
-                output = self._network(batch)
-                part = slice(row, row + batch.n_frames)
-                atomic[part] = output.atomic.numpy().reshape(-1, n_atoms)
-                forces[part] = output.forces.numpy().reshape(-1, n_atoms, 3)
-                pull = output.pair_derivative.double() * batch.distance.double()
-                unit = batch.unit.double().numpy()
-                each = -pull.numpy()[:, None, None] * unit[:, :, None] * unit[:, None, :]
-                for k in range(batch.n_frames):
-                    pairs = slice(batch.pair_start[k], batch.pair_start[k + 1])
-                    virial[row + k] = each[pairs].sum(0)
-                row += batch.n_frames
-        shift = np.array([self.references[int(z)] for z in frames.numbers])
-        atomic += shift
-        return Prediction(atomic.sum(1), forces, atomic, virial)
-
-    def lammps_commands(self, species: Sequence[str]) -> list[str]:
-        self.check_species(species)
-        path = (self.folder / EXPORTED).resolve()
-        return ["pair_style schnet", f'pair_coeff * * "{path}" {" ".join(species)}']
-
-    def calculator(self) -> Any:
-        from mlsel.training.calculator import ModelCalculator
-
-        return ModelCalculator(self)
-
-    def export(self) -> None:
-        """Write model.pt, the file that `pair_style schnet` reads."""
-        from ase.data import chemical_symbols
-
-        from mlsel.export_model import export_schnet
-
-        names = [chemical_symbols[z] for z in self.numbers]
-        offsets = {n: self.references[z] for n, z in zip(names, self.numbers, strict=True)}
-        with warnings.catch_warnings():
-            # TorchScript is what LAMMPS can read; torch warns that it is deprecated
-            warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
-            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-            export_schnet(
-                self.model,
-                self.folder / EXPORTED,
-                names,
-                energy_offset=offsets,
-                provenance={"network": dict(self.facts)},
-            )
 
 
 MODEL = SchNetModel

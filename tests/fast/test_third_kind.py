@@ -11,7 +11,7 @@ import pytest
 from mlsel.core.errors import MlselError
 from mlsel.training.registry import load_model
 from mlsel.training.stage import main
-from tests.training_data import frames, write_pool
+from tests.support.training_data import frames, write_pool
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "training.md"
 LEARNT = 0.02

@@ -16,7 +16,7 @@ from mlsel.training.schnet import kernels
 from mlsel.training.schnet.graphs import Batch, Graphs
 from mlsel.training.schnet.network import SIZES, Architecture, Network, potential
 from tests.support import Tolerance
-from tests.training_data import frames
+from tests.support.training_data import frames
 
 NUMBERS = (11, 17)
 TINY = Architecture(2, 8, 16, 6, (12, 10), 4.0)

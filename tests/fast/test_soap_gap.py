@@ -14,8 +14,8 @@ from ase.build import bulk
 from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames
 from mlsel.training.gap.evaluator import open_gap
-from tests.gap_files import SMALL, write_gap
 from tests.support import Tolerance
+from tests.support.gap_files import SMALL, write_gap
 
 FORCE = 1e-8
 """eV/Å; energies agree to Tolerance.ROUNDING."""

@@ -13,7 +13,7 @@ from mlsel.training.base import Frames
 from mlsel.training.gap.evaluator import open_gap
 from mlsel.training.gap.trainer import GIB, PROGRAM, GapModel, GapTrainer, find_program, xml_label
 from tests.support import Tolerance
-from tests.training_data import frames
+from tests.support.training_data import frames
 
 CHEAP = {"n_max": 3, "l_max": 2, "n_sparse": 10, "cutoff": 4.0, "atom_sigma": 0.6}
 

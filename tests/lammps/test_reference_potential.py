@@ -16,7 +16,7 @@ from mlsel.md import deck
 from mlsel.md.session import FloatArray, LammpsSession
 from mlsel.md.structures import lammps_data
 from mlsel.pool.pool import Pool
-from tests.physics.ewald import energies_and_forces, read_table
+from tests.lammps.ewald import energies_and_forces, read_table
 from tests.support import Tolerance
 
 

@@ -18,7 +18,7 @@ from mlsel.study.study import Study, load_study
 from mlsel.training.base import Frames
 from mlsel.training.registry import kind_module, load_model, trainer_named, trainers
 from mlsel.training.stage import main, tasks_of, train_study
-from tests.training_data import frames, write_pool
+from tests.support.training_data import frames, write_pool
 
 OVERRIDES = (
     'selection.methods=["random","force"]',

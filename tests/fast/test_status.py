@@ -17,7 +17,7 @@ from mlsel.study.study import Study, load_study, record_study
 from mlsel.workflow.slurm import jobs_of, submit, write_scripts
 from mlsel.workflow.status import StageState, main, states, study_of
 from tests.support import environment, run_mlsel
-from tests.training_data import frames, write_pool
+from tests.support.training_data import frames, write_pool
 
 OVERRIDES = ('selection.methods=["random","force"]', 'selection.test_methods=["random"]',
              "validation.models=[\"*/gap-*\"]", "selection.n_train=8", "selection.n_validation=3",

@@ -13,8 +13,10 @@ import torch
 
 from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames, reference_energies, split
-from mlsel.training.schnet.trainer import SchNetModel, SchNetTrainer, choose_device, read_metrics
-from tests.training_data import frames, write_pool
+from mlsel.training.schnet.metrics import read_metrics
+from mlsel.training.schnet.model import SchNetModel
+from mlsel.training.schnet.trainer import SchNetTrainer, choose_device
+from tests.support.training_data import frames, write_pool
 
 ANGSTROM_FORCE = 1e-3  # eV/Å: what an overfitted network must reach
 PAIR_SHARE = 0.02  # of the forces' scatter: what is left of a pair potential
