@@ -114,7 +114,8 @@ def find_models(folder: Path, test_digest: str) -> list[Entry]:
     found = []
     for path in sorted((folder / "models").glob("*/*/model.json")):
         dataset, name = path.parts[-3:-1]
-        made = [path, *(p for n in ("weights.pt", "gap.xml") if (p := path.parent / n).is_file())]
+        products = (path.parent / n for n in ("weights.pt", "gap.xml", "pair.json"))
+        made = [path, *(product for product in products if product.is_file())]
         identity = digest([test_digest, *(digest(p.read_bytes()) for p in made)])
         product = folder / "evaluation" / dataset / f"{name}.h5"
         found.append(Entry(dataset, name, path.parent, product, identity))

@@ -16,7 +16,11 @@ from mlsel.core.errors import MlselError, nearest
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
 
-KINDS = {"schnet": "mlsel.training.schnet.trainer", "gap": "mlsel.training.gap.trainer"}
+KINDS = {
+    "schnet": "mlsel.training.schnet.trainer",
+    "gap": "mlsel.training.gap.trainer",
+    "pair": "mlsel.training.pair.trainer",
+}
 
 
 def kind_module(name: str) -> Any:
