@@ -11,7 +11,10 @@ import pytest
 from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames
 from mlsel.training.gap.evaluator import open_gap
-from mlsel.training.gap.trainer import GIB, PROGRAM, GapModel, GapTrainer, find_program, xml_label
+from mlsel.training.gap.gap_fit import PROGRAM, find_program
+from mlsel.training.gap.memory import GIB
+from mlsel.training.gap.model import GapModel, xml_label
+from mlsel.training.gap.trainer import GapTrainer
 from tests.support import Tolerance
 from tests.support.training_data import frames
 
@@ -78,10 +81,27 @@ def test_the_paper_is_in_the_arguments() -> None:
     arguments = GapTrainer(name="gap").arguments({11: -3.7, 17: -3.7})
     soap = next(a for a in arguments if a.startswith("gap="))
     for word in ("n_max=8", "l_max=6", "atom_sigma=0.825", "zeta=4", "cutoff=6.5",
-                 "cutoff_transition_width=0.5", "delta=1.0", "n_sparse=500"):  # fmt: skip
+                 "cutoff_transition_width=0.5", "delta=1.0", "n_sparse=1000", "sparse_method=random"):  # fmt: skip
         assert f" {word} " in f"{soap} "
     assert "e0={Na:-3.700000000:Cl:-3.700000000}" in arguments
-    assert "default_sigma={0.001 0.1 0 0}" in arguments
+    assert "default_sigma={0.003 0.1 0 0}" in arguments
+
+
+def test_a_pair_term_halves_the_error_and_quippy_predicts_it(
+    fitted: GapModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    both = trainer(two_body=True, sparse_method="cur_points")
+    (gap,) = (a for a in both.arguments({11: 0.0, 17: 0.0}) if a.startswith("gap="))
+    assert gap.startswith("gap={distance_2b cutoff=4.0 ") and " : soap n_max=3 " in gap
+    assert gap.endswith("sparse_method=cur_points add_species=T}")
+    model = both.fit([frames(6)], [], tmp_path)
+    part = frames(4, seed=8)
+    assert part.forces is not None
+    alone, together = (np.std(m.predict(part).forces - part.forces) for m in (fitted, model))
+    assert together < 0.5 * alone
+    assert "has the descriptor distance_2b" in caplog.text
+    assert "quippy evaluates it" in caplog.text
 
 
 def test_memory_is_that_of_gap_fit_itself() -> None:
