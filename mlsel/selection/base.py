@@ -299,7 +299,7 @@ class Selector(ABC):
     def _require_fields(self, pool: Pool) -> None:
         missing = [field for field in self.fields if field not in pool.fields]
         if missing:
-            possible = [kind.name for kind in _kinds() if set(kind.fields) <= set(pool.fields)]
+            possible = sorted(k.name for k in _kinds() if set(k.fields) <= set(pool.fields))
             raise refuse(
                 f"{self.name} needs {missing[0]}, and {pool.path} holds "
                 f"{', '.join(pool.fields)}: methods that would work on it are "

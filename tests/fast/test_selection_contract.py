@@ -201,6 +201,8 @@ def test_missing_field_names_the_methods_that_work(tmp_path: Path) -> None:
         run.append([0, 1], [0, 1], positions=one, forces=one, energy=[1, 2], cell=[np.eye(3)] * 2)
     with (
         Pool(tmp_path / "pool.h5") as pool,
-        pytest.raises(MlselError, match=r"needs atomic_energies.*work on it are random,.*force"),
+        pytest.raises(
+            MlselError, match=r"needs atomic_energies.*work on it are committee,.*force,.*random"
+        ),
     ):
         make_selector("atomic-energy").select(pool, 1, 1)

@@ -33,7 +33,8 @@ class _Flat(Selector):
 
         S_f = ln T_f − (1 / T_f) Σ_k φ(c_k + h_fk),    φ(c) = c ln c,    T_f = T + Σ_k h_fk ;
 
-    of several the one with the smallest random number. K equal bins go over the pool's range.
+    of several the one with the smallest random number. The K equal bins are those of
+    `mlsel.selection.binned.uniform`.
 
     For all frames at once an upper bound of S_f is a product of a matrix and a vector, because φ
     is convex: φ(c + h) ≥ φ(c) + h (φ(c + 1) − φ(c)) for whole h. Only frames whose bound reaches
@@ -58,6 +59,7 @@ class _Flat(Selector):
 
     def choose(self, task: Task) -> IntArray:
         prop = self.property()
+        prop.prepare(task)
         keys = task.keys()
         found = scan(task, prop, self.bins)
         histograms = _histograms(task, prop, found)

@@ -3,9 +3,13 @@
 The algorithm
 -------------
 A frame f has the values x_f1 … x_fM: its energy per atom (M = 1), or ε_i, or |F_i|, of its M atoms
-(those of one species, if one is asked for). Over all eligible frames they go from a to b.
+(those of one species, if one is asked for). Over all eligible frames they go from a to b, outliers
+left out: with q < Q the quartiles of the frames' least values, a is at least q − 10 (Q − q), and
+with those of the greatest values b at most Q + 10 (Q − q) (of every k-th frame, where there are
+more than 65,536).
 
-    bin(x)  = min(K − 1, ⌊K (x − a) / (b − a)⌋)       K equal bins; 0 if a = b
+    bin(x)  = ⌊K (x − a) / (b − a)⌋, from 0 to K − 1  K equal bins, outliers in the first and last;
+                                                      0 if a = b
     B_k     = { f : bin(x_fi) = k for some i }        the frames that hold a value in bin k
     u_f     ~ U(0, 1), independent                    a random order of the frames
     repeat until n frames are chosen:                 a round
@@ -21,9 +25,8 @@ shift, anew each round: 2^m choices running fall in 2^m different parts of the r
 Limits
 ------
 A bin with c frames gives at most c: where the pool's tail is thin all its frames are taken and the
-rest of the set comes from the bins that have more, in equal parts. One outlier stretches the range:
-with K bins the rest may share few of them (raise `bins`). Within a bin frames are as dense as in
-the pool. With one value for all (a = b) the choice is random.
+rest of the set comes from the bins that have more, in equal parts. Within a bin frames are as dense
+as in the pool. With one value for all (a = b) the choice is random.
 
 How it is computed
 ------------------
@@ -68,6 +71,7 @@ class _Uniform(Selector):
 
     def choose(self, task: Task) -> IntArray:
         prop = self.property()
+        prop.prepare(task)
         keys = task.keys()
         width = max(run.n_atoms for run in task.pool.runs)
         n_sample = min(max(SAMPLE, 8 * self.bins, 4 * task.n), SAMPLE_BYTES // (8 * width) + 1)
@@ -92,10 +96,10 @@ class _Uniform(Selector):
 
 @dataclass(frozen=True)
 class UniformGlobalEnergy(_Uniform):
-    """Uniform in the energy per atom."""
+    """Uniform in the energy per atom, less the elements' where compositions differ."""
 
     name = "global-energy"
-    summary = "uniform in the total energy (per atom)"
+    summary = "uniform in the total energy (per atom, less the elements' energies)"
     fields = ("energy",)
 
     def property(self) -> Property:
