@@ -202,6 +202,21 @@ def test_global_energy_of_mixed_compositions(tmp_path: Path) -> None:
     assert entropy(values[random]) < np.log(20) - 0.3
 
 
+def test_given_frames_count_in_their_bins(tmp_path: Path) -> None:
+    """Ten bins of ten frames; given: four of the first bin. It gives none for four rounds."""
+    energies = (np.arange(100) / 10.0)[:, None]
+    write(tmp_path / "pool.h5", [energies])
+    with Pool(tmp_path / "pool.h5") as pool:
+        selector = make_selector("global-energy", {"bins": 10})
+        make_selector("random").select(pool, 4, 1, exclude=range(10, 100)).write(
+            pool, tmp_path / "given.h5"
+        )
+        with Pool(tmp_path / "given.h5") as given:
+            chosen = selector.select(pool, 46, 1, given=given).frame_ids
+    counts = np.bincount(chosen // 10, minlength=10)
+    assert counts[0] == 1 and (counts[1:] == 5).all()
+
+
 def test_an_outlier_does_not_stretch_the_bins(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     energies = rng.uniform(0, 1, (1000, 1))

@@ -51,6 +51,10 @@ class Property(ABC):
     def prepare(self, task: Task) -> None:  # noqa: B027  most need nothing
         """Find out what the values need to know of the pool as a whole."""
 
+    def of(self, pool: Pool) -> Property:
+        """Return the same property for the frames of another pool."""
+        return type(self)(self.species)
+
     @abstractmethod
     def values(self, block: Block, columns: Columns) -> FloatArray:
         """Return the values of each frame for the atoms in `columns`, (F, M)."""
@@ -100,8 +104,10 @@ class GlobalEnergy(Property):
 
     def __init__(self) -> None:
         super().__init__()
-        self._of_run: FloatArray | None = None
-        """Σ_z n_z e_z / N of each run's atoms, eV; None where all runs have one composition."""
+        self._energies: dict[int, float] = {}
+        """e_z, eV; empty where all runs have one composition."""
+        self._of_run = np.zeros(0)
+        """Σ_z n_z e_z / N of each run's atoms, eV."""
 
     def prepare(self, task: Task) -> None:
         pool = task.pool
@@ -119,12 +125,26 @@ class GlobalEnergy(Property):
         weight = np.sqrt(counts[known])
         means = sums[known] / counts[known]
         energies = np.linalg.lstsq(shares[known] * weight[:, None], means * weight)[0]
-        assert len(energies) == len(elements)
+        self._energies = dict(zip(elements.tolist(), energies.tolist(), strict=True))
         self._of_run = shares @ energies
+
+    def of(self, pool: Pool) -> GlobalEnergy:
+        other = GlobalEnergy()
+        if self._energies:
+            elements, shares = _compositions(pool)
+            unknown = sorted(set(elements.tolist()) - self._energies.keys())
+            if unknown:
+                raise refuse(
+                    f"{pool.path} holds elements (atomic numbers {unknown}) that the pool does "
+                    "not: their energies can't be told from it."
+                )
+            other._energies = self._energies
+            other._of_run = shares @ np.array([self._energies[z] for z in elements.tolist()])
+        return other
 
     def values(self, block: Block, columns: Columns) -> FloatArray:
         per_atom: FloatArray = block["energy"][:, None] / block.run.n_atoms
-        if self._of_run is not None:
+        if self._energies:
             per_atom -= self._of_run[block.run.index]
         return per_atom
 

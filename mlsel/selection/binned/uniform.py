@@ -16,6 +16,9 @@ more than 65,536).
         for k in a random order of the bins in which every prefix is spread over [a, b]:
             choose the first frame in B_k, in the order of u, that is not chosen yet, if any
 
+Where a data set is given, each of its frames counts as chosen for one of the bins that it holds
+(the one with the fewest so far, of several the lowest): a bin with c of them waits for c rounds.
+
 So each bin that has frames left gives one frame a round, and that frame is a fair draw from those
 of the bin: the property for which frames are chosen is uniform over the occupied part of its range,
 to a bin's width. For the atomic properties a frame is chosen for one atom, and its other M − 1
@@ -38,6 +41,7 @@ holders` finds out when it is needed. The result is the definition's.
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -47,7 +51,7 @@ from mlsel.pool.pool import IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.binned.holders import Holders
 from mlsel.selection.binned.properties import AtomicEnergy, ForceMagnitude, GlobalEnergy, Property
-from mlsel.selection.binned.scan import scan
+from mlsel.selection.binned.scan import Grid, scan
 
 SAMPLE = 8192
 SAMPLE_BYTES = 64 * 2**20
@@ -80,9 +84,12 @@ class _Uniform(Selector):
         holders = Holders(task, prop, found, keys, limit)
         chosen: list[int] = []
         alive = np.ones(self.bins, dtype=bool)
-        while len(chosen) < task.n:
+        waits = _served(task.given, prop, found.grid)
+        for number in itertools.count():
+            if len(chosen) == task.n:
+                break
             for k in spread_order(self.bins, task.rng).tolist():
-                if not alive[k]:
+                if not alive[k] or waits[k] > number:
                     continue
                 frame = holders.take(k)
                 if frame is None:
@@ -132,6 +139,24 @@ class UniformForce(_Uniform):
 
     def property(self) -> Property:
         return ForceMagnitude(self.species)
+
+
+def _served(given: Task | None, prop: Property, grid: Grid) -> IntArray:
+    """Return for how many frames of a data set each bin counts as having given one, (K,)."""
+    served = np.zeros(grid.n, dtype=np.int64)
+    if given is None:
+        return served
+    of_given = prop.of(given.pool)
+    held: dict[int, IntArray] = {}
+    for block, columns in of_given.read(given, given.frame_ids):
+        for frame, bins in zip(
+            block.frame_ids.tolist(), grid.index(of_given.values(block, columns)), strict=True
+        ):
+            held[frame] = np.unique(bins)
+    for frame in sorted(held):
+        if len(held[frame]):
+            served[held[frame][np.argmin(served[held[frame]])]] += 1
+    return served
 
 
 def spread_order(n: int, rng: np.random.Generator) -> IntArray:
