@@ -205,6 +205,31 @@ class GapSection:
 
 
 @dataclass(frozen=True)
+class BaselineSection:
+    """Known interactions that are taken out of the labels and added to every model."""
+
+    zbl: tuple[float, ...] = quantity(
+        (), unit="Å", above=0, doc="screened nuclear repulsion, switched off between two distances"
+    )
+    charges: Mapping[str, float] = quantity({}, unit="e", doc="of each element, by Ewald's sum")
+    include: str = quantity("", doc="the path of a LAMMPS include in metal units, in place of both")
+
+    def check(self) -> str | None:
+        if self.zbl and not (len(self.zbl) == 2 and self.zbl[0] < self.zbl[1]):
+            return (
+                f"training.baseline.zbl is [{', '.join(f'{r:g}' for r in self.zbl)}]: it must be "
+                "two distances (Å), the smaller one first, for instance [2.0, 4.0]"
+            )
+        if self.include and (self.zbl or self.charges):
+            return "training.baseline has an include beside zbl or charges: give one or the other"
+        for symbol in self.charges:
+            if symbol not in ELEMENTS.split():
+                hint = nearest(symbol, ELEMENTS.split())
+                return f'training.baseline.charges names "{symbol}", which is no element{hint}'
+        return None
+
+
+@dataclass(frozen=True)
 class TrainingSection:
     """Which models are trained on each data set."""
 
@@ -214,6 +239,7 @@ class TrainingSection:
     )
     schnet: SchNetSection = field(default_factory=SchNetSection)
     gap: GapSection = field(default_factory=GapSection)
+    baseline: BaselineSection = field(default_factory=BaselineSection)
 
 
 @dataclass(frozen=True)
