@@ -8,16 +8,17 @@ A stage that is added brings its section: a dataclass and a field of `Study`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from mlsel.core.errors import MlselError, nearest
-from mlsel.study.schema import build, plain, quantity, set_key
+from mlsel.core.record import Record
+from mlsel.study.folder import StudyFolder
+from mlsel.study.schema import build, default_values, plain, quantity, set_key
 
 DEFAULT_STUDY = "paper"
 ELEMENTS = (
@@ -319,22 +320,31 @@ class Study:
         return {name: plain(dataclasses.asdict(getattr(self, name))) for name in sections}
 
 
-RECORD = "study.json"
+def defaults() -> dict[str, Any]:
+    """Return the defaults of the sections' keys, as plain values."""
+    hints = get_type_hints(Study)
+    sections = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    return {name: plain(default_values(section)) for name, section in sections.items()}
 
 
 def record_study(study: Study, folder: Path) -> None:
     """Keep a study in its folder, so that `recorded_study` knows it."""
-    from mlsel.core.files import write_json
-
-    write_json(folder / RECORD, plain(dataclasses.asdict(study)))
+    Record(StudyFolder(folder).study).write(plain(dataclasses.asdict(study)))
 
 
 def recorded_study(folder: Path) -> Study | None:
-    """Return the study that was kept in a folder, None if there is none."""
-    path = folder / RECORD
-    if not path.is_file():
+    """Return the study that was kept in a folder, None if there is none.
+
+    Raises
+    ------
+    MlselError
+        If the file is damaged or its values are not allowed.
+    """
+    record = Record(StudyFolder(folder).study)
+    values = record.read()
+    if values is None:
         return None
-    study = build(Study, json.loads(path.read_text(encoding="utf-8")), str(path))
+    study = build(Study, values, str(record.path))
     assert isinstance(study, Study)
     return study
 

@@ -19,11 +19,12 @@ import numpy.typing as npt
 from mlsel.core.errors import MlselError
 from mlsel.core.provenance import versions
 from mlsel.pool.pool import Pool
+from mlsel.study.folder import MODEL
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 
-MODEL_FILE = "model.json"
+MODEL_FILE = MODEL
 
 
 @dataclass(frozen=True)
