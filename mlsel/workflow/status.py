@@ -298,7 +298,7 @@ def _evaluate(study: Study, folder: Path) -> list[Item]:
 
 def _validate(study: Study, folder: Path) -> list[Item]:
     from mlsel.core.provenance import digest
-    from mlsel.validate.nvt_run import Schedule
+    from mlsel.validate.schedule import Schedule
     from mlsel.validate.stage import NOT_OF_THE_RUNS, run_names
     from mlsel.validate.start import density_run
 
