@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -336,6 +337,17 @@ class LammpsSession:
         ordered = np.empty_like(local)
         ordered[ids - 1] = local
         return AtomArrays(ordered[:, 0:3], ordered[:, 3:6], ordered[:, 6])
+
+
+def lammps_path(path: Path) -> str:
+    """Return a path as LAMMPS commands can take it: from the current folder, without blanks."""
+    text = os.path.relpath(path)
+    if any(character.isspace() for character in text):
+        raise MlselError(
+            f'the folder "{path}" has blanks in its name, which LAMMPS commands can\'t take: '
+            "choose another with -o."
+        )
+    return text
 
 
 def _lammps_class() -> Any:

@@ -219,8 +219,7 @@ def _try_point(deck_path: Path, root: Path, what: str, n_steps: int = 0) -> floa
     from mpi4py import MPI
 
     from mlsel.md import deck
-    from mlsel.md.npt_run import lammps_path
-    from mlsel.md.session import LammpsError, LammpsSession
+    from mlsel.md.session import LammpsError, LammpsSession, lammps_path
 
     lines = deck.sections(deck_path.read_text(encoding="utf-8"))
     with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(root)}) as session:
@@ -422,6 +421,7 @@ def _prepare_runs(
         is_recorded = record.settle(run.identity(), again=again)
         if not is_recorded:
             take_away(verdicts, verdicts.with_suffix(".csv"), run.folder)
+        run.tidy()
         if run.product.is_file():
             continue
         write_text(run.folder / "potential.lmp", run.potential)

@@ -82,6 +82,7 @@ def density_run(study: Study, folder: Path) -> MdRun:
 
 def write_inputs(study: Study, run: MdRun) -> None:
     """Write deck, potential and start structure of the NPT run, unless it is there."""
+    run.tidy()
     if run.product.is_file():
         return
     data = lammps_data(start_structure(run.study.system), run.study.system.species)

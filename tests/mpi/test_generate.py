@@ -18,8 +18,8 @@ import pytest
 from mlsel.core.parallel import world
 from mlsel.generate import generate
 from mlsel.md import deck
-from mlsel.md.npt_run import MdRun, lammps_path
-from mlsel.md.session import FloatArray, Frame, LammpsSession
+from mlsel.md.npt_run import MdRun
+from mlsel.md.session import FloatArray, Frame, LammpsSession, lammps_path
 from mlsel.pool.pool import Pool
 from tests.support import environment, load_tiny, make_pool, mpirun, run_mlsel, write_study
 
@@ -127,7 +127,7 @@ def test_resumed_from_every_checkpoint(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run cut off right after each of its checkpoints, those at a phase's end among them."""
-    written = MdRun._checkpoint
+    written = MdRun.checkpoint
 
     class CutOff(Exception):
         pass
@@ -139,10 +139,10 @@ def test_resumed_from_every_checkpoint(
     study = load_tiny(tmp_path, "pool.temperatures=[1300]", "pool.pressures=[1]")
     n_checkpoints = 1 + 2 + 6
     for _ in range(n_checkpoints):
-        monkeypatch.setattr(MdRun, "_checkpoint", write_and_stop)
+        monkeypatch.setattr(MdRun, "checkpoint", write_and_stop)
         with pytest.raises(CutOff):
             generate(study, tmp_path / "tiny", world())
-    monkeypatch.setattr(MdRun, "_checkpoint", written)
+    monkeypatch.setattr(MdRun, "checkpoint", written)
     generate(study, tmp_path / "tiny", world())
     with Pool(tiny_folder / "pool.h5") as whole, Pool(tmp_path / "tiny" / "pool.h5") as resumed:
         run = next(run for run in whole.runs if run.name == "1300K-1bar")
