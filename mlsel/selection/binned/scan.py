@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.pool.pool import FloatArray, IntArray
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.selection.base import Task, check_n, not_finite
 from mlsel.selection.binned.properties import Property
 

@@ -47,7 +47,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsel.pool.pool import IntArray
+from mlsel.core.arrays import IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.binned.holders import Holders
 from mlsel.selection.binned.properties import AtomicEnergy, ForceMagnitude, GlobalEnergy, Property

@@ -22,7 +22,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.pool.pool import Array, Block, IntArray, Pool
+from mlsel.core.arrays import Array, IntArray
+from mlsel.pool.pool import Block, Pool
 from mlsel.selection.base import Task, not_finite, refuse
 from mlsel.selection.descriptors.radial import Radial
 

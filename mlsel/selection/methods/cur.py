@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsel.pool.pool import Array, FloatArray, IntArray
+from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task
 from mlsel.selection.descriptors.features import Floats, frame_features
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlsel.core import native as compiled
-from mlsel.pool.pool import Array, FloatArray, IntArray
+from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.descriptors.features import Floats, atom_features, user_array
 
