@@ -231,15 +231,29 @@ class BaselineSection:
 
 
 @dataclass(frozen=True)
+class PairSection:
+    """A pair potential, by least squares: the floor that other models must beat."""
+
+    n_train: int = quantity(0, at_least=0, doc="the first frames of a data set; 0: all")
+    cutoff: float = quantity(6.5, unit="Å", above=0)
+    spacing: float = quantity(0.25, unit="Å", above=0, doc="of the splines' knots, at most")
+    energy_sigma: float = quantity(0.005, unit="eV/atom", above=0)
+    force_sigma: float = quantity(0.1, unit="eV/Å", above=0)
+
+
+@dataclass(frozen=True)
 class TrainingSection:
     """Which models are trained on each data set."""
 
-    kinds: tuple[str, ...] = quantity(("schnet", "gap"), doc="names in mlsel.training.registry")
+    kinds: tuple[str, ...] = quantity(
+        ("schnet", "gap", "pair"), doc="names in mlsel.training.registry"
+    )
     memory: float = quantity(
         0.0, unit="GiB", at_least=0, doc="for a machine's GAP fits together; 0: 90 % of what it has"
     )
     schnet: SchNetSection = field(default_factory=SchNetSection)
     gap: GapSection = field(default_factory=GapSection)
+    pair: PairSection = field(default_factory=PairSection)
     baseline: BaselineSection = field(default_factory=BaselineSection)
 
 

@@ -17,7 +17,11 @@ from mlsel.study.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
 from mlsel.training.baseline import SumModel, read_baseline
 
-KINDS = {"schnet": "mlsel.training.schnet.trainer", "gap": "mlsel.training.gap.trainer"}
+KINDS = {
+    "schnet": "mlsel.training.schnet.trainer",
+    "gap": "mlsel.training.gap.trainer",
+    "pair": "mlsel.training.pair.trainer",
+}
 
 
 def kind_module(name: str) -> Any:
