@@ -35,10 +35,9 @@ from mlsel.md.session import LammpsError, LammpsSession
 from mlsel.study.study import Study
 from mlsel.validate.diffusion import mean_square_displacement
 from mlsel.validate.recorder import SAMPLE, SOUND, Recorder
-from mlsel.validate.results import Measured, Results, write_results, write_trajectory
+from mlsel.validate.results import WATCH, Measured, Results, write_results, write_trajectory
 from mlsel.validate.schedule import Schedule
 from mlsel.validate.stability import Bounds, pair_names
-from mlsel.validate.uncertainty import WATCH
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -211,7 +211,7 @@ def test_bad_input_is_told(tmp_path: Path) -> None:
         tasks_of(study(), tmp_path)
     write_pool(tmp_path / "data" / "random.h5", [frames(1).take([])])
     write_pool(tmp_path / "data" / "force.h5", [frames(1).take([])])
-    with pytest.raises(MlselError, match="holds no frames: there is nothing to train on"):
+    with pytest.raises(MlselError, match="a run has 0 frames"):
         tasks_of(study(), tmp_path)[0].is_done()
     with pytest.raises(MlselError, match="There is no test set"):
         evaluate(study(), tmp_path, world())
