@@ -179,7 +179,7 @@ def test_wrong_use_is_told() -> None:
         overlaid(LENNARD_JONES, LENNARD_JONES)
 
 
-@pytest.mark.parametrize("kind", ["pair", "schnet-small", "gap"])
+@pytest.mark.parametrize("kind", ["pair", "schnet", "gap"])
 def test_a_model_trained_on_what_a_baseline_leaves(kind: str, tmp_path: Path) -> None:
     """By the command; the sum in LAMMPS is what `predict` says, and --again heeds the baseline."""
     data = write_pool(tmp_path / "train.h5", [pair_frames(12, side=4)])
