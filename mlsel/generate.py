@@ -104,6 +104,9 @@ def _prepare(study: Study, folder: Path, comm: MPI.Intracomm) -> list[MdRun]:
             _write_inputs(run, data)
         wait_for_all(comm)
         on_root(comm, lambda: _record(folder).write(made_from))
+    for run in runs[comm.rank :: comm.size]:
+        run.tidy()
+    wait_for_all(comm)
     return runs
 
 
@@ -177,8 +180,7 @@ def _try_model(run: MdRun) -> None:
     from mpi4py import MPI
 
     from mlsel.md import deck
-    from mlsel.md.npt_run import lammps_path
-    from mlsel.md.session import LammpsError, LammpsSession
+    from mlsel.md.session import LammpsError, LammpsSession, lammps_path
 
     lines = deck.sections((run.folder / "in.lammps").read_text(encoding="utf-8"))
     with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(run.root)}) as session:

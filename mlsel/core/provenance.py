@@ -35,7 +35,7 @@ def versions(*packages: str) -> dict[str, str]:
     """Return the installed versions of mlsel and of the packages named."""
     from importlib.metadata import version
 
-    from mlsel import __version__
+    from mlsel.core.version import __version__
 
     return {"mlsel": __version__, **{name: version(name) for name in packages}}
 

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PRODUCTS = ("weights.pt", "gap.xml", "pair.json", "baseline.json")
+"""What a model is, beside its description; a model has some of them."""
+
 CHUNK = 256
 N_WORST = 10
 N_BINS = 200
@@ -122,7 +125,7 @@ def find_models(folder: Path, test_digest: str) -> list[Entry]:
     for title in place.finished_models():
         dataset, _, name = title.partition("/")
         model = place.model(title)
-        parts = [model / file for file in (MODEL, "weights.pt", "gap.xml")]
+        parts = [model / file for file in (MODEL, *PRODUCTS)]
         identity = digest([test_digest, *(digest(p.read_bytes()) for p in parts if p.is_file())])
         found.append(Entry(dataset, name, model, place.evaluation / f"{title}.h5", identity))
     if not found:

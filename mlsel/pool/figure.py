@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mlsel.cli import Parser
 
 if TYPE_CHECKING:
-    from mlsel.pool.pool import Array, Pool
+    from mlsel.core.arrays import Array
+    from mlsel.pool.pool import Pool
 
 MAX_BINS = 200
 

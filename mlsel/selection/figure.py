@@ -21,7 +21,8 @@ from mlsel.core.errors import MlselError
 from mlsel.study.folder import StudyFolder
 
 if TYPE_CHECKING:
-    from mlsel.pool.pool import FloatArray, Pool
+    from mlsel.core.arrays import FloatArray
+    from mlsel.pool.pool import Pool
     from mlsel.selection.binned.properties import Property
 
 N_BINS = 100

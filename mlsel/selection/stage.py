@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from mpi4py import MPI
 
-    from mlsel.pool.pool import IntArray, Pool
+    from mlsel.core.arrays import IntArray
+    from mlsel.pool.pool import Pool
     from mlsel.study.study import SelectionSection, Study
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="a data set of the same pool whose frames must not be chosen; may be repeated",
     )
+    one.add_argument(
+        "--given",
+        type=Path,
+        metavar="FILE",
+        help="a data set that is there already, of this pool or another: choose what goes with it",
+    )
     parser.add_argument(
         "--again", action="store_true", help="make data sets anew whose parameters or pool changed"
     )
@@ -68,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_list_methods())
         return 0
     if args.pool is None:
-        for option in ("method", "n", "parameter", "exclude"):
+        for option in ("method", "n", "parameter", "exclude", "given"):
             if getattr(args, option):
                 raise MlselError(f"--{option} is for one data set: say from which --pool, too.")
         comm = world()
@@ -109,7 +116,11 @@ def _select_one(args: argparse.Namespace, comm: MPI.Intracomm) -> None:
     selector = make_selector(args.method, parameters)
     with _opened(args.pool, comm) as pool:
         exclude = on_root(comm, lambda: _frames_of(args.exclude, pool))
-        selection = selector.select(pool, args.n, args.seed, exclude, comm)
+        if args.given is None:
+            selection = selector.select(pool, args.n, args.seed, exclude, comm)
+        else:
+            with _opened(args.given, comm) as given:
+                selection = selector.select(pool, args.n, args.seed, exclude, comm, given=given)
         on_root(comm, lambda: selection.write(pool, args.output))
     if comm.rank == 0:
         with Pool(args.output) as made:

@@ -60,6 +60,12 @@ class Frames:
     def n_atoms(self) -> int:
         return len(self.numbers)
 
+    def atoms(self, row: int) -> Any:
+        """Return a frame as ASE's Atoms, without its labels."""
+        from ase import Atoms
+
+        return Atoms(self.numbers, self.positions[row], cell=self.cell[row], pbc=self.periodic)
+
     def take(self, rows: npt.ArrayLike) -> Frames:
         """Return the frames of these rows."""
         rows = np.asarray(rows)

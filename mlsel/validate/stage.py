@@ -22,7 +22,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import FORMAT, Record, take_away
+from mlsel.core.record import Record, take_away
 from mlsel.core.shards import Part, add_part_option
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.study import defaults
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 NOT_OF_THE_RUNS = (
     "models", "potentials", "repeats", "duration", "durations", "watch", "ranks_per_run",
-    "checkpoint_interval",
+    "checkpoint_interval", "tolerances", "density_error", "density_parts", "expect_solid",
 )  # fmt: skip
 """Keys of [validation] that can change without the finished runs being others."""
 
@@ -89,7 +89,7 @@ def validate(
             _find_plugins(comm)
         runs, missing, costs = on_root(comm, lambda: _prepare_runs(study, folder, again))
         _perform(study, runs, missing, costs, size, comm)
-        return on_root(comm, lambda: _conclude(runs, folder))
+        return on_root(comm, lambda: _conclude(study, runs, folder))
 
 
 def make_start(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:
@@ -219,8 +219,7 @@ def _try_point(deck_path: Path, root: Path, what: str, n_steps: int = 0) -> floa
     from mpi4py import MPI
 
     from mlsel.md import deck
-    from mlsel.md.npt_run import lammps_path
-    from mlsel.md.session import LammpsError, LammpsSession
+    from mlsel.md.session import LammpsError, LammpsSession, lammps_path
 
     lines = deck.sections(deck_path.read_text(encoding="utf-8"))
     with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(root)}) as session:
@@ -422,6 +421,7 @@ def _prepare_runs(
         is_recorded = record.settle(run.identity(), again=again)
         if not is_recorded:
             take_away(verdicts, verdicts.with_suffix(".csv"), run.folder)
+        run.tidy()
         if run.product.is_file():
             continue
         write_text(run.folder / "potential.lmp", run.potential)
@@ -496,28 +496,52 @@ def _line(run: ValidationRun) -> str:
     return f"{run.name}: {results.averaged_time:.4g} ps averaged{speed}; {how}"
 
 
-def _conclude(runs: list[ValidationRun], folder: Path) -> list[Verdict]:
-    """Judge all runs beside the reference; write verdicts.json and verdicts.csv."""
-    from mlsel.core.files import write_json, write_text
-    from mlsel.validate.results import read_results
-    from mlsel.validate.verdict import DEFINITIONS, as_csv, judge
+def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Verdict]:
+    """Judge all runs beside the reference's; write verdicts.json and verdicts.csv.
 
-    reference = read_results(runs[0].product)
-    verdicts = [judge(reference, reference)]
-    verdicts += [judge(read_results(run.product), reference) for run in runs[1:]]
+    Raises
+    ------
+    MlselError
+        If the reference is none.
+    """
+    from dataclasses import asdict
+
+    from mlsel.core.files import write_json, write_text
+    from mlsel.validate.criteria import SIGMAS
+    from mlsel.validate.reference import Reference
+    from mlsel.validate.results import read_results
+    from mlsel.validate.start import compressibility
+    from mlsel.validate.verdict import DEFINITIONS, FORMAT_VERSION, as_csv, judge
+
     target = StudyFolder(folder).verdicts
+    # Verdicts of an earlier version, or of fewer runs, do not outlive a reference that is refused.
+    for stale in (target, target.with_suffix(".csv")):
+        stale.unlink(missing_ok=True)
+    own = tuple(read_results(run.product) for run in runs if run.kind == "reference")
+    section = study.validation
+    reference = Reference(
+        own, compressibility(study, folder), section.tolerances, section.expect_solid
+    )
+    unknown = reference.check()
+    verdicts = [judge(read_results(run.product), reference) for run in runs]
     write_json(
         target,
         {
-            "format_version": FORMAT,
+            "format_version": FORMAT_VERSION,
             "definitions": DEFINITIONS,
+            "tolerances": asdict(section.tolerances),
+            "sigmas": SIGMAS,
+            "reference": {"thresholds": reference.thresholds, "unknown": unknown},
             "speeds": {run.name: _speed(run) for run in runs},
             "verdicts": [verdict.as_dict() for verdict in verdicts],
         },
     )
     write_text(target.with_suffix(".csv"), as_csv(verdicts))
     for verdict in verdicts:
-        log.info("%-34s %-10s %s", verdict.name, verdict.word, "; ".join(verdict.reasons))
+        said = "; ".join(verdict.reasons or verdict.unseen)
+        log.info("%-34s %-27s %s", verdict.name, verdict.word, said)
+    for text in unknown:
+        log.warning("too short to tell %s", text)
     log.info("%s", target.with_suffix(".csv"))
     return verdicts
 

@@ -51,7 +51,7 @@ def _state_of_start(study: Study, place: StudyFolder) -> tuple[str, str]:
 
 def _state_of(study: Study, place: StudyFolder, name: str) -> tuple[str, str]:
     """Return the state of a run, and how far it is in a few words."""
-    from mlsel.validate.nvt_run import Schedule
+    from mlsel.validate.schedule import Schedule
 
     here, model = place.validation / name, place.model(name) / MODEL
     kind = read_json(model)["kind"] if model.is_file() else name
