@@ -170,19 +170,17 @@ def aside(path: Path) -> Path:
 
 
 def take_away(*paths: Path) -> None:
-    """Remove products, each gone from its place in one step.
-
-    It also removes what an earlier start left aside.
-    """
+    """Remove products, each gone from its place in one step."""
     for path in paths:
-        hidden = aside(path)
-        _remove(hidden)
+        sweep(path)
         with suppress(FileNotFoundError):
-            path.rename(hidden)
-            _remove(hidden)
+            path.rename(aside(path))
+            sweep(path)
 
 
-def _remove(path: Path) -> None:
+def sweep(path: Path) -> None:
+    """Remove what an earlier start took away from this place and was killed before removing."""
+    path = aside(path)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

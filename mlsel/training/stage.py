@@ -22,7 +22,7 @@ from mlsel.core.errors import MlselError, StageIncomplete, Stopped
 from mlsel.core.files import write_json
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import FORMAT, Record, take_away
+from mlsel.core.record import FORMAT, Record, sweep, take_away
 from mlsel.core.shards import Part, add_part_option
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study
@@ -168,6 +168,7 @@ class Task:
         MlselError
             If it, or what was begun of it, is made from something else, and `again` is false.
         """
+        sweep(self.out)
         made_from = self.made_from()
         model = Record(self.out / MODEL_FILE, defaults=BEFORE)
         if model.settle(made_from, again=again):
@@ -202,7 +203,8 @@ class Task:
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
         self.failure.unlink(missing_ok=True)
-        Record(self.out / BEGUN).write(made_from)
+        if not any(self.out.iterdir()):  # else it goes on, with what an earlier mlsel left too
+            Record(self.out / BEGUN).write(made_from)
         try:
             if self.baseline is not None:
                 self.baseline.write(self.out)

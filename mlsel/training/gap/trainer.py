@@ -29,6 +29,7 @@ import numpy as np
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import partial_path, publish, write_json
+from mlsel.core.provenance import digest
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import (
     Frames,
@@ -207,6 +208,7 @@ class GapTrainer(Trainer):
                 has_progress=False,
             )
         self._judge(code, partial_path(product), out)
+        relabel(partial_path(product))
         publish(partial_path(product), product)
         for left in out.glob(f"{TRAINING_FILE}*"):
             left.unlink()
@@ -398,6 +400,13 @@ def xml_label(path: Path) -> str:
     if not label or not has_points:
         raise MlselError(f"{path} is no GAP: it has no labelled Potential with sparse points.")
     return label
+
+
+def relabel(path: Path) -> None:
+    """Name a GAP by its content: gap_fit names it by the time of day, so that no two are alike."""
+    text, label = path.read_bytes(), xml_label(path).encode()
+    name = f"GAP_{digest(text.replace(label, b'GAP'))[:16]}"
+    path.write_bytes(text.replace(label, name.encode()))
 
 
 class GapModel(TrainedModel):
