@@ -305,11 +305,17 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
         )
         for name in (
             "plugin",
+            "pair_model",
+            "files",
             "pair_quip",
+            "pair_quip_library",
+            "quip_check",
             "quip_file",
             "xml_reader",
             "gap_descriptor",
             "gap_file",
+            "gap_reader",
+            "gap_potential",
             "gap_radial",
             "gap_soap",
             "ghost_rows",

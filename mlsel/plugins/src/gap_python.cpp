@@ -6,7 +6,8 @@
 #include <numeric>
 #include <vector>
 
-#include "gap_soap.h"
+#include "gap_potential.h"
+#include "quip_file.h"
 
 namespace {
 
@@ -29,9 +30,9 @@ __attribute__((visibility("default"))) void *mlsel_gap_open(const char *path, ch
 {
   *is_damaged = 0;
   try {
-    return new Handle(mlsel::read_gap_file(path, ""));
-  } catch (const mlsel::NotCovered &reason) {
-    std::snprintf(message, size, "%s", reason.what());
+    const mlsel::QuipFile file = mlsel::read_quip_file(path);
+    if (file.gap) return new Handle(*file.gap);
+    std::snprintf(message, size, "%s", file.reason.c_str());
   } catch (const std::exception &error) {
     *is_damaged = 1;
     std::snprintf(message, size, "%s", error.what());

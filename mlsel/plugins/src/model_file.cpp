@@ -4,10 +4,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 
+#include "files.h"
 #include "json.h"
 
 namespace mlsel {
@@ -21,11 +20,6 @@ constexpr int LARGEST_WIDTH = 1 << 14;
 struct Entry {
   size_t offset, size;
 };
-
-[[noreturn]] void fail(const std::string &name, const std::string &what)
-{
-  throw std::runtime_error(name + ' ' + what);
-}
 
 /// Little-endian number of n bytes; the caller has checked that they are there.
 uint64_t number(const std::string &bytes, size_t at, int n)
@@ -255,15 +249,6 @@ ModelFile ModelFile::parse(const std::string &name, std::string bytes)
     fail(name, exception.what());
   }
   return file;
-}
-
-std::string read_file(const std::string &path)
-{
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) fail(path, "cannot be read: there is no such file, or it may not be opened");
-  std::string bytes{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  if (stream.bad()) fail(path, "cannot be read to its end");
-  return bytes;
 }
 
 }    // namespace mlsel

@@ -6,7 +6,6 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
-#include <string>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -63,6 +62,12 @@ __attribute__((visibility("default"))) void f90wrap_abort_(char *text, int lengt
       message[n++] = ' ';
   }
   message[n > 0 && message[n - 1] == ' ' ? n - 1 : n] = '\0';
+  // of a Fortran traceback, what was raised
+  const char raised[] = "kind unspecified ";
+  if (const char *at = std::strstr(message, raised)) {
+    at += sizeof raised - 1;
+    std::memmove(message, at, std::strlen(at) + 1);
+  }
   if (can_return) std::longjmp(way_back, 1);
 }
 

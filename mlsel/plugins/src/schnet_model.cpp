@@ -14,7 +14,7 @@ namespace {
 template <typename Real> class Model : public CompressedModel {
  public:
   Model(const ModelFile &file, int n_threads)
-      : kernel_(choose_kernel<Real>()), team_(n_threads), cutoff_(file.cutoff),
+      : kernel_(choose_schnet_kernel<Real>()), team_(n_threads), cutoff_(file.cutoff),
         offsets_(file.energy_offsets), n_layers_(file.compressed.n_layers),
         n_basis_(file.compressed.n_atom_basis), basis_width_(padded<Real>(n_basis_)),
         n_filters_(file.compressed.n_filters), filter_width_(padded<Real>(n_filters_)),

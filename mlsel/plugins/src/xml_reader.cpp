@@ -1,9 +1,6 @@
 #include "xml_reader.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
-#include <stdexcept>
 #include <vector>
 
 namespace mlsel {
@@ -146,18 +143,6 @@ class Reader {
 };
 
 }    // namespace
-
-void fail(const std::string &path, const std::string &what)
-{
-  throw std::runtime_error(path + ' ' + what);
-}
-
-std::string read_whole(const std::string &path)
-{
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) fail(path, "cannot be read: there is no such file, or it may not be opened");
-  return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-}
 
 void read_xml(const std::string &path, const std::string &text, XmlHandler &handler)
 {
