@@ -450,17 +450,13 @@ class GapModel(TrainedModel):
 
     def predict_with_quippy(self, frames: Frames) -> Prediction:
         """Like `predict`, by QUIP: slow, and what `predict` is tested against."""
-        from ase import Atoms
-
         self.check(frames.numbers)
         quip = self._quip()
         n = len(frames)
         energy, virial = np.empty(n), np.empty((n, 3, 3))
         atomic, forces = np.empty((n, frames.n_atoms)), np.empty((n, frames.n_atoms, 3))
         for k in range(n):
-            atoms = Atoms(
-                frames.numbers, frames.positions[k], cell=frames.cell[k], pbc=frames.periodic
-            )
+            atoms = frames.atoms(k)
             wanted = ["energy", "forces", "energies", *(["stress"] if all(atoms.pbc) else [])]
             quip.calculate(atoms, wanted, ["positions", "numbers", "cell", "pbc"])
             energy[k] = quip.results["energy"]
