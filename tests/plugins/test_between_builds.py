@@ -69,7 +69,7 @@ def test_types_change_in_a_run(
         deck += f"""{CRYSTAL}
             pair_style {style}
             {coeff.format(gap=gap, **files)}
-            fix s all sgcmc 3 0.1 50000 0.0
+            fix s all sgcmc 3 0.01 50000 0.0
             thermo_style custom step pe f_s[1] f_s[2]
             run 7
             print 'changed: {name} $(pe:%.10f) $(f_s[1]) $(f_s[2])'

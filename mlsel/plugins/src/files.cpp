@@ -20,7 +20,8 @@ std::string read_whole(const std::string &path)
     fail(path, "cannot be read: there is no such file, or it may not be opened");
   if (!S_ISREG(about.st_mode)) fail(path, "cannot be read: it is no file");
   if (about.st_size > INT_MAX)
-    fail(path, "has " + std::to_string(about.st_size) + " bytes; up to " + std::to_string(INT_MAX) +
+    fail(path,
+         "has " + std::to_string(about.st_size) + " bytes; up to " + std::to_string(INT_MAX) +
              " can be read");
   std::ifstream stream(path, std::ios::binary);
   std::string bytes(static_cast<size_t>(about.st_size), '\0');

@@ -22,9 +22,9 @@ void members(Term &term, Number number, List list)
   list(term.alphas);
   list(term.points);
   for (auto *one : {&term.n_max, &term.l_max, &term.n_sparse, &term.n_dimensions}) number(*one);
-  for (auto *one : {&term.cutoff, &term.transition_width, &term.atom_sigma,
-                    &term.basis_error_exponent, &term.central_weight, &term.covariance_sigma0,
-                    &term.delta, &term.zeta})
+  for (auto *one :
+       {&term.cutoff, &term.transition_width, &term.atom_sigma, &term.basis_error_exponent,
+        &term.central_weight, &term.covariance_sigma0, &term.delta, &term.zeta})
     number(*one);
   for (auto *one : {&term.central_in_all_species, &term.is_normalised, &term.has_two_l_plus_one})
     number(*one);

@@ -31,9 +31,11 @@ void GapEnvironments::add_neighbour(int atom, double x, double y, double z)
 }
 
 GapPotential::GapPotential(const GapFile &file)
-    : kernel_(choose_kernel<GapKernel>(MLSEL_KERNELS(gap_kernel))), cutoff_(file.cutoff()), e0_(file.e0)
+    : kernel_(choose_kernel<GapKernel>(MLSEL_KERNELS(gap_kernel))), cutoff_(file.cutoff()),
+      e0_(file.e0)
 {
-  for (const SoapTerm &term : file.terms) terms_.push_back(std::make_unique<GapSoap>(term, kernel_));
+  for (const SoapTerm &term : file.terms)
+    terms_.push_back(std::make_unique<GapSoap>(term, kernel_));
 }
 
 GapPotential::~GapPotential() = default;
@@ -43,8 +45,8 @@ class GapPotential::Workspace {
   SoapWorkspace soap;
 };
 
-std::unique_ptr<GapPotential::Workspace, void (*)(GapPotential::Workspace *)>
-GapPotential::workspace() const
+std::unique_ptr<GapPotential::Workspace, void (*)(GapPotential::Workspace *)> GapPotential::
+    workspace() const
 {
   return {new Workspace, [](Workspace *work) { delete work; }};
 }
@@ -61,7 +63,8 @@ GapOrder GapPotential::order(const std::vector<int> &central_atoms, const int *n
     while (end < n && numbers[order.atoms[end]] == numbers[order.atoms[begin]]) end++;
     const int n_blocks = (end - begin + BLOCK - 1) / BLOCK;
     for (int k = 0; k < n_blocks; k++)
-      order.starts.push_back(begin + static_cast<int>(static_cast<long>(end - begin) * k / n_blocks));
+      order.starts.push_back(begin +
+                             static_cast<int>(static_cast<long>(end - begin) * k / n_blocks));
   }
   order.starts.push_back(n);
   return order;

@@ -15,10 +15,10 @@ namespace mlsel {
 /// Central atoms of one element and their neighbours; those beyond the cutoff may be among them.
 struct GapEnvironments {
   int atomic_number = 0;
-  std::vector<int> atoms;           // whose energies they are
-  std::vector<int> first = {0};     // of neighbours, and behind the last: one more than atoms
-  std::vector<int> neighbours;      // atoms on which the forces are
-  std::vector<double> vectors;      // from the central atom to its neighbour, Å, 3 a neighbour
+  std::vector<int> atoms;          // whose energies they are
+  std::vector<int> first = {0};    // of neighbours, and behind the last: one more than atoms
+  std::vector<int> neighbours;     // atoms on which the forces are
+  std::vector<double> vectors;     // from the central atom to its neighbour, Å, 3 a neighbour
 
   void clear();
   void add_atom(int atom) { atoms.push_back(atom); }

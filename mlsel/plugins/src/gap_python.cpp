@@ -52,10 +52,10 @@ __attribute__((visibility("default"))) double mlsel_gap_cutoff(void *handle)
 
 /// Neighbours of atom i are those from first[i] to first[i + 1]. Results are added to energies
 /// (n_atoms), forces (n_atoms, 3) and virial (3, 3). Not 0: `message` says why not.
-__attribute__((visibility("default"))) int
-mlsel_gap_evaluate(void *handle, int n_atoms, const int *numbers, const int *first,
-                   const int *neighbours, const double *vectors, double *energies, double *forces,
-                   double *virial, char *message, int size)
+__attribute__((visibility("default"))) int mlsel_gap_evaluate(
+    void *handle, int n_atoms, const int *numbers, const int *first, const int *neighbours,
+    const double *vectors, double *energies, double *forces, double *virial, char *message,
+    int size)
 {
   try {
     auto &[potential, work, block, is_used] = *static_cast<Handle *>(handle);

@@ -27,7 +27,8 @@ int integer(const std::string &path, const Attributes &attributes, const char *n
 {
   const double value = real(path, attributes, name);
   if (value != std::floor(value) || std::abs(value) > 2e9)
-    fail(path, std::string("has ") + name + "=\"" + attribute(path, attributes, name) +
+    fail(path,
+         std::string("has ") + name + "=\"" + attribute(path, attributes, name) +
              "\", not a whole number");
   return static_cast<int>(value);
 }
@@ -73,7 +74,8 @@ void GapReader::opened(const std::string &tag, const Attributes &attributes)
     at_ = integer(path_, attributes, "start") - 1;
     end_ = integer(path_, attributes, "end");
     if (at_ < 0 || end_ > n_dimensions_ || at_ > end_)
-      fail(path_, "has a <sparseX_slice> from " + optional(attributes, "start") + " to " +
+      fail(path_,
+           "has a <sparseX_slice> from " + optional(attributes, "start") + " to " +
                optional(attributes, "end") + " of " + std::to_string(n_dimensions_));
   } else if (tag.find("_params") != std::string::npos) {
     throw NotCovered("has <" + tag + ">");
@@ -95,7 +97,8 @@ void GapReader::closed(const std::string &tag)
   if (tag == "gpCoordinates")
     close_coordinates();
   else if (holds_numbers(tag) && at_ != end_)
-    fail(path_, "has a sparse point with " + std::to_string(n_seen_) + " of " +
+    fail(path_,
+         "has a sparse point with " + std::to_string(n_seen_) + " of " +
              std::to_string(n_dimensions_) + " numbers");
 }
 
@@ -116,8 +119,9 @@ void GapReader::open_coordinates(const Attributes &attributes)
   n_dimensions_ = integer(path_, attributes, "dimensions");
   if (term_.n_sparse < 1 || n_dimensions_ < 1 ||
       static_cast<double>(term_.n_sparse) * n_dimensions_ > 1e10)
-    fail(path_, "has n_sparseX=" + std::to_string(term_.n_sparse) + " and dimensions=" +
-             std::to_string(n_dimensions_));
+    fail(path_,
+         "has n_sparseX=" + std::to_string(term_.n_sparse) +
+             " and dimensions=" + std::to_string(n_dimensions_));
   term_.alphas.assign(term_.n_sparse, 0.0);
   has_alpha_.assign(term_.n_sparse, false);
   n_seen_ = 0;
@@ -140,11 +144,13 @@ void GapReader::read_points_beside(const Attributes &attributes)
   point_ = 0;
   read_numbers(text);
   if (at_ != end_)
-    fail(file, "holds " + std::to_string(at_) + " numbers, where " + path_ + " tells of " +
+    fail(file,
+         "holds " + std::to_string(at_) + " numbers, where " + path_ + " tells of " +
              std::to_string(end_));
   const std::string sum = optional(attributes, "sparseX_md5sum");
   if (sum.size() == 32 && sum != md5(text))
-    fail(file, "is not the file of sparse points that " + path_ + " was written with: its md5 sum is " +
+    fail(file,
+         "is not the file of sparse points that " + path_ + " was written with: its md5 sum is " +
              md5(text) + ", not " + sum);
 }
 
@@ -158,11 +164,11 @@ void GapReader::open_point(const Attributes &attributes)
 {
   const int i = integer(path_, attributes, "i");
   if (i < 1 || i > term_.n_sparse || has_alpha_[i - 1])
-    fail(path_, "has <sparseX i=\"" + optional(attributes, "i") + "\">, where n_sparseX is " +
+    fail(path_,
+         "has <sparseX i=\"" + optional(attributes, "i") + "\">, where n_sparseX is " +
              std::to_string(term_.n_sparse));
   has_alpha_[i - 1] = true;
-  term_.alphas[i - 1] =
-      real(path_, attributes, "alpha") * real(path_, attributes, "sparseCutoff");
+  term_.alphas[i - 1] = real(path_, attributes, "alpha") * real(path_, attributes, "sparseCutoff");
   is_sliced_ = optional(attributes, "sliced") == "T";
   if (is_separate_) return;
   if (term_.points.empty()) start_points();
@@ -201,13 +207,16 @@ void GapReader::close_coordinates()
   const long channels = static_cast<long>(term.n_max) * static_cast<long>(term.species.size());
   const long expected = channels * (channels + 1) / 2 * (term.l_max + 1) + 1;
   if (expected != n_dimensions_)
-    fail(path_, "has a descriptor of " + std::to_string(expected) + " numbers and dimensions=" +
-             std::to_string(n_dimensions_));
+    fail(path_,
+         "has a descriptor of " + std::to_string(expected) +
+             " numbers and dimensions=" + std::to_string(n_dimensions_));
   if (const auto n = std::count(has_alpha_.begin(), has_alpha_.end(), true); n != term.n_sparse)
-    fail(path_, "has " + std::to_string(n) + " <sparseX> where n_sparseX says " +
+    fail(path_,
+         "has " + std::to_string(n) + " <sparseX> where n_sparseX says " +
              std::to_string(term.n_sparse));
   if (n_seen_ != static_cast<long>(term.points.size()))
-    fail(path_, "has sparse points with " + std::to_string(n_seen_) + " numbers, not " +
+    fail(path_,
+         "has sparse points with " + std::to_string(n_seen_) + " numbers, not " +
              std::to_string(term.points.size()));
   file_.terms.push_back(std::move(term));
   is_in_coordinates_ = false;
@@ -223,8 +232,9 @@ GapFile GapReader::finish()
   }
   if (!is_ours_) throw NotCovered("has no <GAP_params>");
   if (file_.terms.empty() || static_cast<int>(file_.terms.size()) != n_coordinate_)
-    fail(path_, "has " + std::to_string(file_.terms.size()) +
-             " <gpCoordinates> where n_coordinate says " + std::to_string(n_coordinate_));
+    fail(path_,
+         "has " + std::to_string(file_.terms.size()) + " <gpCoordinates> where n_coordinate says " +
+             std::to_string(n_coordinate_));
   return std::move(file_);
 }
 

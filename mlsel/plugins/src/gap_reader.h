@@ -38,7 +38,7 @@ class GapReader : public XmlHandler {
   void start_points();
 
   const std::string path_;
-  std::string label_;    // of <GAP_params>
+  std::string label_;                                              // of <GAP_params>
   std::vector<std::pair<std::string, std::string>> potentials_;    // their labels and init_args
   GapFile file_;
   SoapTerm term_;

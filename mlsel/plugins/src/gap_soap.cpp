@@ -44,7 +44,8 @@ double power(double base, double exponent)
 
 }    // namespace
 
-GapSoap::GapSoap(const SoapTerm &term, const GapKernel &kernel) : kernel_(kernel), cutoff_(term.cutoff)
+GapSoap::GapSoap(const SoapTerm &term, const GapKernel &kernel)
+    : kernel_(kernel), cutoff_(term.cutoff)
 {
   width_ = term.transition_width;
   normalised_ = term.is_normalised;
@@ -59,11 +60,9 @@ GapSoap::GapSoap(const SoapTerm &term, const GapKernel &kernel) : kernel_(kernel
   layout_.n_species = static_cast<int>(term.species.size());
   layout_.n_channels = term.n_max * layout_.n_species;
   layout_.n_radial = round_up(term.n_max, kernel.lanes);
-  layout_.stride =
-      round_up((layout_.n_species - 1) * term.n_max + layout_.n_radial, GAP_STRIP);
+  layout_.stride = round_up((layout_.n_species - 1) * term.n_max + layout_.n_radial, GAP_STRIP);
   layout_.n_lm = (term.l_max + 1) * (term.l_max + 1);
-  layout_.n_power =
-      (term.l_max + 1) * layout_.n_channels * (layout_.n_channels + 1) / 2;
+  layout_.n_power = (term.l_max + 1) * layout_.n_channels * (layout_.n_channels + 1) / 2;
   make_factors(term);
   make_table(term);
   pack_points(term);
@@ -193,8 +192,8 @@ void GapSoap::gather_neighbours(const GapEnvironments &block, const int *numbers
 {
   const int lanes = kernel_.lanes, n_atoms = static_cast<int>(block.atoms.size());
   work.starts.assign(1, 0);
-  for (std::vector<double> *list : {&work.x, &work.y, &work.z, &work.inverse_r, &work.cutoff,
-                                    &work.cutoff_slope, &work.place})
+  for (std::vector<double> *list :
+       {&work.x, &work.y, &work.z, &work.inverse_r, &work.cutoff, &work.cutoff_slope, &work.place})
     list->clear();
   for (std::vector<int> *list : {&work.knot, &work.pair, &work.species}) list->clear();
   work.distances.resize(block.neighbours.size());
@@ -226,7 +225,8 @@ inline void GapSoap::add_lane(const GapEnvironments &block, int pair, SoapWorksp
 {
   work.pair.push_back(pair);
   if (pair < 0) {
-    for (std::vector<double> *list : {&work.x, &work.y, &work.cutoff, &work.cutoff_slope, &work.place})
+    for (std::vector<double> *list :
+         {&work.x, &work.y, &work.cutoff, &work.cutoff_slope, &work.place})
       list->push_back(0);
     work.z.push_back(1);
     work.inverse_r.push_back(1);
@@ -269,9 +269,15 @@ void GapSoap::reserve(int n_atoms, SoapWorkspace &work) const
 SoapNeighbours GapSoap::neighbours_of(const SoapWorkspace &work, int atom) const
 {
   const int at = work.starts[atom], lanes = kernel_.lanes;
-  return {(work.starts[atom + 1] - at) / lanes, work.species.data() + at / lanes,
-          work.x.data() + at, work.y.data() + at, work.z.data() + at, work.inverse_r.data() + at,
-          work.cutoff.data() + at, work.cutoff_slope.data() + at, work.knot.data() + at,
+  return {(work.starts[atom + 1] - at) / lanes,
+          work.species.data() + at / lanes,
+          work.x.data() + at,
+          work.y.data() + at,
+          work.z.data() + at,
+          work.inverse_r.data() + at,
+          work.cutoff.data() + at,
+          work.cutoff_slope.data() + at,
+          work.knot.data() + at,
           work.place.data() + at};
 }
 
@@ -293,8 +299,8 @@ void GapSoap::describe(const GapEnvironments &block, SoapWorkspace &work) const
     for (int i = 0; i < layout_.n_channels; i++)
       if (in_all_species_ || i / layout_.n_max == own) c[i] = centre_weight_ * centre_[i];
     kernel_.expand(layout_, neighbours_of(work, k), expansion_of(work, k), c);
-    const double square = kernel_.spectrum(
-        layout_, c, work.power.get() + static_cast<size_t>(k) * power_stride_);
+    const double square =
+        kernel_.spectrum(layout_, c, work.power.get() + static_cast<size_t>(k) * power_stride_);
     work.scales[k] = normalised_ ? 1 / std::sqrt(square) : 1.0;
   }
   kernel_.product(n_atoms, layout_.n_power, n_sparse_, work.power.get(), power_stride_,

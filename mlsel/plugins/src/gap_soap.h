@@ -18,10 +18,10 @@ struct SoapWorkspace {
   std::vector<int> near[MAX_ELEMENTS];    // an atom's neighbours by species
   std::vector<double> distances;
 
-  Buffer<double> harmonics, radial, slopes;                       // of the neighbours
-  Buffer<double> coefficients, power, dots, power_slopes;         // of the central atoms
+  Buffer<double> harmonics, radial, slopes;                  // of the neighbours
+  Buffer<double> coefficients, power, dots, power_slopes;    // of the central atoms
   std::vector<double> scales, pulls;
-  Buffer<double> scratch, coefficient_gradients, gradients;       // of one central atom
+  Buffer<double> scratch, coefficient_gradients, gradients;    // of one central atom
 };
 
 class GapSoap {

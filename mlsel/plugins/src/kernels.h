@@ -54,7 +54,7 @@ const Kernel &choose_kernel(std::initializer_list<const Kernel *> fittest_first)
 #ifdef MLSEL_KERNEL_NATIVE
 #define MLSEL_KERNELS(KERNEL) {&native::KERNEL}
 #else
-#define MLSEL_KERNELS(KERNEL) {MLSEL_AVX512(KERNEL) MLSEL_AVX2(KERNEL) &baseline::KERNEL}
+#define MLSEL_KERNELS(KERNEL) {MLSEL_AVX512(KERNEL) MLSEL_AVX2(KERNEL) & baseline::KERNEL}
 #endif
 
 #endif

@@ -48,7 +48,8 @@ std::vector<std::string> PairModel::type_words(int narg, char **arg, int n_optio
 {
   const int n_types = atom->ntypes;
   if (narg < 3 + n_types || narg > 3 + n_optional + n_types)
-    error->all(FLERR, "pair_coeff of {} is: {} for each of the {} atom types; {} arguments were given",
+    error->all(FLERR,
+               "pair_coeff of {} is: {} for each of the {} atom types; {} arguments were given",
                style, usage, n_types, narg);
   if (std::string(arg[0]) != "*" || std::string(arg[1]) != "*")
     error->all(FLERR, "pair_coeff of {} must begin with * *, not {} {}", style, arg[0], arg[1]);
@@ -61,7 +62,8 @@ void PairModel::find_file(const char *name)
   if (comm->me == 0) path = utils::get_potential_file_path(name);
   broadcast(path);
   if (path.empty())
-    error->all(FLERR, "{}: there is no file {} that can be read, neither here nor in LAMMPS_POTENTIALS",
+    error->all(FLERR,
+               "{}: there is no file {} that can be read, neither here nor in LAMMPS_POTENTIALS",
                style, name);
 }
 
@@ -85,8 +87,8 @@ void PairModel::init_style()
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
-/// LAMMPS leaves out of the list what special_bonds gives the factor zero: by default all neighbours
-/// up to three bonds away. With long-range electrostatics it leaves them in.
+/// LAMMPS leaves out of the list what special_bonds gives the factor zero: by default all
+/// neighbours up to three bonds away. With long-range electrostatics it leaves them in.
 void PairModel::check_special_bonds()
 {
   if (force->kspace || !atom->nspecial) return;
@@ -181,8 +183,9 @@ void PairModel::check_finite(std::initializer_list<std::span<const double>> resu
   for (const std::span<const double> &one : results)
     for (const double number : one) sum += number;
   if (!std::isfinite(sum))
-    error->one(FLERR,
-               "{}: energy or forces are not finite numbers at step {}: atoms are far too close, or "
-               "{} is damaged",
-               style, update->ntimestep, path);
+    error->one(
+        FLERR,
+        "{}: energy or forces are not finite numbers at step {}: atoms are far too close, or "
+        "{} is damaged",
+        style, update->ntimestep, path);
 }

@@ -35,7 +35,7 @@ class PairModel : public Pair {
   MPI_Comm ours;              // the processes of this LAMMPS: our messages meet no others
   std::string path;
   double cutoff = 0.0;
-  std::vector<int> kinds;     // of each atom type: the model's number for it, or NOT_OURS
+  std::vector<int> kinds;    // of each atom type: the model's number for it, or NOT_OURS
   static constexpr int NOT_OURS = -1;
 
   void check_units();

@@ -36,8 +36,8 @@ void PairMlselQuip::settings(int narg, char **arg)
 // pair_coeff * * file ["init string"] Z1 Z2 …
 void PairMlselQuip::coeff(int narg, char **arg)
 {
-  const std::vector<std::string> words = type_words(
-      narg, arg, 1, "* * file [\"init string\"] and one atomic number or NULL");
+  const std::vector<std::string> words =
+      type_words(narg, arg, 1, "* * file [\"init string\"] and one atomic number or NULL");
   kinds.assign(words.size() + 1, NOT_OURS);
   for (size_t type = 1; type < kinds.size(); type++) {
     const std::string &word = words[type - 1];
@@ -82,7 +82,8 @@ void PairMlselQuip::read(const std::string &init)
         content = file.gap->numbers();
       else if (cause.empty() && !file.unshared.empty())
         cause = path + " has the descriptor " + file.unshared +
-            ", which QUIP's interface for LAMMPS evaluates wrongly: its energies depend on how atoms "
+            ", which QUIP's interface for LAMMPS evaluates wrongly: its energies depend on how "
+            "atoms "
             "are shared out among processes and on the skin; quippy's ASE calculator evaluates it";
     } catch (const std::exception &exception) {
       cause = exception.what();
@@ -117,9 +118,8 @@ void PairMlselQuip::start_threads()
   threads.clear();
   for (int k = 0; k < n; k++) threads.push_back({gap->workspace(), {}, {}, {}, {}, {}});
   if (comm->me == 0)
-    utils::logmesg(lmp,
-                   "{}: mlsel's own evaluator ({}, threads of a process: {}) evaluates {}\n", style,
-                   gap->instructions(), n, path);
+    utils::logmesg(lmp, "{}: mlsel's own evaluator ({}, threads of a process: {}) evaluates {}\n",
+                   style, gap->instructions(), n, path);
 }
 
 void PairMlselQuip::init_style()
@@ -133,9 +133,10 @@ void PairMlselQuip::init_style()
       last = other;
       const auto *quip = dynamic_cast<const PairMlselQuip *>(other);
       if (quip && quip != this && !quip->gap)
-        error->all(FLERR,
-                   "there can be one pair_style quip that uses QUIP's library, which holds a single "
-                   "potential");
+        error->all(
+            FLERR,
+            "there can be one pair_style quip that uses QUIP's library, which holds a single "
+            "potential");
     }
   }
   PairModel::init_style();

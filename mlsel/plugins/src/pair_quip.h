@@ -51,7 +51,8 @@ class PairMlselQuip : public PairModel {
   std::string init_string;
 
   struct Thread {
-    std::unique_ptr<mlsel::GapPotential::Workspace, void (*)(mlsel::GapPotential::Workspace *)> work;
+    std::unique_ptr<mlsel::GapPotential::Workspace, void (*)(mlsel::GapPotential::Workspace *)>
+        work;
     mlsel::GapEnvironments block;
     mlsel::GapTotals totals;
     std::vector<double> forces, virials;    // of all atoms, ghosts too

@@ -19,9 +19,10 @@ void PairMlselQuip::load()
 {
   std::string cause;
   try {
-    quip_load = mlsel::bridge_function<mlsel_quip_load_function>("libmlsel_quip.so", "mlsel_quip_load");
+    quip_load =
+        mlsel::bridge_function<mlsel_quip_load_function>("libmlsel_quip.so", "mlsel_quip_load");
     quip_compute = mlsel::bridge_function<mlsel_quip_compute_function>("libmlsel_quip.so",
-                                                                        "mlsel_quip_compute");
+                                                                       "mlsel_quip_compute");
     owner = nullptr;
     const char *message = quip_load(path.c_str(), init_string.c_str(), &cutoff);
     if (message) cause = std::string("QUIP refuses ") + path + ": " + message;
@@ -41,10 +42,9 @@ void PairMlselQuip::check_library()
     if (kind != NOT_OURS) elements.push_back(kind);
   if (elements.empty()) return;
   const std::string wrong = mlsel::check_quip(quip_compute, cutoff, elements);
-  agree(wrong.empty()
-            ? ""
-            : "QUIP's interface for LAMMPS cannot evaluate " + path + " (" + init_string + "): " +
-                wrong + "; quippy's ASE calculator may");
+  agree(wrong.empty() ? ""
+                      : "QUIP's interface for LAMMPS cannot evaluate " + path + " (" + init_string +
+                "): " + wrong + "; quippy's ASE calculator may");
 }
 
 void PairMlselQuip::gather_library(Change change)
@@ -86,8 +86,8 @@ void PairMlselQuip::evaluate_library()
   quip.x.resize(3 * n);
   for (size_t k = 0; k < n; k++)
     for (int d = 0; d < 3; d++) quip.x[3 * k + d] = atom->x[atoms[k]][d];
-  const double lattice[9] = {domain->xprd, 0.0, 0.0, domain->xy, domain->yprd, 0.0, domain->xz,
-                             domain->yz, domain->zprd};
+  const double lattice[9] = {domain->xprd, 0.0,        0.0,        domain->xy,  domain->yprd,
+                             0.0,          domain->xz, domain->yz, domain->zprd};
   std::copy_n(lattice, 9, quip.lattice);
   if (const char *message = quip.run(quip_compute))
     error->one(FLERR, "{}: QUIP's library with {}: {}", style, path, message);

@@ -75,8 +75,8 @@ void PairMlselSchnet::add_foreign_rows()
   ghosts.connect(ours, atom->nlocal, others);
 }
 
-/// The pairs that may come within the cutoff before the next neighbour list. All processes come here
-/// together.
+/// The pairs that may come within the cutoff before the next neighbour list. All processes come
+/// here together.
 void PairMlselSchnet::build_graph()
 {
   const int nlocal = atom->nlocal;
@@ -138,8 +138,8 @@ void PairMlselSchnet::evaluate()
 void PairMlselSchnet::compute_compressed()
 {
   try {
-    model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr, ghosts.idle() ? nullptr : &ghosts,
-                   result);
+    model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr,
+                   ghosts.idle() ? nullptr : &ghosts, result);
   } catch (const std::exception &exception) {
     error->one(FLERR, "{}: {}", style, exception.what());
   }
@@ -182,7 +182,8 @@ void PairMlselSchnet::compute_torchscript()
   step.n_local = graph.n_local;
   step.n_nodes = graph.n_rows;
   step.n_pairs = static_cast<int64_t>(receivers.size());
-  while (step.n_mirrored < step.n_pairs && senders[step.n_mirrored] < graph.n_local) step.n_mirrored++;
+  while (step.n_mirrored < step.n_pairs && senders[step.n_mirrored] < graph.n_local)
+    step.n_mirrored++;
   step.numbers = numbers.data();
   step.receivers = receivers.data();
   step.senders = senders.data();
@@ -190,19 +191,21 @@ void PairMlselSchnet::compute_torchscript()
   gradients.assign(vectors.size(), 0.0);
 
   if (ghosts.idle()) {
-    if (graph.n_local) check(torch->evaluate(torch_model, &step, energies.data(), gradients.data()));
+    if (graph.n_local)
+      check(torch->evaluate(torch_model, &step, energies.data(), gradients.data()));
   } else {
     const int n = file.n_layers;
     const bool is_double = file.dtype == "float64";
     const size_t bytes = is_double ? sizeof(double) : sizeof(float);
     features.resize(n + 1);
     for (int k = 0; k <= n; k++)
-      features[k].assign((graph.n_rows * file.widths[k] * bytes + sizeof(double) - 1) / sizeof(double), 0.0);
+      features[k].assign(
+          (graph.n_rows * file.widths[k] * bytes + sizeof(double) - 1) / sizeof(double), 0.0);
     check(torch->begin(torch_model, &step, features[0].data()));
     for (int k = 0; k < n; k++) {
       if (k > 0) ghosts.forward(features[k].data(), file.widths[k], is_double);
-      check(torch->forward(torch_model, k, features[k].data(), file.widths[k], features[k + 1].data(),
-                           file.widths[k + 1]));
+      check(torch->forward(torch_model, k, features[k].data(), file.widths[k],
+                           features[k + 1].data(), file.widths[k + 1]));
     }
     // from here on `features` hold gradients
     check(torch->readout(torch_model, energies.data(), features[n].data(), file.widths[n]));
@@ -266,13 +269,14 @@ void PairMlselSchnet::add_results()
 double PairMlselSchnet::memory_usage()
 {
   double bytes = Pair::memory_usage();
-  bytes += static_cast<double>((in_list.capacity() + row_of.capacity() + atom_of.capacity() + species.capacity() +
-                                first.capacity() + sender_row.capacity() + sender_atom.capacity()) *
-                                   sizeof(int) +
-                               (owners.capacity() + energies.capacity() + forces.capacity() +
-                                atom_virials.capacity() + vectors.capacity() + gradients.capacity() +
-                                numbers.capacity() + receivers.capacity() + senders.capacity()) *
-                                   sizeof(double));
+  bytes += static_cast<double>(
+      (in_list.capacity() + row_of.capacity() + atom_of.capacity() + species.capacity() +
+       first.capacity() + sender_row.capacity() + sender_atom.capacity()) *
+          sizeof(int) +
+      (owners.capacity() + energies.capacity() + forces.capacity() + atom_virials.capacity() +
+       vectors.capacity() + gradients.capacity() + numbers.capacity() + receivers.capacity() +
+       senders.capacity()) *
+          sizeof(double));
   for (const auto &one : features) bytes += static_cast<double>(one.capacity() * sizeof(double));
   return model ? bytes + model->memory_usage() : bytes;
 }
@@ -286,5 +290,6 @@ int PairMlselSchnet::pack_forward_comm(int n, int *atoms, double *buffer, int, i
 
 void PairMlselSchnet::unpack_forward_comm(int n, int begin, double *buffer)
 {
-  std::copy_n(buffer, 2 * static_cast<size_t>(n), owners.begin() + 2 * static_cast<ptrdiff_t>(begin));
+  std::copy_n(buffer, 2 * static_cast<size_t>(n),
+              owners.begin() + 2 * static_cast<ptrdiff_t>(begin));
 }

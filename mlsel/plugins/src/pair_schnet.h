@@ -47,8 +47,8 @@ class PairMlselSchnet : public PairModel {
   void check(const char *cause);
 
   Mode mode = Mode::automatic;
-  int device = -2;       // −2: a GPU if there is one; −1: CPU; else the GPU's number
-  int n_threads = 0;     // 0: cores over ranks
+  int device = -2;      // −2: a GPU if there is one; −1: CPU; else the GPU's number
+  int n_threads = 0;    // 0: cores over ranks
 
   mlsel::ModelFile file;    // `kinds` are the numbers of its species
   std::unique_ptr<mlsel::CompressedModel> model;
@@ -56,9 +56,9 @@ class PairMlselSchnet : public PairModel {
   void *torch_model = nullptr;
 
   // between two builds of the neighbour list
-  std::vector<int> in_list;     // own atom → its place in the list, or −1
-  std::vector<int> row_of;      // LAMMPS's atom → row
-  std::vector<int> atom_of;     // row → LAMMPS's atom
+  std::vector<int> in_list;    // own atom → its place in the list, or −1
+  std::vector<int> row_of;     // LAMMPS's atom → row
+  std::vector<int> atom_of;    // row → LAMMPS's atom
   std::vector<int> species, first, sender_row, sender_atom;
   std::vector<double> owners;    // of each atom: rank, and its number there
   mlsel::Graph graph;

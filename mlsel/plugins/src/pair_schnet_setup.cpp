@@ -42,8 +42,7 @@ void PairMlselSchnet::settings(int narg, char **arg)
     } else if (word == "threads" && !last) {
       n_threads = utils::inumeric(FLERR, arg[++k], false, lmp);
       if (n_threads < 1 || n_threads > 1024)
-        error->all(FLERR, "{}: threads is {}; it must be between 1 and 1024", style,
-                   n_threads);
+        error->all(FLERR, "{}: threads is {}; it must be between 1 and 1024", style, n_threads);
     } else {
       error->all(FLERR,
                  "{}: {} is not known or lacks its value; compressed, torchscript, "
@@ -71,7 +70,8 @@ void PairMlselSchnet::coeff(int narg, char **arg)
     if (word == "NULL") continue;
     const auto found = std::find(file.species.begin(), file.species.end(), word);
     if (found == file.species.end())
-      error->all(FLERR, "{} knows nothing of {} (atom type {}), only of{}", path, word, type, known);
+      error->all(FLERR, "{} knows nothing of {} (atom type {}), only of{}", path, word, type,
+                 known);
     kinds[type] = static_cast<int>(found - file.species.begin());
   }
   open_model();
@@ -113,11 +113,11 @@ void PairMlselSchnet::open_model()
       model = mlsel::CompressedModel::make(file, threads);
       file.compressed.arrays.clear();
     } else {
-      torch = mlsel::bridge_function<mlsel_torch_api_function>("libmlsel_torch.so", "mlsel_torch")();
-      const char *answer =
-          torch->open(file.bytes.data(), file.bytes.size(), device, rank_on_node, threads,
-                      file.dtype == "float64", file.n_layers, file.widths.data(), file.cutoff,
-                      &torch_model, &device_used);
+      torch =
+          mlsel::bridge_function<mlsel_torch_api_function>("libmlsel_torch.so", "mlsel_torch")();
+      const char *answer = torch->open(file.bytes.data(), file.bytes.size(), device, rank_on_node,
+                                       threads, file.dtype == "float64", file.n_layers,
+                                       file.widths.data(), file.cutoff, &torch_model, &device_used);
       if (answer) cause = path + " cannot be opened by torch: " + answer;
     }
   } catch (const std::exception &exception) {
@@ -130,12 +130,13 @@ void PairMlselSchnet::open_model()
 
   comm_forward = 2;    // who owns a ghost
   if (comm->me == 0)
-    utils::logmesg(lmp, "{}: {} ({}, {}), {}, {} thread{} on each process\n", style, path,
-                   file.model, file.dtype,
-                   compressed ? std::string("compressed, ") + model->kernel()
-                              : "torchscript, " +
-                           (device_used < 0 ? std::string("cpu") : "cuda:" + std::to_string(device_used)),
-                   threads, threads == 1 ? "" : "s");
+    utils::logmesg(
+        lmp, "{}: {} ({}, {}), {}, {} thread{} on each process\n", style, path, file.model,
+        file.dtype,
+        compressed ? std::string("compressed, ") + model->kernel()
+                   : "torchscript, " +
+                (device_used < 0 ? std::string("cpu") : "cuda:" + std::to_string(device_used)),
+        threads, threads == 1 ? "" : "s");
 }
 
 void PairMlselSchnet::close_model()

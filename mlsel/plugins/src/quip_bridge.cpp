@@ -72,7 +72,7 @@ __attribute__((visibility("default"))) void f90wrap_abort_(char *text, int lengt
 }
 
 __attribute__((visibility("default"))) const char *mlsel_quip_load(const char *file,
-                                                                    const char *init, double *cutoff)
+                                                                   const char *init, double *cutoff)
 {
   // no object with a destructor may live between setjmp and QUIP's return
   int n_file = static_cast<int>(std::strlen(file));

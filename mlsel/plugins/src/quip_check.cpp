@@ -7,10 +7,10 @@
 namespace mlsel {
 namespace {
 
-constexpr double SUM_AGREES = 1e-8;      // local energies and the energy, relative
-constexpr double PARTS_AGREE = 1e-6;     // the same cluster in other parts, relative
-constexpr int SIDE = 3;                  // of the cluster, in atoms
-constexpr double CELL = 30.0;            // Å
+constexpr double SUM_AGREES = 1e-8;     // local energies and the energy, relative
+constexpr double PARTS_AGREE = 1e-6;    // the same cluster in other parts, relative
+constexpr int SIDE = 3;                 // of the cluster, in atoms
+constexpr double CELL = 30.0;           // Å
 
 /// A jittered cubic grid: triplets are within the cutoff, and nobody is much closer than bonds are.
 std::vector<double> places(double cutoff)
@@ -58,7 +58,8 @@ Totals evaluate(mlsel_quip_compute_function *compute, const std::vector<double> 
     for (size_t j = 0; j < n; j++) {
       double square = 0.0;
       for (int d = 0; d < 3; d++)
-        square += (atoms.x[3 * j + d] - atoms.x[3 * i + d]) * (atoms.x[3 * j + d] - atoms.x[3 * i + d]);
+        square +=
+            (atoms.x[3 * j + d] - atoms.x[3 * i + d]) * (atoms.x[3 * j + d] - atoms.x[3 * i + d]);
       if (j != static_cast<size_t>(i) && square < reach * reach)
         atoms.neigh.push_back(static_cast<int>(j) + 1);
     }
@@ -115,8 +116,8 @@ const char *QuipAtoms::run(mlsel_quip_compute_function *compute)
   // not a number is not within either
   if (!(std::abs(sum - energy) <= SUM_AGREES * scale)) {
     static char said[160];
-    std::snprintf(said, sizeof said, "the sum of its local energies is %.10g eV, its energy %.10g eV",
-                  sum, energy);
+    std::snprintf(said, sizeof said,
+                  "the sum of its local energies is %.10g eV, its energy %.10g eV", sum, energy);
     return said;
   }
   return nullptr;
@@ -150,11 +151,12 @@ std::string check_quip(mlsel_quip_compute_function *compute, double cutoff,
       std::abs(whole.energy - parts) <= PARTS_AGREE * scale && difference <= PARTS_AGREE * largest)
     return "";
   char said[400];
-  std::snprintf(said, sizeof said,
-                "a test cluster of %zu atoms has %.8g eV as a whole, %.8g eV with neighbours beyond "
-                "the cutoff in the lists, %.8g eV shared out among two processes; forces differ by "
-                "up to %.2g eV/Å",
-                n, whole.energy, skin.energy, parts, difference);
+  std::snprintf(
+      said, sizeof said,
+      "a test cluster of %zu atoms has %.8g eV as a whole, %.8g eV with neighbours beyond "
+      "the cutoff in the lists, %.8g eV shared out among two processes; forces differ by "
+      "up to %.2g eV/Å",
+      n, whole.energy, skin.energy, parts, difference);
   return said;
 }
 

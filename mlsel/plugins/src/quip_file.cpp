@@ -53,7 +53,8 @@ void check_sparse_points(const std::string &path, const std::string &name, long 
   if (*at || at != text.c_str() + text.size())
     fail(file, "holds something that is no number after " + std::to_string(n) + " numbers");
   if (n != n_numbers)
-    fail(file, "holds " + std::to_string(n) + " numbers, where " + path + " tells of " +
+    fail(file,
+         "holds " + std::to_string(n) + " numbers, where " + path + " tells of " +
              std::to_string(n_numbers));
 }
 
@@ -90,8 +91,8 @@ bool collect_species(const std::string &line, std::set<int> &species)
 std::string not_shared_out(const std::string &line)
 {
   static const std::set<std::string> OF_ONE_ATOM = {
-      "soap", "soap_turbo", "distance_2b", "angle_3b", "coordination", "cosnx", "rdf", "behler",
-      "power_so3", "bispectrum_so4", "alex"};
+      "soap", "soap_turbo", "distance_2b", "angle_3b",       "coordination", "cosnx",
+      "rdf",  "behler",     "power_so3",   "bispectrum_so4", "alex"};
   std::string compact;    // without the blanks around =
   for (const std::string &word : mlsel::words(line)) {
     const bool joins = word.front() == '=' || (!compact.empty() && compact.back() == '=');
@@ -168,14 +169,16 @@ class QuipReader : public mlsel::XmlHandler {
     finish_sparse();
     if (is_for_any_) file_.species.clear();
     if (file_.potentials.empty() && file_.parameters.empty())
-      fail(path_, "has no <Potential label=…> and no parameters of one: it is no potential of QUIP");
+      fail(path_,
+           "has no <Potential label=…> and no parameters of one: it is no potential of QUIP");
   }
 
  private:
   void finish_sparse()
   {
     if (n_sparse_seen_ != n_sparse_)
-      fail(path_, "has " + std::to_string(n_sparse_seen_) + " <sparseX> where n_sparseX says " +
+      fail(path_,
+           "has " + std::to_string(n_sparse_seen_) + " <sparseX> where n_sparseX says " +
                std::to_string(n_sparse_));
     n_sparse_ = n_sparse_seen_ = 0;
   }
@@ -262,8 +265,8 @@ std::string quip_init_string(const QuipFile &file, const std::string &given, std
   for (const auto &one : all) known += (known.empty() ? "" : ", ") + one.label;
   if (words(given).empty()) {
     if (all.empty())
-      fail(file.path, "has no <Potential label=…>: give QUIP's name of it after the file, " +
-               example(file));
+      fail(file.path,
+           "has no <Potential label=…>: give QUIP's name of it after the file, " + example(file));
     if (all.size() > 1)
       fail(file.path,
            "holds several potentials: name one of them, \"Potential xml_label=…\": " + known);
@@ -277,7 +280,8 @@ std::string quip_init_string(const QuipFile &file, const std::string &given, std
     const std::string label = given.substr(at + key.size(), end - at - key.size());
     for (const auto &one : all)
       if (one.label == label) return given;
-    fail(file.path, "has no potential with xml_label=" + label + "; it has: " +
+    fail(file.path,
+         "has no potential with xml_label=" + label + "; it has: " +
              (known.empty() ? "none, " + example(file) + " is how its parameters are asked for"
                             : known));
   }
@@ -286,7 +290,8 @@ std::string quip_init_string(const QuipFile &file, const std::string &given, std
     if (one.init.find("Sum") != std::string::npos && given.find("Sum") == std::string::npos)
       left_out = "\"" + given + "\" is a part of what " + file.path + " describes, \"" + one.init +
           "\": the rest is left out; \"Potential xml_label=" + one.label + "\" is all of it";
-  const bool is_gap = words(given).size() >= 2 && words(given)[0] == "IP" && words(given)[1] == "GAP";
+  const bool is_gap =
+      words(given).size() >= 2 && words(given)[0] == "IP" && words(given)[1] == "GAP";
   if (is_gap && given.find("label=") == std::string::npos && file.gaps.size() == 1)
     return given + " label=" + file.gaps.front();
   return given;

@@ -17,10 +17,10 @@ struct QuipFile {
     std::string label, init;    // <Potential label="…" init_args="…">
   };
   std::string path;
-  std::vector<Potential> potentials;        // in the file's order
-  std::vector<std::string> parameters;      // names of the elements that hold some: SW_params
-  std::vector<std::string> gaps;            // labels of <GAP_params>
-  std::set<int> species;                    // atomic numbers that the file names; empty: for any
+  std::vector<Potential> potentials;      // in the file's order
+  std::vector<std::string> parameters;    // names of the elements that hold some: SW_params
+  std::vector<std::string> gaps;          // labels of <GAP_params>
+  std::set<int> species;                  // atomic numbers that the file names; empty: for any
   std::string unshared;    // a descriptor that QUIP cannot share out among processes, or empty
 
   std::optional<GapFile> gap;    // if we evaluate it ourselves

@@ -60,8 +60,7 @@ class Reader {
   {
     const size_t end = std::min(text_.find('<', at_), text_.size());
     const std::string_view words(text_.data() + at_, end - at_);
-    if (words.find('\0') != std::string_view::npos)
-      fail(path_, "is no XML: it holds binary data");
+    if (words.find('\0') != std::string_view::npos) fail(path_, "is no XML: it holds binary data");
     if (open_.empty()) {
       for (char c : words)
         if (!is_space(c)) fail(path_, "is no XML: it has text outside its elements");
@@ -92,7 +91,8 @@ class Reader {
     if (at_ >= text_.size() || text_[at_] != '>') fail(path_, "is no XML at </" + tag);
     ++at_;
     if (open_.empty() || open_.back() != tag)
-      fail(path_, "is no XML: </" + tag + "> closes " +
+      fail(path_,
+           "is no XML: </" + tag + "> closes " +
                (open_.empty() ? std::string("nothing") : "<" + open_.back() + ">"));
     open_.pop_back();
     handler_.closed(tag);
