@@ -107,7 +107,7 @@ class Reference:
             forces = -torch.autograd.grad(energy, positions)[0]
         offset = sum(self.offsets[symbol] for symbol in atoms.get_chemical_symbols())
         return Answer(
-            float(energy) * self.ev + offset,
+            float(energy.detach()) * self.ev + offset,
             forces.detach().numpy() * (self.ev / self.angstrom),
         )
 

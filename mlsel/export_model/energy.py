@@ -179,7 +179,7 @@ class _Keys:
         self.write(module.output_key, total, module)
 
     def scale(self, module: Any) -> None:
-        factor = float(module.scale)
+        factor = float(module.scale.detach())
         source, target = module.input_key, module.output_key
         if source in self.values:
             value = self.values[source]
@@ -202,7 +202,7 @@ class _Keys:
             self.write(key, Other(f"{why} exported"), module)
             return
         if module.add_mean:
-            value = replace(value, mean=value.mean + float(module.mean))
+            value = replace(value, mean=value.mean + float(module.mean.detach()))
         if module.add_atomrefs:
             own = module.atomref.detach().cpu().double().numpy().ravel()
             value = value + Sum((), 0.0, own)
@@ -283,4 +283,4 @@ def reach(function: Any) -> float:
     from schnetpack.nn import SwitchFunction
 
     end = function.switch_off if type(function) is SwitchFunction else function.cutoff
-    return float(end)
+    return float(end.detach())

@@ -56,10 +56,10 @@ class Pairs:
 
         energy = energies.double().sum()
         if not energy.requires_grad:  # no pairs
-            return Answer(float(energy), np.zeros(self.positions.shape))
+            return Answer(energy.item(), np.zeros(self.positions.shape))
         (slopes,) = torch.autograd.grad(energy, self.positions, allow_unused=True)
         forces = np.zeros(self.positions.shape) if slopes is None else -slopes.numpy()
-        return Answer(float(energy), forces)
+        return Answer(energy.item(), forces)
 
 
 class WrittenFile:
