@@ -151,7 +151,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         version = value.pop("format_version", 1)
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise MlselError(
             f"{path} is damaged: it is no JSON object. Remove it, or what lies beside it, too, and "
             "give the same command again."
