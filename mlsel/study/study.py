@@ -392,6 +392,11 @@ class Study:
             return f'name is "{self.name}": it must be one that a folder can have'
         return None
 
+    @property
+    def is_of_contents(self) -> bool:
+        """Whether it only stands for what a folder holds: nobody named or kept a study."""
+        return not self.system.potential
+
     def as_dict(self, *sections: str) -> dict[str, Any]:
         """Return sections as plain values, for provenance and comparison."""
         return {name: plain(dataclasses.asdict(getattr(self, name))) for name in sections}
@@ -409,8 +414,8 @@ def record_study(study: Study, folder: Path) -> None:
     Record(StudyFolder(folder).study).write(plain(dataclasses.asdict(study)))
 
 
-def recorded_study(folder: Path) -> Study | None:
-    """Return the study that was kept in a folder, None if there is none.
+def recorded_study(folder: Path, overrides: Sequence[str] = ()) -> Study | None:
+    """Return the study that was kept in a folder, with overrides; None if there is none.
 
     Raises
     ------
@@ -422,6 +427,8 @@ def recorded_study(folder: Path) -> Study | None:
     if values is None:
         return None
     try:
+        for override in overrides:
+            set_key(values, override)
         study = build(Study, values, str(record.path))
     except MlselError as error:
         raise MlselError(shortened(str(error))) from None
