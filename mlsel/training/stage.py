@@ -27,6 +27,7 @@ from mlsel.core.shards import Part, add_part_option
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study
 from mlsel.training.base import MODEL_FILE, TrainedModel, Trainer, describe, read_frames
+from mlsel.training.baseline import Baseline
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 BEGUN = "begun.json"
 """What a training that is not finished was begun from."""
+BEFORE: dict[str, Any] = {"baseline": {}}
+"""What models were made from before there was such a key."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +87,8 @@ def _train_one(args: argparse.Namespace) -> int:
     trainer = trainer_named(study.training, args.model)
     use_threads()
     out = args.output or Path(trainer.name)
-    task = Task(args.data.stem, args.data, args.validation, trainer, args.n, out)
+    baseline = Baseline.of(study.training.baseline, study.system.species)
+    task = Task(args.data.stem, args.data, args.validation, trainer, args.n, out, baseline)
     if task.is_done(again=args.again):
         log.info("%s is there already, made from the same data and parameters", task.out)
         return 0
@@ -119,6 +123,7 @@ class Task:
     trainer: Trainer
     n: int | None
     out: Path
+    baseline: Baseline | None = None
 
     @property
     def name(self) -> str:
@@ -152,7 +157,8 @@ class Task:
         if self.validation is not None and self.trainer.uses_validation:
             with Pool(self.validation) as pool:
                 data["validation_digest"] = pool.digest
-        return {"parameters": self.trainer.parameters, "data": data}
+        baseline = {} if self.baseline is None else self.baseline.identity
+        return {"parameters": self.trainer.parameters, "data": data, "baseline": baseline}
 
     def is_done(self, *, again: bool = False) -> bool:
         """Whether the model is there, made from the same; what is stale is taken away.
@@ -164,11 +170,11 @@ class Task:
         """
         sweep(self.out)
         made_from = self.made_from()
-        model = Record(self.out / MODEL_FILE)
+        model = Record(self.out / MODEL_FILE, defaults=BEFORE)
         if model.settle(made_from, again=again):
             take_away(self.out / BEGUN)
             return True
-        begun = Record(self.out / BEGUN)
+        begun = Record(self.out / BEGUN, defaults=BEFORE)
         # Without a record an earlier mlsel began it: its checkpoint says of what it is.
         is_mine = begun.settle(made_from, again=again) if begun.path.is_file() else not again
         if model.path.is_file() or not is_mine:
@@ -178,7 +184,7 @@ class Task:
     def differences(self) -> list[str]:
         """Return how what is there, finished or begun, was made otherwise than is asked for now."""
         for name in (MODEL_FILE, BEGUN):
-            record = Record(self.out / name)
+            record = Record(self.out / name, defaults=BEFORE)
             if record.path.is_file():
                 return record.differences(self.made_from())
         return []
@@ -200,6 +206,12 @@ class Task:
         if not any(self.out.glob("[!.]*")):  # else it goes on, with what an earlier mlsel left too
             Record(self.out / BEGUN).write(made_from)
         try:
+            if self.baseline is not None:
+                self.baseline.write(self.out)
+                frames, validation = (
+                    [self.baseline.taken_from(part) for part in parts]
+                    for parts in (frames, validation)
+                )
             model = self.trainer.fit(frames, validation, self.out)
         except Stopped:
             raise
@@ -208,7 +220,12 @@ class Task:
             raise
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])
-        whole = {"format_version": FORMAT, **description, "result": model.facts}
+        whole = {
+            "format_version": FORMAT,
+            **description,
+            "baseline": made_from["baseline"],
+            "result": model.facts,
+        }
         write_json(self.out / MODEL_FILE, whole)
         take_away(self.out / BEGUN)
         return model
@@ -249,6 +266,7 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
             f"{place.data} lacks the data sets {', '.join(absent)}: make them with "
             "`mlsel selection`."
         )
+    baseline = Baseline.of(study.training.baseline, study.system.species)
     made = []
     for name in names:
         held_out = place.held_out(name)
@@ -261,6 +279,7 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
                     trainer,
                     trainer.n_train,
                     place.model(f"{name}/{trainer.name}"),
+                    baseline,
                 )
             )
     return made

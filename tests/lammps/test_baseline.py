@@ -16,7 +16,11 @@ from mlsel.md.include import IncludePotential
 from mlsel.study.study import BaselineSection, load_study
 from mlsel.training.base import Frames, Prediction, TrainedModel
 from mlsel.training.baseline import Baseline, SumModel, overlaid, read_baseline
+from mlsel.training.registry import load_model
+from mlsel.training.stage import main as train
 from tests.support import Tolerance
+from tests.support.training_data import frames as pair_frames
+from tests.support.training_data import write_pool
 
 LENNARD_JONES = ["pair_style lj/cut 6.0", "pair_coeff * * 0.05 2.6"]
 WIDE = {"zbl": (2.0, 4.0)}
@@ -173,3 +177,36 @@ def test_wrong_use_is_told() -> None:
         overlaid(["kspace_style ewald 1e-5"], LENNARD_JONES)
     with pytest.raises(MlselError, match="pair style of the model itself"):
         overlaid(LENNARD_JONES, LENNARD_JONES)
+
+
+@pytest.mark.parametrize("kind", ["pair", "schnet", "gap"])
+def test_a_model_trained_on_what_a_baseline_leaves(kind: str, tmp_path: Path) -> None:
+    """By the command; the sum in LAMMPS is what `predict` says, and --again heeds the baseline."""
+    data = write_pool(tmp_path / "train.h5", [pair_frames(12, side=4)])
+    words = ["quick", "--data", str(data), "--model", kind, "-o", str(tmp_path / "model")]
+    words += [
+        word
+        for setting in (
+            'training.kinds=["schnet","gap","pair"]',
+            "training.baseline={zbl=[1.5,3.0],charges={Na=1,Cl=-1}}",
+            "training.schnet.max_epochs=2",
+            "training.schnet.dtype=float64",
+            "training.gap.n_sparse=[8]",
+            "training.gap.n_train=2",
+        )
+        for word in ("--set", setting)
+    ]
+    assert train(words) == 0
+    model = load_model(tmp_path / "model")
+    assert isinstance(model, SumModel)
+    part = pair_frames(2, seed=5, side=4)
+    found = model.predict(part)
+    commands = "\n".join(model.lammps_commands(("Na", "Cl")))
+    with IncludePotential(commands, ("Na", "Cl")) as together:
+        in_lammps = together.evaluate(part.numbers, part.positions, part.cell)
+    # what a model's file for LAMMPS rounds to (tables, float32) is tested where it is written
+    np.testing.assert_allclose(in_lammps.energy, found.energy, rtol=1e-6)
+    np.testing.assert_allclose(in_lammps.forces, found.forces, atol=1e-4)
+    at = next(k for k, word in enumerate(words) if word.startswith("training.baseline"))
+    with pytest.raises(MlselError, match="baseline"):
+        train([*words[: at - 1], *words[at + 1 :]])

@@ -1,4 +1,4 @@
-"""A job that is killed at its k-th change of a folder: every such point, counted, not by luck."""
+"""A job that is killed at its k-th change of a folder: every such point is counted, no luck."""
 
 from __future__ import annotations
 

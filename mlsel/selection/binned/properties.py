@@ -94,9 +94,10 @@ class Property(ABC):
 class GlobalEnergy(Property):
     """Total energy per atom; where compositions differ, (E − Σ_z n_z e_z)/N.
 
-    n_z is the number of atoms of element z and e_z its energy, by least squares of E/N over the
-    eligible frames. Elements' energies differ by far more than those of configurations, so that
-    bins of E/N would tell compositions apart and nothing else.
+    n_z is the number of atoms of element z and e_z the energy of an isolated one, where the pool
+    knows those of all its elements; else by least squares of E/N over the eligible frames.
+    Elements' energies differ by far more than those of configurations, so that bins of E/N would
+    tell compositions apart and nothing else.
     """
 
     field = "energy"
@@ -114,6 +115,11 @@ class GlobalEnergy(Property):
         pool = task.pool
         elements, shares = _compositions(pool)
         if (shares == shares[:1]).all():
+            return
+        known_energies = pool.element_references
+        if known_energies.keys() >= set(elements.tolist()):
+            self._energies = known_energies
+            self._of_run = shares @ np.array([known_energies[z] for z in elements.tolist()])
             return
         sums, counts = np.zeros(len(pool.runs)), np.zeros(len(pool.runs))
         # All frames on every rank: eight bytes each, and the same bits for any ranks.

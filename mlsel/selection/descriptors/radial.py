@@ -30,9 +30,12 @@ Floats = npt.NDArray[np.float32]
 
 @functools.cache
 def _library() -> Any | None:
-    return compiled.load(
+    library = compiled.load(
         "radial-descriptor", [SOURCE], compiled.SAME_BITS, "it is thirty times slower"
     )
+    if library is not None:
+        compiled.check_layout(library, "layout_radial", _Given)
+    return library
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Radial:
             *self._scales(),
             *map(pointer, (SERIES, few.fractional, few.cells, kinds, out)),
         )
-        library.radial(ctypes.byref(given))
+        compiled.check_memory(library.radial(ctypes.byref(given)), "the radial descriptor")
 
     def _scales(self) -> tuple[float, float, float]:
         return self.cutoff, self.n_shells / self.cutoff, -((math.pi / (2.0 * self.cutoff)) ** 2)

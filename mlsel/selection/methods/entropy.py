@@ -122,7 +122,10 @@ def log_kernel_sums(points: Floats, others: Floats, bandwidth: float) -> FloatAr
     sums = np.empty(len(y))
     sizes = map(ctypes.c_int64, (len(y), *x.shape))
     pointers = (ctypes.c_void_p(array.ctypes.data) for array in (y, x))
-    library.log_sums(*sizes, *pointers, ctypes.c_double(scale), ctypes.c_void_p(sums.ctypes.data))
+    status = library.log_sums(
+        *sizes, *pointers, ctypes.c_double(scale), ctypes.c_void_p(sums.ctypes.data)
+    )
+    compiled.check_memory(status, "the entropy of so many points")
     return sums
 
 

@@ -133,6 +133,7 @@ def _padded(features: Floats, width: int) -> FloatArray:
 def _library() -> Any | None:
     library = compiled.load("fps", [SOURCE], compiled.SAME_BITS, "it is ten times slower")
     if library is not None:
+        compiled.check_layout(library, "layout_points", _Points)
         library.farthest.restype = ctypes.c_int64
     return library
 

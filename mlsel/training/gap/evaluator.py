@@ -28,15 +28,18 @@ log = logging.getLogger(__name__)
 
 UNITS = (
     "gap_python",
+    "gap_potential",
     "gap_soap",
     "gap_radial",
     "gap_kernel",
     "gap_file",
+    "gap_reader",
     "gap_descriptor",
     "quip_file",
     "xml_reader",
+    "files",
 )
-HEADERS = (*UNITS[1:], "md5", "vectors")
+HEADERS = (*UNITS[1:], "buffer", "kernels", "md5", "vectors")
 MESSAGE_BYTES = 2048
 
 
