@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     comm = world()
-    study, folder = open_study(args, comm)
+    study, folder = open_study(args, comm, needs_study=False)
     with stopping.heard():
         evaluate(study, folder, comm, args.test)
     return 0

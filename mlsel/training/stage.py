@@ -78,10 +78,10 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _train_one(args: argparse.Namespace) -> int:
-    from mlsel.study.study import load_study
+    from mlsel.study.study import DEFAULT_STUDY, load_study
     from mlsel.training.registry import trainer_named
 
-    study = load_study(args.study, args.set)
+    study = load_study(args.study or DEFAULT_STUDY, args.set)  # its [training] alone is used
     if not args.model:
         raise MlselError("--data needs --model NAME, for instance --model schnet-small.")
     trainer = trainer_named(study.training, args.model)
@@ -203,7 +203,7 @@ class Task:
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
         self.failure.unlink(missing_ok=True)
-        if not any(self.out.iterdir()):  # else it goes on, with what an earlier mlsel left too
+        if not any(self.out.glob("[!.]*")):  # else it goes on, with what an earlier mlsel left too
             Record(self.out / BEGUN).write(made_from)
         try:
             if self.baseline is not None:

@@ -25,7 +25,7 @@ from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, take_away
 from mlsel.core.shards import Part, add_part_option
 from mlsel.study.folder import MODEL, StudyFolder
-from mlsel.study.study import defaults
+from mlsel.study.study import defaults, record_study, recorded_study
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -166,6 +166,11 @@ def _require_start(study: Study, folder: Path) -> None:
 
 def _prepare_start(study: Study, folder: Path, again: bool) -> None:
     """Write the inputs of the reference's NPT run, after checking what is there."""
+    from mlsel.pool.elements import check_elements
+
+    check_elements(StudyFolder(folder), study.system.species)
+    if recorded_study(folder) is None:
+        record_study(study, folder)
     from mlsel.core.provenance import digest
     from mlsel.md import deck
     from mlsel.validate.start import density_run, large_system, reference_potential, write_inputs

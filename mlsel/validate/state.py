@@ -20,6 +20,8 @@ def items(study: Study, folder: Path) -> list[Item]:
     """Return the snapshot, the runs and the verdicts, and their states."""
     from mlsel.validate.stage import run_names
 
+    if study.is_of_contents:
+        return []
     place = StudyFolder(folder)
     names = run_names(study, folder)
     runs = [

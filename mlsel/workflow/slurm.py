@@ -76,12 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.init:
         write_scripts(args.scripts)
         return 0
-    from mlsel.study.study import load_study
+    from mlsel.study.choice import choose_study
 
-    study = load_study(args.study, args.set)
-    folder = args.output or Path(study.name)
-    words = [str(Path(args.study).resolve()) if Path(args.study).is_file() else args.study]
-    words += ["-o", str(folder.resolve())]
+    study, folder = choose_study(args.study, args.output, args.set)
+    words = ["-o", str(folder.resolve())]
+    if args.study is not None:
+        words.insert(0, str(Path(args.study).resolve()) if Path(args.study).is_file()
+                     else args.study)  # fmt: skip
     for override in args.set:
         words += ["--set", override]
     submit(study, folder, args.scripts, words, dry_run=args.dry_run)
