@@ -66,9 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--test", type=Path, metavar="FILE", help="a data set (default: DIR/data/test.h5)"
     )
+    parser.add_argument(
+        "--probe", action="store_true", help="push two atoms together instead: probe.csv, a figure"
+    )
     args = parser.parse_args(argv)
     comm = world()
     study, folder = open_study(args, comm, needs_study=False)
+    if args.probe:
+        from mlsel.evaluate.probe import probe_study
+
+        for path in on_root(comm, lambda: probe_study(study, folder, args.test)):
+            if comm.rank == 0:
+                print(path)
+        return 0
     with stopping.heard():
         evaluate(study, folder, comm, args.test)
     return 0
