@@ -102,6 +102,21 @@ def test_atom_by_atom_as_the_library(gap: Path) -> None:
             assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
 
 
+def test_pairs_beside_soap_as_the_library(gap_pairs: Path) -> None:
+    """distance_2b with ard_se, of another cutoff than SOAP's."""
+    for atoms in (melts()[1], sheared()):
+        own, library = (evaluate_lammps(atoms, style, f"{gap_pairs} 11 17") for style in STYLES)
+        assert own.energy == pytest.approx(library.energy, rel=Agreement.ENERGY_SAME_MODEL.value)
+        assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
+        # QUIP halves a pair's energy between its atoms, which meet the pair twice
+        difference = np.abs(own.atomic_energies - library.atomic_energies).max()
+        assert difference < Agreement.FORCE_SAME_MODEL.value
+        for name in ("virial", "atomic_virials"):
+            mine, theirs = getattr(own, name), getattr(library, name)
+            scale = np.abs(theirs).max()
+            assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
+
+
 def sheared() -> Any:
     """A small tilted cell, where an atom meets its own images."""
     from ase.build import bulk
