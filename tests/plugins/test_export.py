@@ -110,7 +110,7 @@ def unknown(what: str) -> Any:
     """A module that the export cannot know."""
     import torch
 
-    class Own(torch.nn.Module):
+    class Own(torch.nn.Module):  # type: ignore[misc]
         def forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
             return inputs
 
@@ -163,6 +163,15 @@ REFUSED: dict[str, Callable[[], Any]] = {
     ),
     "Scale both alike ('energy' and 'forces')": lambda: potential(postprocessors=scaled("energy")),
     "the slope of 3 times": lambda: potential(postprocessors=scaled("forces")),
+    "EnergyEwald is part of the energy": lambda: potential(
+        [
+            modules().atomistic.EnergyEwald(
+                0.2, 2, "eV", "Ang", "ewald", use_neighbors_lr=False, charges_key="charges"
+            ),
+            atomwise("network"),
+            modules().atomistic.Aggregation(["network", "ewald"], "energy"),
+        ]
+    ),
     "is_extensive = False": lambda: potential(postprocessors=offsets(is_extensive=False)),
     "do_postprocessing off": lambda: without_postprocessing(potential(postprocessors=offsets())),
     "FilterShortRange ends at 4": lambda: potential(
@@ -315,7 +324,7 @@ def without_mirror(layers: Any) -> Any:
     """A module that forgets what the mirrored pairs carry."""
     import torch
 
-    class Forgetful(torch.nn.Module):
+    class Forgetful(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.layers = layers
@@ -326,7 +335,7 @@ def without_mirror(layers: Any) -> Any:
 
         @torch.jit.export
         def edges(self, vectors: torch.Tensor) -> list[torch.Tensor]:
-            return self.layers.edges(vectors)
+            return self.layers.edges(vectors)  # type: ignore[no-any-return]
 
         @torch.jit.export
         def interact(

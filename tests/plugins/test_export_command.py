@@ -68,7 +68,8 @@ def configure(folder: Path, **data: Any) -> None:
 def test_a_model_in_kcal_per_mol(told: str, tmp_path: Path) -> None:
     """spk_kcal. The right value is that of SpkCalculator(energy_unit="kcal/mol")."""
     model, atoms = potential(), melts()[0]
-    path, options = saved(tmp_path, model), ()
+    path = saved(tmp_path, model)
+    options: tuple[str, ...] = ()
     if told == "options":
         options = ("--energy-unit", "kcal/mol", "--length-unit", "Ang")
     elif told == "number":
@@ -125,7 +126,7 @@ def test_the_database_tells_where_the_configuration_does_not(
     configure(tmp_path, datapath=str(database))
     text = (tmp_path / "config.yaml").read_text()
     name = "name: ${globals.energy_key}"
-    assert "names no units" in refused(path)  # the property's name is another
+    assert "names no unit of it" in refused(path)  # the property's name is another
     (tmp_path / "config.yaml").write_text(
         text.replace(name, f"{name}\n    target_property: total_energy")
     )
