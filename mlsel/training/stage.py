@@ -22,7 +22,7 @@ from mlsel.core.errors import MlselError, StageIncomplete, Stopped
 from mlsel.core.files import write_json
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import FORMAT, Record, sweep, take_away
+from mlsel.core.record import Record, sweep, take_away
 from mlsel.core.shards import Part, add_part_option
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study
@@ -221,7 +221,6 @@ class Task:
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])
         whole = {
-            "format_version": FORMAT,
             **description,
             "baseline": made_from["baseline"],
             "result": model.facts,
