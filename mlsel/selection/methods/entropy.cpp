@@ -1,6 +1,6 @@
 // Sums of Gaussians as logarithms; mlsel/selection/entropy.py has the same by array operations. With
 // -ffast-math the exponentials are those of the C library for vectors; all numbers are finite. It is
-// linked without (mlsel/compiled.py).
+// linked without (mlsel/core/native.py).
 
 #include <algorithm>
 #include <cmath>

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.core import native as compiled
+from mlsel.core import native
 from mlsel.core.errors import MlselError
 from mlsel.plugins.builder import KERNEL_FLAGS, SOURCES
 from mlsel.training.base import Frames, Prediction
@@ -45,7 +45,7 @@ MESSAGE_BYTES = 2048
 
 @functools.cache
 def _library() -> Any | None:
-    library = compiled.load(
+    library = native.load(
         "gap-evaluator",
         [SOURCES / f"{name}.cpp" for name in UNITS],
         [*KERNEL_FLAGS, "-fvisibility=hidden", "-DMLSEL_KERNEL=native", "-DMLSEL_KERNEL_NATIVE"],
