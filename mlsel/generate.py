@@ -293,8 +293,8 @@ def items(study: Study, folder: Path) -> list[Item]:
     from mlsel.pool.pool import Pool
 
     if study.is_of_contents:
-        pool = StudyFolder(folder).pool
-        return [Item(pool.name, DONE, "imported")] if pool.is_file() else []
+        imported = StudyFolder(folder).pool
+        return [Item(imported.name, DONE, "imported")] if imported.is_file() else []
     changed = _record(folder).differences(study.as_dict("system", "pool"))
     if changed:
         return [Item("runs", STALE, "; ".join(changed))]

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mlsel.core.errors import MlselError, shortened
-from mlsel.core.files import FORMAT, write_json
+from mlsel.core.files import FORMAT as FORMAT
+from mlsel.core.files import write_json
 from mlsel.core.provenance import differing_keys
 
 log = logging.getLogger(__name__)

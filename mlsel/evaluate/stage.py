@@ -25,11 +25,11 @@ import numpy as np
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
-from mlsel.core.files import finishing, write_text
+from mlsel.core.files import FORMAT, finishing, write_text
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.provenance import digest, versions
-from mlsel.core.record import FORMAT, read_json, take_away
+from mlsel.core.record import read_json, take_away
 from mlsel.evaluate.statistics import (
     ALL,
     ENERGY_QUANTITY,

@@ -126,7 +126,7 @@ class PoolSection:
 class SelectionSection:
     """The data sets that are selected from the pool: one for each method, and a test set.
 
-    Of each method there is a training set and a validation set; the test set has equal parts from
+    Of each method there is a training set and a held-out set; the test set has equal parts from
     `test_methods`, and shares no frame with any of them.
     """
 
@@ -134,7 +134,7 @@ class SelectionSection:
         ("random", "single-md-random", "global-energy", "atomic-energy", "force"), one_or_more=True
     )
     n_train: int = quantity(512, at_least=1)
-    n_validation: int = quantity(128, at_least=0)
+    n_validation: int = quantity(128, at_least=0, doc="held out of training to judge it")
     n_test: int = quantity(20480, at_least=0)
     test_methods: tuple[str, ...] = quantity(
         ("random", "single-md-random", "global-energy", "atomic-energy", "force")
@@ -182,13 +182,13 @@ class SchNetSection:
     )
     n_train: int = quantity(512, at_least=2, doc="the first frames of a data set")
     validation_share: float = quantity(
-        0.1, above=0, at_most=0.5, doc="of the frames, where a data set has no validation set"
+        0.1, above=0, at_most=0.5, doc="of the frames held out, where a set has none of its own"
     )
     cutoff: float = quantity(6.0, unit="Å", above=0)
     batch_size: int = quantity(8, at_least=1)
     learning_rate: float = quantity(5e-4, above=0)
     max_epochs: int = quantity(500, at_least=1)
-    patience: int = quantity(50, at_least=1, doc="epochs without a better validation loss")
+    patience: int = quantity(50, at_least=1, doc="epochs without a better held-out loss")
     decay_factor: float = quantity(1.0, above=0, at_most=1, doc="of the learning rate; 1: none")
     decay_patience: int = quantity(20, at_least=1, doc="epochs without gain before each decay")
     average: float = quantity(0.0, at_least=0, at_most=0.9999, doc="of weights over steps; 0: none")

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from mlsel.core.errors import MlselError, StageIncomplete, Stopped
 from mlsel.core.files import write_json
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import FORMAT, Record, sweep, take_away
+from mlsel.core.record import Record, sweep, take_away
 from mlsel.core.shards import Part, add_part_option
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 
 BEGUN = "begun.json"
 """What a training that is not finished was begun from."""
-BEFORE: dict[str, Any] = {"baseline": {}}
-"""What models were made from before there was such a key."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -170,21 +168,27 @@ class Task:
         """
         sweep(self.out)
         made_from = self.made_from()
-        model = Record(self.out / MODEL_FILE, defaults=BEFORE)
+        model = self._record(MODEL_FILE)
         if model.settle(made_from, again=again):
             take_away(self.out / BEGUN)
             return True
-        begun = Record(self.out / BEGUN, defaults=BEFORE)
+        begun = self._record(BEGUN)
         # Without a record an earlier mlsel began it: its checkpoint says of what it is.
         is_mine = begun.settle(made_from, again=again) if begun.path.is_file() else not again
         if model.path.is_file() or not is_mine:
             take_away(self.out)
         return False
 
+    def _record(self, name: str) -> Record:
+        """What is there was made from; a parameter that was added since had its default."""
+        known = vars(type(self.trainer)).get("__dataclass_fields__", {})
+        added = {key: field.default for key, field in known.items() if field.default is not MISSING}
+        return Record(self.out / name, defaults={"baseline": {}, "parameters": added})
+
     def differences(self) -> list[str]:
         """Return how what is there, finished or begun, was made otherwise than is asked for now."""
         for name in (MODEL_FILE, BEGUN):
-            record = Record(self.out / name, defaults=BEFORE)
+            record = self._record(name)
             if record.path.is_file():
                 return record.differences(self.made_from())
         return []
@@ -221,7 +225,6 @@ class Task:
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])
         whole = {
-            "format_version": FORMAT,
             **description,
             "baseline": made_from["baseline"],
             "result": model.facts,

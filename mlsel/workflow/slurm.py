@@ -214,7 +214,7 @@ def submit(
             log.info("%s %s%s", number, job.script,
                      f" (parts {_ranges(job.parts)})" if job.parts else "")  # fmt: skip
             submitted.append({"job": number, "script": job.script})
-            write_json(folder / JOBS, submitted)
+            write_json(folder / JOBS, {"jobs": submitted})
         numbers.setdefault(job.script, []).append(number)
     if not dry_run:
         log.info("`squeue` shows the jobs, `mlsel status %s` what is done; logs are in %s", folder,
@@ -269,7 +269,9 @@ def _refuse_while_queued(folder: Path) -> None:
     path = folder / JOBS
     if not path.is_file():
         return
-    numbers = [job["job"] for job in json.loads(path.read_text(encoding="utf-8"))]
+    known = json.loads(path.read_text(encoding="utf-8"))
+    # Before format_version it was the list alone.
+    numbers = [job["job"] for job in (known if isinstance(known, list) else known["jobs"])]
     done = subprocess.run(
         ["squeue", "--noheader", "--format=%F", "--me"], capture_output=True, text=True, check=False
     )
