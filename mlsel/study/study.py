@@ -8,16 +8,17 @@ A stage that is added brings its section: a dataclass and a field of `Study`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from mlsel.core.errors import MlselError, nearest
-from mlsel.study.schema import build, plain, quantity, set_key
+from mlsel.core.record import Record
+from mlsel.study.folder import StudyFolder
+from mlsel.study.schema import build, default_values, plain, quantity, set_key
 
 DEFAULT_STUDY = "paper"
 ELEMENTS = (
@@ -205,15 +206,55 @@ class GapSection:
 
 
 @dataclass(frozen=True)
+class BaselineSection:
+    """Known interactions that are taken out of the labels and added to every model."""
+
+    zbl: tuple[float, ...] = quantity(
+        (), unit="Å", above=0, doc="screened nuclear repulsion, switched off between two distances"
+    )
+    charges: Mapping[str, float] = quantity({}, unit="e", doc="of each element, by Ewald's sum")
+    include: str = quantity("", doc="the path of a LAMMPS include in metal units, in place of both")
+
+    def check(self) -> str | None:
+        if self.zbl and not (len(self.zbl) == 2 and self.zbl[0] < self.zbl[1]):
+            return (
+                f"training.baseline.zbl is [{', '.join(f'{r:g}' for r in self.zbl)}]: it must be "
+                "two distances (Å), the smaller one first, for instance [2.0, 4.0]"
+            )
+        if self.include and (self.zbl or self.charges):
+            return "training.baseline has an include beside zbl or charges: give one or the other"
+        for symbol in self.charges:
+            if symbol not in ELEMENTS.split():
+                hint = nearest(symbol, ELEMENTS.split())
+                return f'training.baseline.charges names "{symbol}", which is no element{hint}'
+        return None
+
+
+@dataclass(frozen=True)
+class PairSection:
+    """A pair potential, by least squares: the floor that other models must beat."""
+
+    n_train: int = quantity(0, at_least=0, doc="the first frames of a data set; 0: all")
+    cutoff: float = quantity(6.5, unit="Å", above=0)
+    spacing: float = quantity(0.25, unit="Å", above=0, doc="of the splines' knots, at most")
+    energy_sigma: float = quantity(0.005, unit="eV/atom", above=0)
+    force_sigma: float = quantity(0.1, unit="eV/Å", above=0)
+
+
+@dataclass(frozen=True)
 class TrainingSection:
     """Which models are trained on each data set."""
 
-    kinds: tuple[str, ...] = quantity(("schnet", "gap"), doc="names in mlsel.training.registry")
+    kinds: tuple[str, ...] = quantity(
+        ("schnet", "gap", "pair"), doc="names in mlsel.training.registry"
+    )
     memory: float = quantity(
         0.0, unit="GiB", at_least=0, doc="for a machine's GAP fits together; 0: 90 % of what it has"
     )
     schnet: SchNetSection = field(default_factory=SchNetSection)
     gap: GapSection = field(default_factory=GapSection)
+    pair: PairSection = field(default_factory=PairSection)
+    baseline: BaselineSection = field(default_factory=BaselineSection)
 
 
 @dataclass(frozen=True)
@@ -317,22 +358,31 @@ class Study:
         return {name: plain(dataclasses.asdict(getattr(self, name))) for name in sections}
 
 
-RECORD = "study.json"
+def defaults() -> dict[str, Any]:
+    """Return the defaults of the sections' keys, as plain values."""
+    hints = get_type_hints(Study)
+    sections = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    return {name: plain(default_values(section)) for name, section in sections.items()}
 
 
 def record_study(study: Study, folder: Path) -> None:
     """Keep a study in its folder, so that `recorded_study` knows it."""
-    from mlsel.core.files import write_json
-
-    write_json(folder / RECORD, plain(dataclasses.asdict(study)))
+    Record(StudyFolder(folder).study).write(plain(dataclasses.asdict(study)))
 
 
 def recorded_study(folder: Path) -> Study | None:
-    """Return the study that was kept in a folder, None if there is none."""
-    path = folder / RECORD
-    if not path.is_file():
+    """Return the study that was kept in a folder, None if there is none.
+
+    Raises
+    ------
+    MlselError
+        If the file is damaged or its values are not allowed.
+    """
+    record = Record(StudyFolder(folder).study)
+    values = record.read()
+    if values is None:
         return None
-    study = build(Study, json.loads(path.read_text(encoding="utf-8")), str(path))
+    study = build(Study, values, str(record.path))
     assert isinstance(study, Study)
     return study
 

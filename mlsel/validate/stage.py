@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,10 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
+from mlsel.core.record import Record, take_away
 from mlsel.core.shards import Part, add_part_option
+from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.study.study import defaults
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -130,7 +132,7 @@ def validate_part(
 def _locked(folder: Path, comm: MPI.Intracomm, part: str = "") -> Iterator[None]:
     from mlsel.core.lock import FolderLock
 
-    lock = FolderLock(folder / "validation", part)
+    lock = FolderLock(StudyFolder(folder).validation, part)
     on_root(comm, lock.acquire)
     try:
         yield
@@ -153,7 +155,8 @@ def _group_size(study: Study, comm: MPI.Intracomm) -> int:
 
 def _require_start(study: Study, folder: Path) -> None:
     """Check that the snapshot is there and of this study."""
-    if not (folder / "validation" / "start.json").is_file():
+    place = StudyFolder(folder)
+    if not (place.start.is_file() and place.validation_record.is_file()):
         raise MlselError(
             f"{folder}/validation/start.json is missing: `mlsel validate STUDY --start` makes what "
             "all runs start from, and must end before parts begin."
@@ -163,44 +166,44 @@ def _require_start(study: Study, folder: Path) -> None:
 
 def _prepare_start(study: Study, folder: Path, again: bool) -> None:
     """Write the inputs of the reference's NPT run, after checking what is there."""
-    from mlsel.core.files import write_json
-    from mlsel.core.provenance import differing_keys, digest
+    from mlsel.core.provenance import digest
     from mlsel.md import deck
     from mlsel.validate.start import density_run, large_system, reference_potential, write_inputs
 
     run = density_run(study, folder)
-    values = study.as_dict("validation")["validation"]
     pool = run.study.as_dict("pool")["pool"]
     system = {**study.as_dict("system")["system"], "n_atoms": large_system(study).n_atoms}
     made_from = {
         "system": system,
         "pool": {key: pool[key] for key in ("melt_temperature", "melt", "equilibration")},
-        "validation": {k: v for k, v in values.items() if k not in NOT_OF_THE_RUNS},
+        "validation": settings_of_runs(study),
         "potential_digest": digest(reference_potential(study).encode()),
         "deck_digest": digest(deck.template("in.validate").encode()),
         "start_deck_digest": digest(deck.template("in.generate").encode()),
     }
-    record = folder / "validation" / "settings.json"
-    if record.is_file():
-        there = json.loads(record.read_text(encoding="utf-8"))
-        changed = differing_keys(there, made_from)
-        if changed and not again:
-            raise MlselError(
-                f"{record.parent} was made otherwise than the study now says: "
-                f"{'; '.join(changed)}. Give --again to make it anew, choose another folder with "
-                "-o, or set these keys back."
-            )
-        if changed:
-            log.info("%s is made anew: %s", record.parent, "; ".join(changed))
-            for entry in record.parent.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                elif entry.name != ".lock":
-                    entry.unlink()
+    place = StudyFolder(folder)
+    record = record_of(place)
+    is_recorded = record.settle(made_from, again=again)
+    if not is_recorded:
+        # The record first: what is left of the rest by a kill is then known to be stale.
+        take_away(record.path)
+        hidden = place.validation.glob(".*.aside")  # other hidden files are of jobs at work
+        take_away(*hidden, *place.validation.glob("[!.]*"))
     write_inputs(study, run)
-    if not record.is_file():
+    if not is_recorded:
         _try_point(run.folder / "in.lammps", run.root, f"the potential {study.system.potential}")
-        write_json(record, made_from)
+        record.write(made_from)
+
+
+def record_of(place: StudyFolder) -> Record:
+    """What the validation of a folder was made from."""
+    return Record(place.validation_record, defaults=defaults())
+
+
+def settings_of_runs(study: Study) -> dict[str, Any]:
+    """Return the keys of [validation] that decide all runs."""
+    values: dict[str, Any] = study.as_dict("validation")["validation"]
+    return {key: value for key, value in values.items() if key not in NOT_OF_THE_RUNS}
 
 
 def _try_point(deck_path: Path, root: Path, what: str, n_steps: int = 0) -> float:
@@ -216,8 +219,7 @@ def _try_point(deck_path: Path, root: Path, what: str, n_steps: int = 0) -> floa
     from mpi4py import MPI
 
     from mlsel.md import deck
-    from mlsel.md.npt_run import lammps_path
-    from mlsel.md.session import LammpsError, LammpsSession
+    from mlsel.md.session import LammpsError, LammpsSession, lammps_path
 
     lines = deck.sections(deck_path.read_text(encoding="utf-8"))
     with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(root)}) as session:
@@ -242,7 +244,7 @@ def _make_start(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
     from mlsel.validate import start as validation_start
     from mlsel.validate.start import density_run, read_start
 
-    known = folder / "validation" / "start.json"
+    known = StudyFolder(folder).start
     if on_root(comm, known.is_file):
         return
     run = density_run(study, folder)
@@ -287,8 +289,7 @@ def run_names(study: Study, folder: Path) -> list[str]:
 
     from mlsel.training.stage import model_names
 
-    there = [f"{p.parts[-3]}/{p.parts[-2]}" for p in folder.glob("models/*/*/model.json")]
-    models = sorted({*model_names(study, folder), *there})
+    models = sorted({*model_names(study, folder), *StudyFolder(folder).finished_models()})
     chosen = [m for pattern in study.validation.models for m in models if fnmatch(m, pattern)]
     section = study.validation
     return [*_reference_names(study), *section.potentials, *dict.fromkeys(chosen)]
@@ -340,7 +341,7 @@ def runs_of(
     for model in chosen_models(study, folder, names):
         kind, commands = _model_commands(model, study.system.species)
         text = f"# {model.parent.name}/{model.name}\n" + "\n".join(commands) + "\n"
-        made_of = digest((model / "model.json").read_bytes())
+        made_of = digest((model / MODEL).read_bytes())
         length = section.durations.get(kind, section.duration)
         committee = committee_of(model) if section.watch else ()
         name = f"{model.parent.name}/{model.name}"
@@ -352,9 +353,8 @@ def chosen_models(study: Study, folder: Path, names: Collection[str] | None = No
     """Return the folders of the trained models that the study's patterns name, or of `names`."""
     from fnmatch import fnmatch
 
-    models = folder / "models"
-    there = sorted(path.parent for path in models.glob("*/*/model.json"))
-    named = [f"{path.parent.name}/{path.name}" for path in there]
+    place = StudyFolder(folder)
+    models, named = place.models, place.finished_models()
     chosen: list[Path] = []
     if names is not None:
         absent = [name for name in names if "/" in name and name not in named]
@@ -362,9 +362,9 @@ def chosen_models(study: Study, folder: Path, names: Collection[str] | None = No
             raise MlselError(
                 f"{models} lacks the trained models {', '.join(absent)}: `mlsel training` first."
             )
-        return [path for path, name in zip(there, named, strict=True) if name in names]
+        return [place.model(name) for name in named if name in names]
     for pattern in study.validation.models:
-        found = [path for path, name in zip(there, named, strict=True) if fnmatch(name, pattern)]
+        found = [place.model(name) for name in named if fnmatch(name, pattern)]
         if not found:
             known = ", ".join(named[:12]) + (", …" if len(named) > 12 else "")
             raise MlselError(
@@ -411,32 +411,25 @@ def _prepare_runs(
     MlselError
         If a run that is there, or begun, was made from something else.
     """
-    from mlsel.core.files import write_json, write_text
-    from mlsel.core.provenance import differing_keys
+    from mlsel.core.files import write_text
 
     runs = runs_of(study, folder, names)
+    verdicts = StudyFolder(folder).verdicts
     missing, costs = [], []
     for index, run in enumerate(runs):
-        record = run.folder / "run.json"
-        identity = run.identity()
-        if record.is_file():
-            there = json.loads(record.read_text(encoding="utf-8"))
-            changed = differing_keys(there, identity)
-            if changed and not again:
-                raise MlselError(
-                    f"{run.folder} was made otherwise than the study now says: "
-                    f"{'; '.join(changed)}. Give --again to make it anew, or set these keys back."
-                )
-            if changed:
-                log.info("%s is made anew: %s", run.name, "; ".join(changed))
-                shutil.rmtree(run.folder)
+        record = Record(run.folder / "run.json", defaults={"watched_by": []})
+        is_recorded = record.settle(run.identity(), again=again)
+        if not is_recorded:
+            take_away(verdicts, verdicts.with_suffix(".csv"), run.folder)
+        run.tidy()
         if run.product.is_file():
             continue
         write_text(run.folder / "potential.lmp", run.potential)
         write_text(run.folder / "in.lammps", run.deck_text())
         missing.append(index)
         costs.append(_try_point(run.folder / "in.lammps", folder, run.name, 2))
-        write_json(record, identity)
+        if not is_recorded:
+            record.write(run.identity())
     return runs, missing, costs
 
 
@@ -520,10 +513,10 @@ def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Ver
     from mlsel.validate.start import compressibility
     from mlsel.validate.verdict import DEFINITIONS, FORMAT_VERSION, as_csv, judge
 
-    target = folder / "validation"
+    target = StudyFolder(folder).verdicts
     # Verdicts of an earlier version, or of fewer runs, do not outlive a reference that is refused.
-    for stale in ("verdicts.json", "verdicts.csv"):
-        (target / stale).unlink(missing_ok=True)
+    for stale in (target, target.with_suffix(".csv")):
+        stale.unlink(missing_ok=True)
     own = tuple(read_results(run.product) for run in runs if run.kind == "reference")
     section = study.validation
     reference = Reference(
@@ -532,7 +525,7 @@ def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Ver
     unknown = reference.check()
     verdicts = [judge(read_results(run.product), reference) for run in runs]
     write_json(
-        target / "verdicts.json",
+        target,
         {
             "format_version": FORMAT_VERSION,
             "definitions": DEFINITIONS,
@@ -543,13 +536,13 @@ def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Ver
             "verdicts": [verdict.as_dict() for verdict in verdicts],
         },
     )
-    write_text(target / "verdicts.csv", as_csv(verdicts))
+    write_text(target.with_suffix(".csv"), as_csv(verdicts))
     for verdict in verdicts:
         said = "; ".join(verdict.reasons or verdict.unseen)
         log.info("%-34s %-27s %s", verdict.name, verdict.word, said)
     for text in unknown:
         log.warning("too short to tell %s", text)
-    log.info("%s", target / "verdicts.csv")
+    log.info("%s", target.with_suffix(".csv"))
     return verdicts
 
 

@@ -123,6 +123,7 @@ def write_inputs(study: Study, run: MdRun, before: MdRun | None = None) -> None:
     before : MdRun, optional
         The part that it goes on from.
     """
+    run.tidy()
     if run.product.is_file():
         return
     atoms = start_structure(run.study.system) if before is None else _last_frame(before)

@@ -96,7 +96,7 @@ def test_one_data_set(folder: Path) -> None:
         (["--pool", "no.h5", "--method", "force", "-n", "1", "-o", "x"], "There is no pool no.h5"),
         (["--pool", "a", "--method", "farce", "-n", "1", "-o", "x"], r"did you mean force\?"),
         (["--pool", "a", "--method", "force", "-n", "1", "-o", "x", "--parameter", "k"], "write K"),
-        (["quick", "--pool", "a", "--method", "force", "-n", "1", "-o", "x"], "leave them away"),
+        (["quick", "--pool", "a", "--method", "force", "-n", "1", "-o", "x"], "leave them out"),
     ],
 )
 def test_mistakes_are_told(words: list[str], sentence: str) -> None:

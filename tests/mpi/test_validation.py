@@ -90,7 +90,7 @@ def test_resumed_from_every_checkpoint(
 ) -> None:
     """Cut off right after each checkpoint: averages go on, nothing is counted twice, and all
     files are the same to the last bit."""
-    written = ValidationRun._checkpoint
+    written = ValidationRun.checkpoint
 
     class CutOff(Exception):
         pass
@@ -99,7 +99,7 @@ def test_resumed_from_every_checkpoint(
         written(self, *arguments)
         raise CutOff
 
-    monkeypatch.setattr(ValidationRun, "_checkpoint", write_and_stop)
+    monkeypatch.setattr(ValidationRun, "checkpoint", write_and_stop)
     n_cuts = 0
     for _ in range(50):
         try:

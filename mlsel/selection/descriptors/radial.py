@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.core import native as compiled
-from mlsel.pool.pool import Array, Block, FloatArray, IntArray, Pool
+from mlsel.core.arrays import Array, FloatArray, IntArray
+from mlsel.pool.pool import Block, Pool
 
 SOURCE = Path(__file__).with_name("radial.cpp")
 SERIES = np.array([1.0 / math.factorial(2 * k) for k in range(11)])
