@@ -311,8 +311,14 @@ def test_what_could_not_have_been_seen_is_said() -> None:
 
 
 def test_without_compressibility_or_repeats() -> None:
-    verdict = judge(RUN, replace(REFERENCE, compressibility=Mean.unknown()))
-    assert verdict.word == UNKNOWN and "compressibility is not known" in "; ".join(verdict.unseen)
+    for known, words in (
+        (Mean.unknown(), "density: the reference's compressibility is not known"),
+        (Mean.of(5e-5, 2.6e-5, 7.0), "compressibility is not known (± 52%): make validation"),
+    ):
+        verdict = judge(RUN, replace(REFERENCE, compressibility=known))
+        assert verdict.word == UNKNOWN and words in "; ".join(verdict.unseen)
+    rough = replace(REFERENCE, compressibility=Mean.of(5e-5, 2.4e-5, 9.0))
+    assert judge(RUN, rough).word == AGREES
     alone = replace(REFERENCE, runs=REFERENCE.runs[:1])
     assert judge(RUN, alone).word == AGREES
     own = judge(alone.runs[0], alone)
@@ -364,8 +370,10 @@ def test_a_reference_within_its_bounds_passes() -> None:
     liquid = replace(REFERENCE, expect_solid=True)
     with pytest.raises(MlselError, match="no solid: D is 1 Å²/ps"):
         liquid.check()
-    unknown = replace(REFERENCE, runs=(lags(REFERENCE.runs[0], 1),)).check()
-    assert unknown == ("whether the reference is molten",)
+    for n in (0, 1, 4):  # 0.4 ps: no time to tell a crystal's atoms from a liquid's
+        unknown = replace(REFERENCE, runs=(lags(REFERENCE.runs[0], n),)).check()
+        assert unknown == ("whether the reference is molten",)
+    assert replace(REFERENCE, runs=(lags(REFERENCE.runs[0], 5),)).check() == ()
 
 
 def test_the_references_own_drift_is_tolerated() -> None:
