@@ -318,7 +318,7 @@ def _density(run: Averages, reference: Averages, compressibility: Mean) -> Itera
     if not missing and not uncertain <= MOST_UNCERTAIN * known:
         missing = "the reference's compressibility is not known"
         if math.isfinite(uncertain):
-            missing += f" (± {uncertain / known:.0%}): make validation.density_time or density_parts larger"
+            missing += f" (± {uncertain / known:.0%}): make validation.density_time longer"
     if missing:
         yield Comparison("density", missing=missing)
         return
