@@ -25,7 +25,8 @@ import numpy as np
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
-from mlsel.core.files import finishing, write_text
+from mlsel.core.files import DurableFile, creating, remove, remove_folder, sweep, write_text
+from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.provenance import digest, versions
@@ -87,6 +88,15 @@ class Entry:
 
     def chunk_path(self, chunk: int) -> Path:
         return self.product.with_suffix("") / f"{self.identity[:12]}-{chunk:05d}.npz"
+
+    def tidy(self) -> None:
+        """Remove the chunks of a product that is there, and what killed jobs left half-written."""
+        folder = self.product.with_suffix("")
+        sweep(self.product.parent)
+        sweep(folder, alone=True)
+        for path in folder.glob("*.npz"):
+            remove(path)
+        remove_folder(folder)
 
     def stored_identity(self) -> str:
         """Return the identity that the product was made for."""
@@ -170,6 +180,9 @@ def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int
         if pool.n_frames == 0:
             raise MlselError(f"{test} holds no frames: there is nothing to measure errors on.")
         entries = find_models(folder, pool.digest)
+        for entry in entries:
+            if entry.is_done():
+                entry.tidy()
         n_chunks = -(-pool.n_frames // CHUNK)
     missing = [
         (i, chunk)
@@ -205,7 +218,7 @@ def _measure(
             ids = range(CHUNK * chunk, min(n_frames, CHUNK * (chunk + 1)))
             errors, parity = measure(opened[index], pool, ids, elements, limit)
             path = entries[index].chunk_path(chunk)
-            with finishing(path) as partial, partial.open("wb") as file:
+            with creating(path, DurableFile) as file:
                 np.savez(file, parity=parity, **{f.name: getattr(errors, f.name)
                                                  for f in fields(errors)})  # fmt: skip
 
@@ -277,7 +290,7 @@ def _join(entries: list[Entry], n_frames: int, elements: list[int], limit: float
                 parts.append(FrameErrors(**{f.name: file[f.name] for f in fields(FrameErrors)}))
                 parity += file["parity"]
         errors = FrameErrors.join(parts)
-        with finishing(entry.product) as partial, h5py.File(partial, "w", locking=False) as file:
+        with creating_hdf5(entry.product) as (file, _):
             for f in fields(errors):
                 file[f.name] = getattr(errors, f.name)
             for name in ("sums", "largest"):
@@ -291,9 +304,7 @@ def _join(entries: list[Entry], n_frames: int, elements: list[int], limit: float
             file.attrs["elements"] = elements
             file.attrs["identity"] = entry.identity
             file.attrs["versions"] = json.dumps(versions("numpy", "h5py"))
-        for path in entry.product.with_suffix("").glob("*.npz"):
-            path.unlink()
-        entry.product.with_suffix("").rmdir()
+        entry.tidy()
 
 
 def read_errors(path: Path) -> tuple[FrameErrors, list[int]]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
-from mlsel.core.files import write_json
+from mlsel.core.files import remove, write_json, write_text
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.provenance import differing_keys
@@ -193,13 +193,13 @@ class Task:
                 validation = list(read_frames(pool))
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
-        self.failure.unlink(missing_ok=True)
+        remove(self.failure)
         try:
             model = self.trainer.fit(frames, validation, self.out)
         except Stopped:
             raise
         except MlselError as error:
-            self.failure.write_text(f"{error}\n", encoding="utf-8")
+            write_text(self.failure, f"{error}\n")
             raise
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])

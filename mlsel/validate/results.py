@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.core.errors import MlselError
-from mlsel.core.files import finishing
+from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.provenance import digest
 from mlsel.pool.writer import PoolWriter
 from mlsel.study.study import Study
@@ -214,7 +214,7 @@ def write_trajectory(path: Path, results: Results, study: Study) -> None:
 
 def write_results(path: Path, results: Results) -> None:
     """Write results.h5, whole or not at all."""
-    with finishing(path) as partial, h5py.File(partial, "w") as file:
+    with creating_hdf5(path) as (file, _):
         samples = file.create_group("samples")
         columns = {
             "step": results.samples.step,
