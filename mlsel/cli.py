@@ -7,14 +7,13 @@ import errno
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from mlsel.core.errors import MlselError
-from mlsel.core.parallel import launched_rank, on_root, world
+from mlsel.core.parallel import end_all_ranks, launched_rank, on_root, world
 from mlsel.study.study import DEFAULT_STUDY, Study, load_study, presets
 
 if TYPE_CHECKING:
@@ -108,14 +107,14 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
         if not everywhere or launched_rank() == 0:
             print(f"mlsel: {error}", file=sys.stderr, flush=True)
         if not everywhere:
-            _end_all_ranks(error.exit_code)
+            end_all_ranks(error.exit_code)
         return error.exit_code
     except BrokenPipeError:  # `mlsel info … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("mlsel: stopped; the same command goes on from here.", file=sys.stderr, flush=True)
-        _end_all_ranks(130)
+        end_all_ranks(130)
         return 130
     except OSError as error:
         told = _told(error)
@@ -123,11 +122,11 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
             print(f"mlsel: {told}", file=sys.stderr, flush=True)
         else:
             _print_traceback()
-        _end_all_ranks(2 if told else 1)
+        end_all_ranks(2 if told else 1)
         return 2 if told else 1
     except Exception:
         _print_traceback()
-        _end_all_ranks(1)
+        end_all_ranks(1)
         return 1
 
 
@@ -151,16 +150,3 @@ def _print_traceback() -> None:
     """Print the traceback in one piece, so that no other rank's output comes between."""
     sys.stderr.write(traceback.format_exc())
     sys.stderr.flush()
-
-
-def _end_all_ranks(code: int) -> None:
-    """End the other ranks too, if there are any."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if "mpi4py.MPI" in sys.modules:
-        from mpi4py import MPI
-
-        if MPI.Is_initialized() and not MPI.Is_finalized() and MPI.COMM_WORLD.size > 1:
-            # Launchers pass on what a rank wrote only while it lives: Abort cut off last lines.
-            time.sleep(0.5)
-            MPI.COMM_WORLD.Abort(code)

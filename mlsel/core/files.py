@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -60,17 +61,13 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file if it is there."""
+    """Remove a file or a folder with all that is in it, if it is there."""
     if os.path.lexists(path):
         with operation("remove", path):
-            path.unlink(missing_ok=True)
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder if it is there and empty."""
-    if path.is_dir() and not any(path.iterdir()):
-        with operation("remove", path):
-            path.rmdir()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.files import remove, write_json, write_text
 from mlsel.core.provenance import derived_seed, versions
 from mlsel.md import deck
 from mlsel.md.resumable_run import ResumableRun
 from mlsel.md.row_file import BUFFER_BYTES, RowFile
-from mlsel.md.session import FloatArray, Frame, LammpsError, LammpsSession
+from mlsel.md.session import Frame, LammpsError, LammpsSession
 from mlsel.pool.pool import OBSERVABLE_UNITS
 from mlsel.pool.writer import PoolWriter
 from mlsel.study.study import Study

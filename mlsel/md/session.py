@@ -119,6 +119,39 @@ class LammpsSession:
         """
         self._call(self._lmp.commands_string, "\n".join(lines) + "\n")
 
+    def create(self, types: Sequence[int], positions: FloatArray) -> None:
+        """Create atoms with the ids 1 … N.
+
+        Parameters
+        ----------
+        types : (N,)
+        positions : (N, 3), Å, within the box
+        """
+        ids = list(range(1, len(types) + 1))
+        made = self._lmp.create_atoms(len(types), ids, list(types), positions.ravel().tolist())
+        if made != len(types):
+            raise AssertionError(f"{made} of {len(types)} atoms are within the box")
+
+    def place(self, box: FloatArray, positions: FloatArray) -> None:
+        """Give the box, from the origin on, another shape and the atoms other places.
+
+        Parameters
+        ----------
+        box : (3, 3), Å, rows of a lower triangular matrix
+        positions : (N, 3), Å, by id, within the box
+        """
+        a, b, c = box
+        self.execute(
+            [
+                # Computes keep a step's values: without another step they would not look again.
+                f"reset_timestep {self.step + 1}",
+                f"change_box all x final 0 {a[0]:.17g} y final 0 {b[1]:.17g} z final 0 "
+                f"{c[2]:.17g} xy final {b[0]:.17g} xz final {c[0]:.17g} yz final {c[1]:.17g}",
+            ]
+        )
+        flat = np.ascontiguousarray(positions, dtype=np.float64).ravel()
+        self._lmp.scatter_atoms("x", 1, 3, flat.ctypes.data_as(ctypes.POINTER(ctypes.c_double)))
+
     def run(self, n_steps: int, *, setup: bool = True) -> None:
         """Advance n_steps; without setup only where nothing changed since the last run."""
         how = "" if setup else " pre no"

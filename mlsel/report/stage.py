@@ -14,12 +14,20 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import Parser, add_folder_argument
 from mlsel.core.errors import MlselError
-from mlsel.core.parallel import launched_rank
+from mlsel.core.parallel import launched_rank, on_root
+from mlsel.core.record import read_json
 from mlsel.report import page
+from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.study.stage import BEGUN, DONE, MISSING, Item
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from mlsel.study.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +42,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     if launched_rank() == 0:
         log.info("%s", write_report(args.folder))
     return 0
+
+
+def report(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
+    """Write the report, and print its path."""
+    path = on_root(comm, lambda: write_report(folder))
+    if comm.rank == 0:
+        print(path, flush=True)
+
+
+def items(study: Study, folder: Path) -> list[Item]:
+    """Return the page and its state."""
+    place = StudyFolder(folder)
+    if not place.report.is_file():
+        return [Item(place.report.name, MISSING)]
+    sources = [path for path in (place.pool, place.errors, place.verdicts) if path.is_file()]
+    written = place.report.stat().st_mtime
+    newer = [path.relative_to(folder).as_posix() for path in sources
+             if path.stat().st_mtime > written]  # fmt: skip
+    if newer:
+        return [Item(place.report.name, BEGUN, f"older than {', '.join(newer)}")]
+    return [Item(place.report.name, DONE)]
 
 
 def write_report(folder: Path) -> Path:
@@ -62,7 +91,7 @@ def write_report(folder: Path) -> Path:
         *_what_was_run(found),
         *_files(folder),
     ]
-    path = folder / "report.html"
+    path = StudyFolder(folder).report
     write_text(path, page.page(title, parts))
     return path
 
@@ -98,10 +127,11 @@ class Findings:
         versions: dict[str, str] = {}
         pool: dict[str, Any] = {}
         name = folder.resolve().name
-        if (folder / "pool.h5").is_file():
+        place = StudyFolder(folder)
+        if place.pool.is_file():
             from mlsel.pool.pool import Pool
 
-            with Pool(folder / "pool.h5") as opened:
+            with Pool(place.pool) as opened:
                 name = str(opened.attributes.get("study", name))
                 settings |= json.loads(opened.attributes.get("settings", "{}"))
                 versions |= json.loads(opened.attributes.get("versions", "{}"))
@@ -111,14 +141,14 @@ class Findings:
                     "digest": opened.digest,
                 }
         models = []
-        for path in sorted((folder / "models").glob("*/*/model.json")):
-            described = json.loads(path.read_text(encoding="utf-8"))
+        for title in place.finished_models():
+            described = read_json(place.model(title) / MODEL)
             versions |= described.get("versions", {})
             parameters = described.get("parameters", {})
             models.append(
                 {
-                    METHOD: path.parent.parent.name,
-                    "model": path.parent.name,
+                    METHOD: title.partition("/")[0],
+                    "model": title.partition("/")[2],
                     "kind": described.get("kind"),
                     "frames": described.get("data", {}).get("n_frames"),
                     "seed": parameters.get("seed"),
@@ -127,17 +157,15 @@ class Findings:
                 }
             )
         errors: list[dict[str, Any]] = []
-        path = folder / "evaluation" / "errors.csv"
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
+        if place.errors.is_file():
+            with place.errors.open(encoding="utf-8", newline="") as file:
                 errors = list(csv.DictReader(file))
         validation: dict[str, Any] = {}
-        path = folder / "validation" / "verdicts.json"
-        if path.is_file():
-            validation = json.loads(path.read_text(encoding="utf-8"))
+        if place.verdicts.is_file() and place.validation_record.is_file():
             from mlsel.validate.results import read_results
 
-            reference = read_results(folder / "validation" / "reference" / "results.h5")
+            validation = read_json(place.verdicts)
+            reference = read_results(place.validation / "reference" / "results.h5")
             settings |= json.loads(reference.provenance["settings"])
             versions |= json.loads(reference.provenance["versions"])
         if not (settings or models or errors):
@@ -156,11 +184,10 @@ def _data_sets(folder: Path) -> list[dict[str, page.Cell]]:
     from mlsel.pool.pool import Pool
 
     rows: list[dict[str, page.Cell]] = []
-    for path in sorted((folder / "data").glob("*.h5")):
-        if path.stem == "test" or path.stem.endswith("-validation"):
-            continue
-        with Pool(path) as data:
-            row: dict[str, page.Cell] = {METHOD: path.stem, "frames": len(data)}
+    place = StudyFolder(folder)
+    for name in place.data_sets():
+        with Pool(place.data_set(name)) as data:
+            row: dict[str, page.Cell] = {METHOD: name, "frames": len(data)}
             parts: dict[str, list[Any]] = {"energy": [], "atomic_energies": [], "forces": []}
             for block in data.blocks(*(field for field in parts if field in data.fields)):
                 for field, values in parts.items():
@@ -200,7 +227,7 @@ def _figures(folder: Path, found: Findings) -> list[str]:
     parts = []
     for figure in FIGURES:
         parts.append(page.heading(f"Figure {figure.number}"))
-        stem = folder / "figures" / f"figure-{figure.number}"
+        stem = StudyFolder(folder).figures / f"figure-{figure.number}"
         try:
             _draw(figure, folder, stem)
         except (MlselError, ModuleNotFoundError) as error:

@@ -218,3 +218,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def default_values(section: Any) -> dict[str, Any]:
+    """Return the defaults of a section's keys; keys that have none are left out."""
+    hints, found = typing.get_type_hints(section), {}
+    for declared in dataclasses.fields(section):
+        if dataclasses.is_dataclass(hints[declared.name]):
+            found[declared.name] = default_values(hints[declared.name])
+        elif declared.default is not dataclasses.MISSING:
+            found[declared.name] = declared.default
+        elif declared.default_factory is not dataclasses.MISSING:
+            found[declared.name] = declared.default_factory()
+    return found

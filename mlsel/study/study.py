@@ -8,16 +8,17 @@ A stage that is added brings its section: a dataclass and a field of `Study`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from mlsel.core.errors import MlselError, nearest
-from mlsel.study.schema import build, plain, quantity, set_key
+from mlsel.core.record import Record
+from mlsel.study.folder import StudyFolder
+from mlsel.study.schema import build, default_values, plain, quantity, set_key
 
 DEFAULT_STUDY = "paper"
 ELEMENTS = (
@@ -123,6 +124,9 @@ class SelectionSection:
     test_methods: tuple[str, ...] = quantity(
         ("random", "single-md-random", "global-energy", "atomic-energy", "force")
     )
+    molten_only: bool = quantity(
+        False, doc="leave out the runs that the pool says did not stay molten"
+    )
     bins: int = quantity(512, at_least=1, doc="of the methods that are uniform in a property")
     run: str = quantity("", doc="of single-md-random; empty: at the lowest pressure and nearest to")
     run_temperature: float = quantity(1400.0, unit="K", above=0, doc="of single-md-random's run")
@@ -205,15 +209,71 @@ class GapSection:
 
 
 @dataclass(frozen=True)
+class BaselineSection:
+    """Known interactions that are taken out of the labels and added to every model."""
+
+    zbl: tuple[float, ...] = quantity(
+        (), unit="Å", above=0, doc="screened nuclear repulsion, switched off between two distances"
+    )
+    charges: Mapping[str, float] = quantity({}, unit="e", doc="of each element, by Ewald's sum")
+    include: str = quantity("", doc="the path of a LAMMPS include in metal units, in place of both")
+
+    def check(self) -> str | None:
+        if self.zbl and not (len(self.zbl) == 2 and self.zbl[0] < self.zbl[1]):
+            return (
+                f"training.baseline.zbl is [{', '.join(f'{r:g}' for r in self.zbl)}]: it must be "
+                "two distances (Å), the smaller one first, for instance [2.0, 4.0]"
+            )
+        if self.include and (self.zbl or self.charges):
+            return "training.baseline has an include beside zbl or charges: give one or the other"
+        for symbol in self.charges:
+            if symbol not in ELEMENTS.split():
+                hint = nearest(symbol, ELEMENTS.split())
+                return f'training.baseline.charges names "{symbol}", which is no element{hint}'
+        return None
+
+
+@dataclass(frozen=True)
+class PairSection:
+    """A pair potential, by least squares: the floor that other models must beat."""
+
+    n_train: int = quantity(0, at_least=0, doc="the first frames of a data set; 0: all")
+    cutoff: float = quantity(6.5, unit="Å", above=0)
+    spacing: float = quantity(0.25, unit="Å", above=0, doc="of the splines' knots, at most")
+    energy_sigma: float = quantity(0.005, unit="eV/atom", above=0)
+    force_sigma: float = quantity(0.1, unit="eV/Å", above=0)
+
+
+@dataclass(frozen=True)
 class TrainingSection:
     """Which models are trained on each data set."""
 
-    kinds: tuple[str, ...] = quantity(("schnet", "gap"), doc="names in mlsel.training.registry")
+    kinds: tuple[str, ...] = quantity(
+        ("schnet", "gap", "pair"), doc="names in mlsel.training.registry"
+    )
     memory: float = quantity(
         0.0, unit="GiB", at_least=0, doc="for a machine's GAP fits together; 0: 90 % of what it has"
     )
     schnet: SchNetSection = field(default_factory=SchNetSection)
     gap: GapSection = field(default_factory=GapSection)
+    pair: PairSection = field(default_factory=PairSection)
+    baseline: BaselineSection = field(default_factory=BaselineSection)
+
+
+@dataclass(frozen=True)
+class ToleranceSection:
+    """What counts as agreement with the reference: the largest differences, of mean values."""
+
+    rdf: float = quantity(0.1, at_least=0, doc="of g(r), averaged over 0.4 Å")
+    peak_position: float = quantity(0.03, unit="Å", at_least=0)
+    peak_height: float = quantity(5.0, unit="%", at_least=0)
+    coordination: float = quantity(3.0, unit="%", at_least=0)
+    short_weight: float = quantity(1e-3, unit="neighbours", at_least=0, doc="below the onset")
+    inner_weight: float = quantity(1e-3, unit="neighbours", at_least=0, doc="far below the onset")
+    density: float = quantity(2.0, unit="%", at_least=0, doc="from the pressure")
+    energy: float = quantity(5.0, unit="meV/atom", at_least=0)
+    diffusion: float = quantity(10.0, unit="%", at_least=0)
+    nve_drift: float = quantity(0.05, unit="meV/atom/ps", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -235,6 +295,13 @@ class ValidationSection:
     temperature: float = quantity(1400.0, unit="K", above=0)
     pressure: float = quantity(1.0, unit="bar", doc="of the NPT run that gives the density")
     density_time: float = quantity(20.0, unit="ps", above=0, doc="over which it is averaged")
+    density_error: float = quantity(
+        0.5, unit="%", above=0, doc="the NPT run goes on until the density is known as well as this"
+    )
+    density_parts: int = quantity(
+        5, at_least=1, doc="of density_time, after which it ends all the same"
+    )
+    expect_solid: bool = quantity(False, doc="the reference is no liquid: no hot start from a grid")
     equilibration: float = quantity(
         5.0, unit="ps", at_least=0, doc="of each run, not averaged; at most a quarter of duration"
     )
@@ -260,6 +327,7 @@ class ValidationSection:
     watch: bool = quantity(False, doc="how far the models of one data set disagree on the way")
     ranks_per_run: int = quantity(1, at_least=0, doc="0: all ranks for one run after another")
     seed: int = quantity(1, at_least=0)
+    tolerances: ToleranceSection = field(default_factory=ToleranceSection)
 
     def check(self) -> str | None:
         if self.trajectory_interval % self.sampling_interval:
@@ -293,22 +361,31 @@ class Study:
         return {name: plain(dataclasses.asdict(getattr(self, name))) for name in sections}
 
 
-RECORD = "study.json"
+def defaults() -> dict[str, Any]:
+    """Return the defaults of the sections' keys, as plain values."""
+    hints = get_type_hints(Study)
+    sections = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    return {name: plain(default_values(section)) for name, section in sections.items()}
 
 
 def record_study(study: Study, folder: Path) -> None:
     """Keep a study in its folder, so that `recorded_study` knows it."""
-    from mlsel.core.files import write_json
-
-    write_json(folder / RECORD, plain(dataclasses.asdict(study)))
+    Record(StudyFolder(folder).study).write(plain(dataclasses.asdict(study)))
 
 
 def recorded_study(folder: Path) -> Study | None:
-    """Return the study that was kept in a folder, None if there is none."""
-    path = folder / RECORD
-    if not path.is_file():
+    """Return the study that was kept in a folder, None if there is none.
+
+    Raises
+    ------
+    MlselError
+        If the file is damaged or its values are not allowed.
+    """
+    record = Record(StudyFolder(folder).study)
+    values = record.read()
+    if values is None:
         return None
-    study = build(Study, json.loads(path.read_text(encoding="utf-8")), str(path))
+    study = build(Study, values, str(record.path))
     assert isinstance(study, Study)
     return study
 

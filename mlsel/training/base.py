@@ -19,11 +19,12 @@ import numpy.typing as npt
 from mlsel.core.errors import MlselError
 from mlsel.core.provenance import versions
 from mlsel.pool.pool import Pool
+from mlsel.study.folder import MODEL
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 
-MODEL_FILE = "model.json"
+MODEL_FILE = MODEL
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Frames:
     @property
     def n_atoms(self) -> int:
         return len(self.numbers)
+
+    def atoms(self, row: int) -> Any:
+        """Return a frame as ASE's Atoms, without its labels."""
+        from ase import Atoms
+
+        return Atoms(self.numbers, self.positions[row], cell=self.cell[row], pbc=self.periodic)
 
     def take(self, rows: npt.ArrayLike) -> Frames:
         """Return the frames of these rows."""

@@ -25,19 +25,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import write_json
 from mlsel.core.provenance import derived_seed, versions
 from mlsel.md import deck
 from mlsel.md.resumable_run import ResumableRun
-from mlsel.md.session import FloatArray, LammpsError, LammpsSession
+from mlsel.md.session import LammpsError, LammpsSession
 from mlsel.study.study import Study
 from mlsel.validate.diffusion import mean_square_displacement
 from mlsel.validate.recorder import SAMPLE, SOUND, Recorder
-from mlsel.validate.results import Measured, Results, write_results, write_trajectory
+from mlsel.validate.results import WATCH, Measured, Results, write_results, write_trajectory
 from mlsel.validate.schedule import Schedule
 from mlsel.validate.stability import Bounds, pair_names
-from mlsel.validate.uncertainty import WATCH
 
 if TYPE_CHECKING:
     from mpi4py import MPI

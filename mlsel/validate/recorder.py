@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.files import write_bytes
 from mlsel.md.row_file import RowFile
-from mlsel.md.session import FloatArray, LammpsError, LammpsSession
+from mlsel.md.session import LammpsError, LammpsSession
 from mlsel.study.study import Study
 from mlsel.validate.schedule import Schedule
 from mlsel.validate.stability import Bounds

@@ -33,11 +33,12 @@ from mlsel.core.provenance import digest
 from mlsel.pool.writer import PoolWriter
 from mlsel.study.study import Study
 from mlsel.validate.stability import Bounds, pair_names
-from mlsel.validate.uncertainty import WATCH
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+WATCH = ("mean", "largest", "outside")
+"""Columns of what a committee says of a frame."""
 UNITS = {
     "step": "",
     "time": "ps",

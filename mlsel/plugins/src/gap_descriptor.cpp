@@ -17,11 +17,13 @@ constexpr long TWO_L_PLUS_ONE_SINCE = 1423143769;
 constexpr long CENTRE_IN_OWN_SPECIES_SINCE = 1426512068;
 
 /// gap_fit's words in a descriptor's line: they say nothing to a finished potential.
+// clang-format off
 const std::set<std::string> FITTING_WORDS = {
     "delta", "zeta", "n_sparse", "covariance_type", "sparse_method", "add_species", "f0",
     "config_type_n_sparse", "config_type_sigma", "theta_uniform", "theta_fac", "theta_file",
     "unique_hash_tolerance", "unique_descriptor_tolerance", "sparse_file", "mark_sparse_atoms",
     "print_sparse_index", "cutoff_scale", "cutoff_rate", "K", "mix_shift"};
+// clang-format on
 
 /// key=value pairs, where a value may be {several words}; words without a = have no value.
 std::vector<std::pair<std::string, std::string>> options(const std::string &line)
@@ -88,8 +90,8 @@ class Descriptor {
     term.l_max = whole("l_max");
     if (term.n_max < 1 || term.n_max > GAP_MAX_N || term.l_max < 0 || term.l_max > GAP_MAX_L)
       throw NotCovered("has n_max=" + std::to_string(term.n_max) + " and l_max=" +
-                       std::to_string(term.l_max) + " (up to " + std::to_string(GAP_MAX_N) + " and " +
-                       std::to_string(GAP_MAX_L) + " are covered)");
+                       std::to_string(term.l_max) + " (up to " + std::to_string(GAP_MAX_N) +
+                       " and " + std::to_string(GAP_MAX_L) + " are covered)");
     term.cutoff = real("cutoff", std::nan(""));
     term.transition_width = real("cutoff_transition_width", 0.5);
     term.atom_sigma = real("atom_sigma", std::nan(""));

@@ -41,9 +41,5 @@ class NotCovered : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Read a GAP. Throws NotCovered with the reason, as words that follow the file's name, and
-/// std::runtime_error where the file is damaged. `init` is pair_coeff's init string for QUIP.
-GapFile read_gap_file(const std::string &path, const std::string &init);
-
 }    // namespace mlsel
 #endif

@@ -44,7 +44,8 @@ std::string mismatch(LAMMPS *lmp)
   const struct {
     const char *name;
     int size;
-  } sizes[] = {{"bigint", sizeof(bigint)}, {"tagint", sizeof(tagint)}, {"imageint", sizeof(imageint)}};
+  } sizes[] = {
+      {"bigint", sizeof(bigint)}, {"tagint", sizeof(tagint)}, {"imageint", sizeof(imageint)}};
   for (const auto &one : sizes) {
     const int theirs = lammps_extract_setting(lmp, one.name);
     if (theirs != one.size)
@@ -67,7 +68,7 @@ std::string mismatch(LAMMPS *lmp)
 }    // namespace
 
 extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp_, void *handle,
-                                                                          void *regfunc)
+                                                                         void *regfunc)
 {
   auto *lmp = static_cast<LAMMPS *>(lmp_);
   const auto add = reinterpret_cast<register_function>(regfunc);

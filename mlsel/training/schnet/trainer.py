@@ -256,7 +256,6 @@ class _Run:
         self.epoch, self.best_epoch, self.last_decay = 0, 0, 0
         self.best_loss = float("inf")
         self.history: list[list[float]] = []
-        self.metrics_shown = False
 
     def _weights(self) -> dict[str, Any]:
         return {k: v.detach().clone() for k, v in self.network.model.state_dict().items()}
@@ -292,6 +291,7 @@ class _Run:
         self.best = state["best"]
         for name in ("epoch", "best_epoch", "last_decay", "best_loss", "history"):
             setattr(self, name, state[name])
+        write_metrics(self.out / METRICS, self.history)  # a kill came between checkpoint and this
         if state["threads"] != torch.get_num_threads() and not self.is_over:
             log.info(
                 "%s: goes on with %d threads where it had %d; sums are then rounded differently.",
