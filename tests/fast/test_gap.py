@@ -11,7 +11,10 @@ import pytest
 from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames
 from mlsel.training.gap.evaluator import open_gap
-from mlsel.training.gap.trainer import GIB, PROGRAM, GapModel, GapTrainer, find_program, xml_label
+from mlsel.training.gap.gap_fit import PROGRAM, find_program
+from mlsel.training.gap.memory import GIB
+from mlsel.training.gap.model import GapModel, xml_label
+from mlsel.training.gap.trainer import GapTrainer
 from tests.support import Tolerance
 from tests.support.training_data import frames
 

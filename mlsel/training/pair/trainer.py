@@ -170,8 +170,7 @@ def _keep_nearest(nearest: list[Floats], pairs: Pairs) -> None:
 def _roughness(basis: Basis) -> Floats:
     """Return the equations that say that neighbouring coefficients are alike."""
     second = np.diff(np.eye(basis.n_functions), n=2, axis=0) / ROUGHNESS
-    rows: Floats = np.kron(np.eye(len(basis.curves)), second)
-    return rows
+    return np.kron(np.eye(len(basis.curves)), second).astype(np.float64)
 
 
 def trainers(section: TrainingSection) -> list[Trainer]:
