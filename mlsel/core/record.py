@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.files import FORMAT as FORMAT
-from mlsel.core.files import write_json
+from mlsel.core.files import remove, rename, write_json
 from mlsel.core.provenance import differing_keys
 
 log = logging.getLogger(__name__)
@@ -186,14 +185,10 @@ def take_away(*paths: Path) -> None:
     for path in paths:
         sweep(path)
         with suppress(FileNotFoundError):
-            path.rename(aside(path))
+            rename(path, aside(path))
             sweep(path)
 
 
 def sweep(path: Path) -> None:
     """Remove what an earlier start took away from this place and was killed before removing."""
-    path = aside(path)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    remove(aside(path))

@@ -25,7 +25,8 @@ import numpy as np
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
-from mlsel.core.files import FORMAT, finishing, write_text
+from mlsel.core.files import FORMAT, DurableFile, creating, sweep, write_text
+from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.provenance import digest, versions
@@ -66,9 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--test", type=Path, metavar="FILE", help="a data set (default: DIR/data/test.h5)"
     )
+    parser.add_argument(
+        "--probe", action="store_true", help="push two atoms together instead: probe.csv, a figure"
+    )
     args = parser.parse_args(argv)
     comm = world()
     study, folder = open_study(args, comm, needs_study=False)
+    if args.probe:
+        from mlsel.evaluate.probe import probe_study
+
+        for path in on_root(comm, lambda: probe_study(study, folder, args.test)):
+            if comm.rank == 0:
+                print(path)
+        return 0
     with stopping.heard():
         evaluate(study, folder, comm, args.test)
     return 0
@@ -181,6 +192,8 @@ def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int
         if pool.n_frames == 0:
             raise MlselError(f"{test} holds no frames: there is nothing to measure errors on.")
         entries = find_models(folder, pool.digest)
+        for folder_of in {entry.product.parent for entry in entries}:
+            sweep(folder_of)
         n_chunks = -(-pool.n_frames // CHUNK)
     done = [entry.is_done() for entry in entries]
     for entry, is_done in zip(entries, done, strict=True):
@@ -224,7 +237,7 @@ def _measure(
             ids = range(CHUNK * chunk, min(n_frames, CHUNK * (chunk + 1)))
             errors, parity = measure(opened[index], pool, ids, elements, limit)
             path = entries[index].chunk_path(chunk)
-            with finishing(path) as partial, partial.open("wb") as file:
+            with creating(path, DurableFile) as file:
                 np.savez(file, parity=parity, **{f.name: getattr(errors, f.name)
                                                  for f in fields(errors)})  # fmt: skip
 
@@ -296,7 +309,7 @@ def _join(entries: list[Entry], n_frames: int, elements: list[int], limit: float
                 parts.append(FrameErrors(**{f.name: file[f.name] for f in fields(FrameErrors)}))
                 parity += file["parity"]
         errors = FrameErrors.join(parts)
-        with finishing(entry.product) as partial, h5py.File(partial, "w", locking=False) as file:
+        with creating_hdf5(entry.product) as (file, _):
             for f in fields(errors):
                 file[f.name] = getattr(errors, f.name)
             for name in ("sums", "largest"):

@@ -111,6 +111,7 @@ class Findings:
     models : a row a model
     errors : the rows of errors.csv
     validation : verdicts.json
+    no_verdicts : why it is empty, if it is
     """
 
     name: str
@@ -121,6 +122,7 @@ class Findings:
     models: Sequence[Mapping[str, page.Cell]]
     errors: Sequence[Mapping[str, Any]]
     validation: Mapping[str, Any]
+    no_verdicts: str
 
     @property
     def is_of_the_paper(self) -> bool:
@@ -173,10 +175,17 @@ class Findings:
             with place.errors.open(encoding="utf-8", newline="") as file:
                 errors = list(csv.DictReader(file))
         validation: dict[str, Any] = {}
+        no_verdicts = "No potential was validated in MD."
         if place.verdicts.is_file() and place.validation_record.is_file():
             from mlsel.validate.results import read_results
+            from mlsel.validate.verdict import read_verdicts
 
-            validation = read_json(place.verdicts)
+            validation = read_verdicts(place.verdicts) or {}
+            if not validation:
+                no_verdicts = (
+                    "The verdicts are of an earlier version of mlsel: `mlsel validate` makes them "
+                    "anew."
+                )
             reference = read_results(place.validation / "reference" / "results.h5")
             settings |= json.loads(reference.provenance["settings"])
             versions |= json.loads(reference.provenance["versions"])
@@ -186,7 +195,7 @@ class Findings:
                 f"{folder} holds nothing to report on: run the stages first, `mlsel run` for all, "
                 "or name a study's folder."
             )
-        return cls(name, settings, versions, pool, data, models, errors, validation)
+        return cls(name, settings, versions, pool, data, models, errors, validation, no_verdicts)
 
 
 def _data_sets(folder: Path) -> list[dict[str, page.Cell]]:
@@ -349,44 +358,72 @@ FIGURES = (
 )
 
 
+NUMBERS = {
+    "rdf": "Δg(r)",
+    "peak_position": "main peak / Å",
+    "peak_height": "its height / %",
+    "coordination": "neighbours / %",
+    "inner_weight": "far too near",
+    "density": "density / %",
+    "energy": "energy / meV/atom",
+    "diffusion": "diffusion / %",
+    "nve_drift": "NVE drift / meV/atom/ps",
+}
+"""Criteria of the verdict, and their heads."""
+
+
 def _validation(found: Findings) -> list[str]:
     if not found.validation:
-        return [page.heading("Verdicts"), page.paragraph("No potential was validated in MD.")]
+        return [page.heading("Verdicts"), page.paragraph(found.no_verdicts)]
     speeds = found.validation["speeds"]
     rows = [
         {
-            **verdict,
+            "name": verdict["name"],
+            "word": verdict["word"],
+            "time": verdict["time"],
+            "stable_time": verdict["stable_time"],
+            **{name: _number(verdict["numbers"].get(name)) for name in NUMBERS},
+            "outside": verdict["outside"],
             "ns_per_day": speeds.get(verdict["name"], {}).get("ns_per_day"),
-            "reasons": "; ".join(verdict["reasons"]) or "none",
+            "reasons": "; ".join(verdict["reasons"]) or "no difference was seen",
+            "unseen": "; ".join(verdict["unseen"]) or "nothing",
         }
         for verdict in found.validation["verdicts"]
     ]
     columns = {
         "name": "potential",
         "word": "verdict",
+        "reasons": "reasons",
+        "unseen": "not measured or not seen",
         "time": "ps averaged",
         "stable_time": "stable / ps",
-        "rdf_score": "RDF score",
-        "rdf_mean": "RDF mean |Δg|",
-        "short_weight": "short-range weight",
-        "pressure_difference": "ΔP / bar",
-        "diffusion_ratio": "D / D_ref",
-        "nve_drift": "NVE drift",
+        **NUMBERS,
         "outside": "outside",
         "ns_per_day": "ns/day",
-        "reasons": "reasons",
     }
     return [
         page.heading("Verdicts"),
         page.paragraph(
-            "NVT from the same snapshot of the reference; each verdict is made of numbers, and "
-            "holds for the time that was run."
+            "NVT from the same snapshot of the reference. Differences from the reference, where "
+            "they tell most, and in brackets how sure they are, in standard deviations: what is "
+            "larger than its tolerance and surer than "
+            f"{found.validation['sigmas']:g} σ differs. The longer a run, the surer: compare sizes "
+            "between runs of other lengths, not σ."
         ),
         page.table(columns, rows),
         page.folded(
             "What the numbers mean", page.definitions(found.validation.get("definitions", {}))
         ),
+        page.folded("Tolerances", page.definitions(found.validation["tolerances"])),
     ]
+
+
+def _number(one: Mapping[str, Any] | None) -> page.Cell:
+    """A difference and how sure it is."""
+    if one is None or one["size"] is None:
+        return None
+    sigmas = "" if one["sigmas"] is None else f" ({one['sigmas']:.1f} σ)"
+    return page.Shown(one["size"], f"{one['size']:+.2g}".replace("-", "−", 1) + sigmas)
 
 
 def _main_errors(found: Findings) -> list[dict[str, page.Cell]]:

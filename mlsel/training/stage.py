@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
-from mlsel.core.files import write_json
+from mlsel.core.files import remove, write_json, write_text
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, sweep, take_away
@@ -206,7 +206,7 @@ class Task:
                 validation = list(read_frames(pool))
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
-        self.failure.unlink(missing_ok=True)
+        remove(self.failure)
         if not any(self.out.glob("[!.]*")):  # else it goes on, with what an earlier mlsel left too
             Record(self.out / BEGUN).write(made_from)
         try:
@@ -220,7 +220,7 @@ class Task:
         except Stopped:
             raise
         except MlselError as error:
-            self.failure.write_text(f"{error}\n", encoding="utf-8")
+            write_text(self.failure, f"{error}\n")
             raise
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])

@@ -28,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.core.errors import MlselError
-from mlsel.core.files import FORMAT, finishing
+from mlsel.core.files import FORMAT
+from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.provenance import digest
 from mlsel.core.record import check_format
 from mlsel.pool.writer import PoolWriter
@@ -216,7 +217,7 @@ def write_trajectory(path: Path, results: Results, study: Study) -> None:
 
 def write_results(path: Path, results: Results) -> None:
     """Write results.h5, whole or not at all."""
-    with finishing(path) as partial, h5py.File(partial, "w") as file:
+    with creating_hdf5(path) as (file, _):
         file.attrs["format_version"] = FORMAT
         samples = file.create_group("samples")
         columns = {

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 NOT_OF_THE_RUNS = (
     "models", "potentials", "repeats", "duration", "durations", "watch", "ranks_per_run",
-    "checkpoint_interval", "tolerances", "density_error", "density_parts", "expect_solid",
+    "checkpoint_interval", "tolerances",
 )  # fmt: skip
 """Keys of [validation] that can change without the finished runs being others."""
 
@@ -515,23 +515,25 @@ def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Ver
     from mlsel.validate.reference import Reference
     from mlsel.validate.results import read_results
     from mlsel.validate.start import compressibility
-    from mlsel.validate.verdict import DEFINITIONS, FORMAT_VERSION, as_csv, judge
+    from mlsel.validate.verdict import DEFINITIONS, VERSION, as_csv, judge
 
     target = StudyFolder(folder).verdicts
-    # Verdicts of an earlier version, or of fewer runs, do not outlive a reference that is refused.
-    for stale in (target, target.with_suffix(".csv")):
-        stale.unlink(missing_ok=True)
     own = tuple(read_results(run.product) for run in runs if run.kind == "reference")
     section = study.validation
     reference = Reference(
         own, compressibility(study, folder), section.tolerances, section.expect_solid
     )
-    unknown = reference.check()
+    try:
+        unknown = reference.check()
+    except MlselError:
+        # Verdicts of an earlier version, or of fewer runs, do not outlive it.
+        take_away(target, target.with_suffix(".csv"))
+        raise
     verdicts = [judge(read_results(run.product), reference) for run in runs]
     write_json(
         target,
         {
-            "verdict_version": FORMAT_VERSION,
+            "verdict_version": VERSION,
             "definitions": DEFINITIONS,
             "tolerances": asdict(section.tolerances),
             "sigmas": SIGMAS,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def items(study: Study, folder: Path) -> list[Item]:
     """Return the snapshot, the runs and the verdicts, and their states."""
     from mlsel.validate.stage import run_names
+    from mlsel.validate.verdict import read_verdicts
 
     if study.is_of_contents:
         return []
@@ -30,7 +31,8 @@ def items(study: Study, folder: Path) -> list[Item]:
     ]
     judged: set[str] = set()
     if place.validation_record.is_file() and place.verdicts.is_file():
-        judged = {str(verdict["name"]) for verdict in read_json(place.verdicts)["verdicts"]}
+        known = read_verdicts(place.verdicts) or {"verdicts": []}
+        judged = {str(verdict["name"]) for verdict in known["verdicts"]}
     state = DONE if {*names} <= judged else BEGUN if judged else MISSING
     verdicts = Item("verdicts.csv", state, f"{len(judged)} runs", script="report")
     return [Item("start", *_state_of_start(study, place)), *runs, verdicts]

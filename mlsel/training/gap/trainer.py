@@ -28,7 +28,7 @@ import numpy as np
 
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
-from mlsel.core.files import partial_path, publish, write_json
+from mlsel.core.files import publish, remove, write_json
 from mlsel.core.provenance import digest
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import (
@@ -48,6 +48,8 @@ PRODUCT = "gap.xml"
 LOG = "gap_fit.log"
 FACTS = "gap.json"
 TRAINING_FILE = "train.extxyz"
+UNFINISHED = f".{PRODUCT}.partial"
+"""What gap_fit writes; always the same, since the name stands in the file."""
 PROGRAM = "MLSEL_GAP_FIT"
 """Environment variable that names another gap_fit than quippy's."""
 GIB = 2**30
@@ -169,7 +171,7 @@ class GapTrainer(Trainer):
             "do_copy_at_file=F",
             "sparse_separate_file=F",
             f"rnd_seed={self.seed}",
-            f"gp_file={partial_path(Path(PRODUCT)).name}",
+            f"gp_file={UNFINISHED}",
         ]
 
     def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> GapModel:
@@ -207,13 +209,11 @@ class GapTrainer(Trainer):
                 "so it needs a job that is longer than it",
                 has_progress=False,
             )
-        self._judge(code, partial_path(product), out)
-        relabel(partial_path(product))
-        publish(partial_path(product), product)
-        for left in out.glob(f"{TRAINING_FILE}*"):
-            left.unlink()
-        for left in out.glob(f"{partial_path(Path(PRODUCT)).name}*"):
-            left.unlink()
+        self._judge(code, out / UNFINISHED, out)
+        relabel(out / UNFINISHED)
+        publish(out / UNFINISHED, product)
+        for left in [*out.glob(f"{TRAINING_FILE}*"), *out.glob(f"{UNFINISHED}*")]:
+            remove(left)
         write_json(
             out / FACTS,
             {
