@@ -3,9 +3,9 @@
     python -m benchmarks.gap_scan TRAIN TEST [-n 128] [--points 1000] [--methods random cur_points]
 
 Every line is a fit by gap_fit to frames spread over TRAIN, judged on at least 200 frames of TEST:
-errors of force components and of energies. The first line is the pair potential on the same frames,
-the floor. A fit takes memory and time in proportion to the frames: of 100 atoms 128 take 11 GB.
-With -n 128 or more the goals of docs/training.md are judged.
+errors of force components and of energies. The first line is the pair potential, on the same
+frames: the floor. A fit takes memory and time in proportion to the frames: of 100 atoms 128 take
+11 GB. With -n 128 or more the goals of docs/training.md are judged.
 """
 
 from __future__ import annotations

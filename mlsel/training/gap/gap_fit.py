@@ -12,11 +12,14 @@ import numpy as np
 
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
+from mlsel.core.provenance import digest
 from mlsel.training.base import Frames, symbols
-from mlsel.training.gap.model import xml_label
+from mlsel.training.gap.model import PRODUCT, xml_label
 
 LOG = "gap_fit.log"
 TRAINING_FILE = "train.extxyz"
+UNFINISHED = f".{PRODUCT}.partial"
+"""What gap_fit writes; always the same, since the name stands in the file."""
 PROGRAM = "MLSEL_GAP_FIT"
 """Environment variable that names another gap_fit than quippy's."""
 
@@ -131,6 +134,13 @@ def judge(name: str, code: int, product: Path, out: Path) -> None:
     raise MlselError(
         f"{name}: gap_fit {reason}{f' ({said})' if said else ''}. Its output is in {out / LOG}."
     )
+
+
+def relabel(path: Path) -> None:
+    """Name a GAP by its content: gap_fit names it by the time of day, so that no two are alike."""
+    text, label = path.read_bytes(), xml_label(path).encode()
+    name = f"GAP_{digest(text.replace(label, b'GAP'))[:16]}"
+    path.write_bytes(text.replace(label, name.encode()))
 
 
 def _stage(line: str, n_parts: int) -> tuple[float, str] | None:

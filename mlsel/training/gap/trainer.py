@@ -19,7 +19,7 @@ import numpy as np
 
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
-from mlsel.core.files import partial_path, publish, write_json
+from mlsel.core.files import publish, remove, write_json
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import Frames, Trainer, hear_nothing, reference_energies, symbols
 from mlsel.training.gap import gap_fit
@@ -168,7 +168,7 @@ class GapTrainer(Trainer):
             "do_copy_at_file=F",
             "sparse_separate_file=F",
             f"rnd_seed={self.seed}",
-            f"gp_file={partial_path(Path(PRODUCT)).name}",
+            f"gp_file={gap_fit.UNFINISHED}",
         ]
 
     def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> GapModel:
@@ -212,12 +212,13 @@ class GapTrainer(Trainer):
                 "so it needs a job that is longer than it",
                 has_progress=False,
             )
-        gap_fit.judge(self.name, code, partial_path(product), out)
-        publish(partial_path(product), product)
-        for left in out.glob(f"{gap_fit.TRAINING_FILE}*"):
-            left.unlink()
-        for left in out.glob(f"{partial_path(Path(PRODUCT)).name}*"):
-            left.unlink()
+        unfinished = out / gap_fit.UNFINISHED
+        gap_fit.judge(self.name, code, unfinished, out)
+        gap_fit.relabel(unfinished)
+        publish(unfinished, product)
+        for name in (gap_fit.TRAINING_FILE, gap_fit.UNFINISHED):
+            for left in out.glob(f"{name}*"):
+                remove(left)
         write_json(
             out / FACTS,
             {

@@ -169,7 +169,7 @@ def _keep_nearest(nearest: list[Floats], pairs: Pairs) -> None:
 
 def _roughness(basis: Basis) -> Floats:
     """Return the equations that say that neighbouring coefficients are alike."""
-    second = np.diff(np.eye(basis.n_functions), n=2, axis=0) / ROUGHNESS
+    second: Floats = np.diff(np.eye(basis.n_functions), n=2, axis=0) / ROUGHNESS
     return np.kron(np.eye(len(basis.curves)), second).astype(np.float64)
 
 
