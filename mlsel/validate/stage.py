@@ -506,7 +506,7 @@ def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Ver
     """
     from dataclasses import asdict
 
-    from mlsel.core.files import write_json, write_text
+    from mlsel.core.files import remove, write_json, write_text
     from mlsel.validate.criteria import SIGMAS
     from mlsel.validate.reference import Reference
     from mlsel.validate.results import read_results
@@ -516,7 +516,7 @@ def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Ver
     target = StudyFolder(folder).verdicts
     # Verdicts of an earlier version, or of fewer runs, do not outlive a reference that is refused.
     for stale in (target, target.with_suffix(".csv")):
-        stale.unlink(missing_ok=True)
+        remove(stale)
     own = tuple(read_results(run.product) for run in runs if run.kind == "reference")
     section = study.validation
     reference = Reference(

@@ -1,0 +1,139 @@
+"""Every stage killed at counted operations on the disk: what it leaves in the end is what a stage
+that was left alone leaves, file by file.
+
+Points are all operations of a small study; a seeded sample of them is tried, all where `slow`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mlsel.core.parallel import world
+from mlsel.evaluate.stage import evaluate
+from mlsel.generate import generate
+from mlsel.selection.stage import select_study
+from mlsel.study.study import load_study
+from mlsel.training.stage import train_study
+from mlsel.validate.stage import validate
+from tests.support.crash_points import try_points
+from tests.support.training_data import frames, write_pool
+
+Work = Callable[[], object]
+
+MD = """
+[system]
+species = ["Na", "Cl"]
+potential = "nacl-tosi-fumi"
+n_atoms = 64
+[pool]
+temperatures = [1300, 1800]
+pressures = [1]
+melt_temperature = 3000
+melt = 0.02
+equilibration = 0.02
+frames_per_run = 6
+sampling_interval = 10
+checkpoint_interval = 20
+[validation]
+models = []
+repeats = 1
+n_atoms = 64
+density_time = 0.1
+equilibration = 0.02
+duration = 0.08
+nve = 0.02
+block = 0.02
+sampling_interval = 10
+trajectory_interval = 10
+checkpoint_interval = 0.02
+rdf_cutoff = 6.0
+rdf_bins = 30
+"""
+LEARNING = """
+[system]
+species = ["Na", "Cl"]
+potential = "nacl-tosi-fumi"
+[pool]
+temperatures = [1400]
+pressures = [1]
+[selection]
+methods = ["random", "force"]
+test_methods = ["random", "force"]
+n_train = 6
+n_validation = 2
+n_test = 4
+[training]
+kinds = ["schnet"]
+[training.schnet]
+sizes = ["small"]
+energy_weights = [0.01]
+cutoff = 4.0
+n_train = 6
+max_epochs = 2
+"""
+
+
+def generation(folder: Path) -> Work:
+    study = load_study(str(_written(folder, MD)), [])
+    return lambda: generate(study, folder / "tiny", world())
+
+
+def validation(folder: Path) -> Work:
+    study = load_study(str(_written(folder, MD)), [])
+    return lambda: validate(study, folder / "tiny", world())
+
+
+def selection(folder: Path) -> Work:
+    study = load_study(str(_written(folder, LEARNING)), [])
+    write_pool(folder / "tiny" / "pool.h5", [frames(30)])
+    return lambda: select_study(study, folder / "tiny", world())
+
+
+def training(folder: Path) -> Work:
+    study = load_study(str(_written(folder, LEARNING)), ['selection.methods=["random"]'])
+    data = folder / "tiny" / "data"
+    write_pool(data / "random.h5", [frames(6)])
+    write_pool(data / "random-validation.h5", [frames(2, seed=2)])
+    return lambda: train_study(study, folder / "tiny", world())
+
+
+def evaluation(trained: Path, folder: Path) -> Work:
+    study = load_study(str(_written(folder, LEARNING)), ['selection.methods=["random"]'])
+    shutil.copytree(trained, folder / "tiny")
+    parts = json.dumps([{"method": "random", "n": 300}])
+    write_pool(folder / "tiny" / "data" / "test.h5", [frames(300, seed=9)], parts=parts)
+    return lambda: evaluate(study, folder / "tiny", world())
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder.parent / "tiny.toml"  # a study's folder keeps where it came from
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    training(folder)()
+    return folder / "tiny"
+
+
+SAMPLED = pytest.param(8, id="sample")
+ALL = pytest.param(None, id="all", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("size", [SAMPLED, ALL])
+@pytest.mark.parametrize("stage", [generation, validation, selection, training])
+def test_stage(stage: Callable[[Path], Work], size: int | None, tmp_path: Path) -> None:
+    try_points(stage, tmp_path, size)
+
+
+@pytest.mark.parametrize("size", [SAMPLED, ALL])
+def test_evaluation(trained: Path, size: int | None, tmp_path: Path) -> None:
+    try_points(partial(evaluation, trained), tmp_path, size)
