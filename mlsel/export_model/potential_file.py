@@ -135,7 +135,7 @@ class Potential:
                 },
             )
             with creating(path, DurableFile) as unfinished:
-                unfinished.write(image.getbuffer())
+                unfinished.write(image.getvalue())
                 check(unfinished.path)
         return path
 

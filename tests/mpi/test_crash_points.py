@@ -6,14 +6,18 @@ Points are all operations of a small study; a seeded sample of them is tried, al
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mlsel.cli import _told as told
+from mlsel.core import files
 from mlsel.core.parallel import world
 from mlsel.evaluate.stage import evaluate
 from mlsel.generate import generate
@@ -21,7 +25,8 @@ from mlsel.selection.stage import select_study
 from mlsel.study.study import load_study
 from mlsel.training.stage import train_study
 from mlsel.validate.stage import validate
-from tests.support.crash_points import try_points
+from tests.support import run_mlsel, run_with_signal
+from tests.support.crash_points import WRITES, FullDisk, contents, count, sample, try_points
 from tests.support.training_data import frames, write_pool
 
 Work = Callable[[], object]
@@ -117,6 +122,10 @@ def _written(folder: Path, text: str) -> Path:
     return path
 
 
+SAMPLED = pytest.param(8, id="sample")
+ALL = pytest.param(None, id="all", marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
@@ -124,8 +133,63 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny"
 
 
-SAMPLED = pytest.param(8, id="sample")
-ALL = pytest.param(None, id="all", marks=pytest.mark.slow)
+@pytest.mark.parametrize(
+    ("stage", "named"),
+    [
+        ("generate", "*.restart"),
+        ("validate", "*/reference/*.restart"),
+        ("selection", "*/random.h5"),
+        ("training", "*/checkpoint.pt"),
+        ("evaluate", "*.npz"),
+    ],
+)
+def test_a_rank_of_two_is_killed(stage: str, named: str, trained: Path, tmp_path: Path) -> None:
+    """A real SIGKILL, right after a file has got its name."""
+    make = {"generate": generation, "validate": validation, "selection": selection,
+            "training": training, "evaluate": partial(evaluation, trained)}[stage]  # fmt: skip
+    words = (stage, tmp_path / "tiny.toml", "-o", "tiny", "--set", 'training.kinds=["schnet"]')
+    if stage in ("training", "evaluate"):
+        words += ("--set", 'selection.methods=["random"]')
+    for name in ("alone", "killed"):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name)
+    done = run_mlsel(*words, ranks=2, cwd=tmp_path / "alone", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    killed = run_with_signal(signal.SIGKILL, named, *words, ranks=2, cwd=tmp_path / "killed")
+    assert killed.returncode != 0
+    done = run_mlsel(*words, ranks=2, cwd=tmp_path / "killed", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "killed") == contents(tmp_path / "alone")
+
+
+def full(stage: Callable[[Path], Work], folder: Path, size: int | None, number: int) -> None:
+    """Check that a full disk is a sentence and that, with room again, the twin's files come out."""
+    twin = folder / "twin"
+    twin.mkdir()
+    work = stage(twin)
+    whole = count(work)
+    expected = contents(twin)
+    writes = [k for k, kind in enumerate(whole.kinds, 1) if kind.split()[0] in WRITES]
+    for place in sample(len(writes), size):
+        k = writes[place - 1]
+        there = folder / f"full-{k}"
+        there.mkdir()
+        work = stage(there)
+        with pytest.raises(OSError) as caught, files.operations(FullDisk(k, number)):
+            work()
+        assert caught.value.errno == number and told(caught.value), f"{k}: {whole.kinds[k - 1]}"
+        work()
+        assert contents(there) == expected, f"{k}: {whole.kinds[k - 1]}"
+
+
+@pytest.mark.parametrize("size", [SAMPLED, ALL])
+@pytest.mark.parametrize("stage", [generation, validation, selection, training])
+def test_full_disk(stage: Callable[[Path], Work], size: int | None, tmp_path: Path) -> None:
+    full(stage, tmp_path, size, errno.ENOSPC)
+
+
+def test_input_output_error(tmp_path: Path) -> None:
+    full(selection, tmp_path, 8, errno.EIO)
 
 
 @pytest.mark.parametrize("size", [SAMPLED, ALL])

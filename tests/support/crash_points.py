@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -24,21 +25,46 @@ class Killed(BaseException):
     """What nothing catches."""
 
 
-class Operations:
-    """Counts operations; raises `error` at the k-th and, if it is a kill, at all that follow."""
+WRITES = ("write", "sync")
+"""Operations that a full disk refuses."""
 
-    def __init__(self, k: int = 0, error: BaseException | None = None) -> None:
-        self.n, self._k, self._error = 0, k, error
+
+class Operations:
+    """Counts operations, and names them."""
+
+    def __init__(self) -> None:
+        self.n = 0
         self.kinds: list[str] = []
 
     def __call__(self, kind: str, path: Path) -> None:
         self.n += 1
         self.kinds.append(f"{kind} {path.name}")
-        if self._k and self.n >= self._k:
-            if self._error is None:
-                raise Killed(f"operation {self.n}: {kind} {path}")
-            if self.n == self._k:
-                raise self._error
+
+
+class Kill(Operations):
+    """Kills at the k-th operation."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def __call__(self, kind: str, path: Path) -> None:
+        super().__call__(kind, path)
+        if self.n >= self.k:
+            raise Killed(f"operation {self.n}: {kind} {path}")
+
+
+class FullDisk(Operations):
+    """Refuses writes from the k-th operation on."""
+
+    def __init__(self, k: int, number: int) -> None:
+        super().__init__()
+        self.k, self.number = k, number
+
+    def __call__(self, kind: str, path: Path) -> None:
+        super().__call__(kind, path)
+        if self.n >= self.k and kind in WRITES:
+            raise OSError(self.number, os.strerror(self.number))
 
 
 def count(work: Callable[[], object]) -> Operations:
@@ -52,7 +78,7 @@ def count(work: Callable[[], object]) -> Operations:
 def killed_at(k: int, work: Callable[[], object]) -> bool:
     """Do some work up to its k-th operation; return whether it came to that."""
     try:
-        with files.operations(Operations(k)):
+        with files.operations(Kill(k)):
             work()
     except Killed:
         return True
