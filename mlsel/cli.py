@@ -141,8 +141,8 @@ def _told(error: OSError) -> str:
         )
     if error.errno == errno.EIO:
         return (
-            f"the disk reports an error{where} ({os.strerror(error.errno)}): when it is whole again, "
-            "the same command goes on from the last checkpoint."
+            f"the disk reports an error{where} ({os.strerror(error.errno)}): when it is whole "
+            "again, the same command goes on from the last checkpoint."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission{where} ({os.strerror(error.errno)}): choose another folder with -o."

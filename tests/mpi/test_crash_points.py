@@ -10,6 +10,7 @@ import errno
 import json
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -133,6 +134,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny"
 
 
+MAKERS: dict[str, Callable[[Path], Work]] = {
+    "generate": generation,
+    "validate": validation,
+    "selection": selection,
+    "training": training,
+}
+
+
+def command(stage: str, folder: Path) -> list[str | Path]:
+    """Return the words that do in a folder's subfolder what a maker's work does."""
+    words: list[str | Path] = [stage, folder / "tiny.toml", "-o", "tiny"]
+    if stage in ("training", "evaluate"):
+        words += ["--set", 'selection.methods=["random"]']
+    return words
+
+
 @pytest.mark.parametrize(
     ("stage", "named"),
     [
@@ -145,11 +162,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_a_rank_of_two_is_killed(stage: str, named: str, trained: Path, tmp_path: Path) -> None:
     """A real SIGKILL, right after a file has got its name."""
-    make = {"generate": generation, "validate": validation, "selection": selection,
-            "training": training, "evaluate": partial(evaluation, trained)}[stage]  # fmt: skip
-    words = (stage, tmp_path / "tiny.toml", "-o", "tiny", "--set", 'training.kinds=["schnet"]')
-    if stage in ("training", "evaluate"):
-        words += ("--set", 'selection.methods=["random"]')
+    makers: dict[str, Callable[[Path], Work]] = {
+        **MAKERS, "evaluate": partial(evaluation, trained)
+    }  # fmt: skip
+    make, words = makers[stage], command(stage, tmp_path)
     for name in ("alone", "killed"):
         (tmp_path / name).mkdir()
         make(tmp_path / name)
@@ -201,3 +217,42 @@ def test_stage(stage: Callable[[Path], Work], size: int | None, tmp_path: Path) 
 @pytest.mark.parametrize("size", [SAMPLED, ALL])
 def test_evaluation(trained: Path, size: int | None, tmp_path: Path) -> None:
     try_points(partial(evaluation, trained), tmp_path, size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["generate", "validate", "selection", "training"])
+def test_a_disk_that_is_really_full(stage: str, tmp_path: Path) -> None:
+    """On a file system of a few sizes, where this user may mount one: never a crash."""
+    make, words = MAKERS[stage], command(stage, tmp_path)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    make(alone)
+    done = run_mlsel(*words, cwd=alone, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    used = sum(path.stat().st_size for path in alone.rglob("*"))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    n_full = 0
+    for share in (0.4, 0.55, 0.7, 0.85, 0.95, 1.05):
+        kib = max(64, int(share * used) // 1024)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(disk)]
+        if subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("this user may not mount")
+        try:
+            try:
+                make(disk)
+            except OSError:
+                continue  # not even the input fits
+            done = run_mlsel(*words, cwd=disk, OMP_NUM_THREADS="1")
+            assert done.returncode in (0, 2), done.stderr
+            if done.returncode:
+                n_full += 1
+                assert "disk is full" in done.stderr, done.stderr
+                assert "Traceback" not in done.stderr, done.stderr
+            subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+            done = run_mlsel(*words, cwd=disk, OMP_NUM_THREADS="1")
+            assert done.returncode == 0, done.stderr
+            assert contents(disk) == contents(alone)
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+    assert n_full
