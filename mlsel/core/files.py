@@ -215,6 +215,12 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+FORMAT = 1
+"""Of the files that mlsel writes; one without `format_version` is of version 1."""
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON by rename, keys in the order given."""
+    """Write JSON by rename, keys in the order given; an object says its format_version."""
+    if isinstance(value, dict):
+        value = {"format_version": FORMAT, **value}
     write_text(path, json.dumps(value, indent=2) + "\n")

@@ -25,12 +25,12 @@ import numpy as np
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
-from mlsel.core.files import DurableFile, creating, sweep_partials, write_text
+from mlsel.core.files import FORMAT, DurableFile, creating, sweep_partials, write_text
 from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.provenance import digest, versions
-from mlsel.core.record import FORMAT, read_json, take_away
+from mlsel.core.record import read_json, take_away
 from mlsel.evaluate.statistics import (
     ALL,
     ENERGY_QUANTITY,
@@ -67,9 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--test", type=Path, metavar="FILE", help="a data set (default: DIR/data/test.h5)"
     )
+    parser.add_argument(
+        "--probe", action="store_true", help="push two atoms together instead: probe.csv, a figure"
+    )
     args = parser.parse_args(argv)
     comm = world()
-    study, folder = open_study(args, comm)
+    study, folder = open_study(args, comm, needs_study=False)
+    if args.probe:
+        from mlsel.evaluate.probe import probe_study
+
+        for path in on_root(comm, lambda: probe_study(study, folder, args.test)):
+            if comm.rank == 0:
+                print(path)
+        return 0
     with stopping.heard():
         evaluate(study, folder, comm, args.test)
     return 0

@@ -87,12 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _units(args: argparse.Namespace, energy_key: str) -> tuple[str | float, str | float]:
-    energy, length, source = args.energy_unit, args.length_unit, ""
+    energy, length, told = args.energy_unit, args.length_unit, ToldUnits()
     if energy is None or length is None:
         told = ToldUnits.beside(args.model, energy_key)
         energy = told.energy if energy is None else energy
         length = told.length if length is None else length
-        source = told.source
     missing = [
         option
         for option, value in (("--energy-unit eV (or kcal/mol, Ha, …)", energy),
@@ -100,13 +99,15 @@ def _units(args: argparse.Namespace, energy_key: str) -> tuple[str | float, str 
         if value is None
     ]  # fmt: skip
     if missing:
-        where = f"{source} names no units of it" if source else f"there is no {CONFIG} beside it"
+        where = f"there is no {CONFIG} beside it"
+        if told.config:
+            where = f"{told.config} names no unit of it, nor a database that does"
         raise MlselError(
             f"Nothing tells which units the numbers of {args.model} are in ({where}): give "
             f"{' and '.join(missing)}."
         )
-    in_ev(energy, "--energy-unit" if args.energy_unit is not None else source)
-    in_angstrom(length, "--length-unit" if args.length_unit is not None else source)
+    in_ev(energy, "--energy-unit" if args.energy_unit is not None else told.energy_source)
+    in_angstrom(length, "--length-unit" if args.length_unit is not None else told.length_source)
     return energy, length
 
 

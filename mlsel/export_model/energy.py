@@ -138,10 +138,10 @@ class _Keys:
             self.write(module.output_key, Other(why), module)
         elif kind is atomistic.DipoleMoment:
             for key in (module.dipole_key, module.charges_key):
-                self.write(key, Other(f"DipoleMoment's {key} is part of the energy"), module)
+                self.write(key, Other(f"{key} is DipoleMoment's, no energy"), module)
         elif kind is atomistic.Polarizability:
             key = module.polarizability_key
-            self.write(key, Other(f"Polarizability's {key} is part of the energy"), module)
+            self.write(key, Other(f"{key} is Polarizability's, no energy"), module)
         elif kind is transform.ScaleProperty:
             self.scale(module)
         elif kind is transform.AddOffsets:
@@ -211,16 +211,17 @@ class _Keys:
     def energy_key(self) -> str:
         keys = sorted({key for key, _ in self.forces.values()})
         if not keys:  # no forces: the one energy that no other is made of
-            keys = [
-                key
-                for key, value in self.values.items()
-                if isinstance(value, Sum) and key not in self.parts
-            ]
-            if not keys and self.values:
-                keys = list(self.values)[-1:]  # told why it is none
+            left = {key: value for key, value in self.values.items() if key not in self.parts}
+            keys = [key for key, value in left.items() if isinstance(value, Sum)]
+            if not keys:
+                reasons = [value.why for value in left.values() if isinstance(value, Other)]
+                raise MlselError(
+                    "The model has no energy that can be exported: "
+                    f"{'; '.join(reasons[:2]) or 'it has no output module'}."
+                )
         if len(keys) != 1:
             raise MlselError(
-                f"The model has {len(keys)} energies ({', '.join(keys) or 'no output module'}), "
+                f"The model has {len(keys)} energies ({', '.join(keys)}), "
                 "and one can be exported: let Forces say which it is."
             )
         return keys[0]

@@ -91,14 +91,19 @@ class Parts:
         with torchscript():
             energy = Energy.of(model)
         _check_inputs(model.input_modules, reach(representation.cutoff_fn))
-        _check_elements(representation, energy, numbers)
         # converted before eval(): NuclearEmbedding then works its rows out in this precision
-        taken = copy.deepcopy((representation, energy.readout, energy.repulsion))
+        try:
+            taken = copy.deepcopy((representation, energy.readout, energy.repulsion))
+        except RuntimeError as error:
+            raise MlselError(
+                f"The model cannot be copied ({str(error)[:120]}): call its eval() first."
+            ) from error
         for module in taken:
             if module is not None:
                 module.cpu().to(getattr(torch, dtype)).eval()
                 for parameter in module.parameters():
                     parameter.requires_grad_(False)
+        _check_elements(taken[0].embedding, energy.references, numbers)
         parts = cls(
             representation=taken[0],
             readout=taken[1],
@@ -163,15 +168,13 @@ def _check_inputs(modules: Any, cutoff: float) -> None:
             )
 
 
-def _check_elements(representation: Any, energy: Energy, numbers: Sequence[int]) -> None:
+def _check_elements(embedding: Any, references: Array | None, numbers: Sequence[int]) -> None:
     import torch
     from ase.data import chemical_symbols
 
-    references = energy.references
-    device = next(representation.parameters()).device
     for number in numbers:
         try:
-            row = representation.embedding(torch.tensor([number], device=device))
+            row = embedding(torch.tensor([number]))
         except IndexError:
             row = None
         symbol = chemical_symbols[number]

@@ -72,8 +72,8 @@ def _refuse_others(path: Path, model: Any) -> None:
     if isinstance(model, Mapping) and "state_dict" in model:
         raise MlselError(
             f"{path} is a checkpoint of a training: give the best_model that spktrain keeps in the "
-            f"run's folder, or save the model in it: torch.save(AtomisticTask.load_from_checkpoint("
-            f"'{path.name}').model, 'best_model')."
+            "run's folder, or save the checkpoint's model: torch.save(AtomisticTask."
+            f"load_from_checkpoint('{path.name}', weights_only=False).model, 'best_model')."
         )
     if isinstance(model, Mapping) and any(torch.is_tensor(one) for one in model.values()):
         raise MlselError(

@@ -80,7 +80,9 @@ class ToldUnits:
 
     energy: str | float | None = None
     length: str | float | None = None
-    source: str = ""
+    config: str = ""
+    energy_source: str = ""
+    length_source: str = ""
 
     @classmethod
     def beside(cls, model: Path, energy_key: str) -> ToldUnits:
@@ -107,12 +109,15 @@ class ToldUnits:
                 f"{path} cannot be read for the model's units ({reason[0][:120]}): "
                 "give --energy-unit and --length-unit."
             ) from None
-        stored = {} if energy is not None and length is not None else _stored_units(config)
-        if energy is None:
-            energy = (stored.get("_property_unit_dict") or {}).get(_target(config, energy_key))
-        if length is None:
-            length = stored.get("_distance_unit")
-        return cls(energy, length, str(path))
+        sources = [str(path), str(path)]
+        if energy is None or length is None:
+            stored, database = _stored_units(config)
+            if energy is None:
+                energy = (stored.get("_property_unit_dict") or {}).get(_target(config, energy_key))
+                sources[0] = database
+            if length is None:
+                length, sources[1] = stored.get("_distance_unit"), database
+        return cls(energy, length, str(path), *sources)
 
 
 def _target(config: Any, energy_key: str) -> str:
@@ -125,8 +130,9 @@ def _target(config: Any, energy_key: str) -> str:
     return energy_key
 
 
-def _stored_units(config: Any) -> dict[str, Any]:
-    """What the database of the training data says of its units; empty if it is not there."""
+def _stored_units(config: Any) -> tuple[dict[str, Any], str]:
+    """What the database of the training data says of its units, and its path; empty if it is not
+    there."""
     from ase.db import connect
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -134,11 +140,11 @@ def _stored_units(config: Any) -> dict[str, Any]:
     try:
         path = OmegaConf.select(config, "data.datapath")
     except OmegaConfBaseException:  # ${hydra:…}: the folder that training was started in
-        return {}
+        return {}, ""
     if not isinstance(path, str) or not Path(path).is_file():
-        return {}
+        return {}, ""
     try:
         metadata = connect(path, use_lock_file=False).metadata
     except Exception:  # no database of ASE's: then it tells no units
-        return {}
-    return dict(metadata)
+        return {}, ""
+    return dict(metadata), path

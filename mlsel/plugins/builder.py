@@ -230,6 +230,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> list[str]:
             "gap_descriptor",
             "gap_file",
             "gap_reader",
+            "gap_pair",
             "gap_potential",
             "gap_radial",
             "gap_soap",

@@ -419,4 +419,8 @@ def items(study: Study, folder: Path) -> list[Item]:
             found.append(Item(name, STALE, "selected from another pool than pool.h5 now is"))
         else:
             found.append(Item(name, DONE, f"{n} frames"))
+    for path in sorted(place.data.glob("*.h5")):
+        if path.stem not in wanted:
+            with Pool(path) as data:
+                found.append(Item(path.stem, DONE, f"{len(data)} frames, not of the study"))
     return found

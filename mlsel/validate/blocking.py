@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from mlsel.core.arrays import FloatArray
 
 FEWEST_BLOCKS = 8
 MOST_SIGMAS = 30.0
@@ -67,7 +67,7 @@ class Mean:
             t = np.where(self.value == 0, 0.0, np.abs(self.value) / self.error)
             t = np.where(np.isnan(self.error), np.nan, t)
             chance = np.minimum(1.0, 2 * stdtr(self.freedom, -t) * n_tests)
-        sigmas: FloatArray = np.minimum(MOST_SIGMAS, -ndtri(chance / 2))
+        sigmas: FloatArray = np.minimum(MOST_SIGMAS, 0.0 - ndtri(chance / 2))
         return sigmas
 
     def resolution(self, sigmas: float, n_tests: int = 1) -> FloatArray:

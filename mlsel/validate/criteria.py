@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
 from mlsel.validate.blocking import FEWEST_BLOCKS, Mean, blocked
 from mlsel.validate.diffusion import diffusion
 from mlsel.validate.rdf import Curve, curve_of, first_minimum, main_peak, smoothed
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mlsel.study.study import ToleranceSection
     from mlsel.validate.results import Results
 
-FloatArray = npt.NDArray[np.float64]
 
 SIGMAS = 3.5
 """A difference this sure is not chance: 1 in 2,000 for each criterion, so that with nine criteria
@@ -59,6 +58,8 @@ WORDS = {
     "nve_drift": "energy drift in NVE",
 }
 """What criteria are called in sentences."""
+MOST_UNCERTAIN = 0.5
+"""Relative error of a compressibility that still says something."""
 REQUIRED = ("rdf", "density", "energy")
 """Without these nobody can say that a run agrees."""
 
@@ -313,14 +314,16 @@ def _below_the_onset(
 def _density(run: Averages, reference: Averages, compressibility: Mean) -> Iterator[Comparison]:
     """What the difference in pressure at the same volume is in density at the same pressure."""
     missing = _lacks_samples(run.pressure, reference.pressure)
-    if not missing and not np.isfinite(compressibility.value):
+    known, uncertain = float(compressibility.value), float(compressibility.error)
+    if not missing and not uncertain <= MOST_UNCERTAIN * known:
         missing = "the reference's compressibility is not known"
+        if math.isfinite(uncertain):
+            missing += f" (± {uncertain / known:.0%}): make validation.density_time longer"
     if missing:
         yield Comparison("density", missing=missing)
         return
     apart = blocked(run.pressure) - blocked(reference.pressure)
-    factor = -100 * float(compressibility.value)
-    size = apart.scaled(factor)
+    size = apart.scaled(-100 * known)
     yield _made("density", "", apart, size=size, where=f"(ΔP {float(apart.value):+.0f} bar)")
 
 

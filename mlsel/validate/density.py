@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
+from mlsel.core.units import BAR, DENSITY
 from mlsel.pool.pool import Pool
 from mlsel.validate.blocking import Mean, blocked
 from mlsel.validate.criteria import LEAST_DIFFUSION
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from mlsel.md.npt_run import MdRun
     from mlsel.study.study import Study
 
-FloatArray = npt.NDArray[np.float64]
-BAR = 1.602176634e6
-"""In an eV/Å³."""
+LEAST_TIME = 1.0
+"""ps, over which displacements must have been followed to tell a crystal from a liquid."""
 ASTRAY = 5.0
 """σ by which the volumes of two halves must differ to be called no equilibrium."""
 
@@ -41,7 +41,8 @@ class Density:
     volumes : (n_frames,), Å³
     mass : g/mol
     time : ps, of all parts
-    diffusion : Å²/ps, mean over atoms and parts, from the second half of each part
+    diffusion : Å²/ps, mean over atoms and parts, from the second half of each part; NaN if these
+        are shorter than a picosecond together
     """
 
     parts: Sequence[MdRun]
@@ -68,7 +69,7 @@ class Density:
         first = 0
         while first < len(parts) - 1 and _drift(np.concatenate(volumes[first:])).sigmas() > ASTRAY:
             first += 1
-        diffusion = float(np.mean(slopes)) if slopes else math.nan
+        diffusion = float(np.mean(slopes)) if slopes and time / 2 >= LEAST_TIME else math.nan
         return cls(parts[first:], np.concatenate(volumes[first:]), mass, time, diffusion)
 
     def __str__(self) -> str:
@@ -81,7 +82,7 @@ class Density:
     @property
     def density(self) -> float:
         """g/cm³"""
-        return self.mass * 1.66053907 / float(self.volume.value)
+        return self.mass * DENSITY / float(self.volume.value)
 
     @property
     def relative_error(self) -> float:
@@ -124,8 +125,10 @@ class Density:
                 self.relative_error,
                 section.density_error,
             )
-        is_liquid = self.diffusion >= LEAST_DIFFUSION
-        if is_liquid != section.expect_solid or math.isnan(self.diffusion):
+        if math.isnan(self.diffusion):
+            log.warning("%.3g ps of NPT are too short to tell whether it is molten", self.time)
+            return ""
+        if (self.diffusion >= LEAST_DIFFUSION) != section.expect_solid:
             return ""
         peaks = main_peaks(last.product, study)
         if section.expect_solid:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
 from mlsel.validate.blocking import Mean
-
-FloatArray = npt.NDArray[np.float64]
 
 MAX_PARTS = 8
 LONGEST_LAG = 5.0

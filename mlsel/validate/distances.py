@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
 from mlsel.pool.pool import Pool
 from mlsel.validate.rdf import main_peak
 from mlsel.validate.stability import pair_names
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
     from mlsel.study.study import Study
 
-FloatArray = npt.NDArray[np.float64]
-PEAK_BINS, PEAK_CUTOFF = 120, 6.0
+PEAK_BINS, PEAK_CUTOFF = 60, 6.0
 
 
 def atom_types(numbers: npt.NDArray[np.int64], study: Study) -> npt.NDArray[np.int64]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
 from mlsel.validate.blocking import FEWEST_BLOCKS, Mean, blocked
 
 if TYPE_CHECKING:
     from mlsel.validate.results import Results
 
-FloatArray = npt.NDArray[np.float64]
 
 ONSET = 0.01
 """The reference's first onset is where its g(r) first reaches this."""
@@ -22,6 +22,9 @@ SMOOTHING = 0.4
 of a peak rise and fall together, and tell the same."""
 PEAK_LEVEL = 0.8
 """The main peak's top is where g is above this share of its maximum: a parabola is laid there."""
+
+TOP_SMOOTHING = 0.1
+"""Å, over which g is averaged to find these bins, so that noise does not cut them short."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def main_peak(r: FloatArray, g: FloatArray) -> Peak:
     if n_parts < FEWEST_BLOCKS or not np.isfinite(g).all() or not g.any():
         return Peak(nothing, nothing)
     mean = g.mean(axis=0)
-    bins = _top(mean)
+    bins = _top(mean, float(r[1] - r[0]))
     edges = np.linspace(0, len(g), n_parts + 1).astype(int)
     parts = np.add.reduceat(g, edges[:-1], axis=0)
     sizes = np.diff(edges)[:, None]
@@ -153,8 +156,10 @@ def main_peak(r: FloatArray, g: FloatArray) -> Peak:
     return Peak(position, height)
 
 
-def _top(g: FloatArray) -> npt.NDArray[np.int64]:
+def _top(g: FloatArray, width: float) -> npt.NDArray[np.int64]:
     """The bins about the maximum in which g is above 0.8 of it; three or more."""
+    n = max(1, round(TOP_SMOOTHING / width))
+    g = np.convolve(g, np.ones(n) / n, mode="same")
     place = int(g.argmax())
     below = np.flatnonzero(g < PEAK_LEVEL * g[place])
     before, after = below[below < place], below[below > place]

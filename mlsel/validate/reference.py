@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mlsel.study.study import ToleranceSection
     from mlsel.validate.results import Results
 
+LEAST_LAG = 0.5
+"""ps: before, the atoms of a crystal move as far as those of a liquid."""
 ASTRAY = 5.0
 """σ and tolerances by which the halves of a reference's run must differ to be called no
 equilibrium: it is refused for it, and a slow drift is seen by the repeats."""
@@ -56,6 +58,8 @@ class Reference:
                 Averages((run,)), Averages(others), self.tolerances, self.compressibility
             )
             for name, one in gravest(made).items():
+                if name == "nve_drift":
+                    continue  # beside 0, not beside the others
                 found[name] = np.fmax(found.get(name, 0.0), one.sigmas)
         return {name: float(sigmas) for name, sigmas in found.items()}
 
@@ -93,7 +97,8 @@ def _check_state(run: Results, expect_solid: bool) -> list[str]:
     found = [averages.diffusion(k, averages.n_lags) for k in range(len(run.species))]
     slowest = min(found, key=lambda mean: float(np.nan_to_num(mean.value, nan=np.inf)))
     value, error = float(slowest.value), float(np.nan_to_num(slowest.error))
-    if not np.isfinite(value):
+    longest = run.msd_lag[-1] if len(run.msd_lag) else 0.0
+    if not np.isfinite(value) or longest < LEAST_LAG:
         return ["whether the reference is " + ("solid" if expect_solid else "molten")]
     peaks = ", ".join(
         f"{name} {float(peak.position.value):.2f} Å high {float(peak.height.value):.1f}"

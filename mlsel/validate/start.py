@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json, write_text
 from mlsel.core.provenance import digest
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from mlsel.study.study import System
 
-FloatArray = npt.NDArray[np.float64]
 FRAME_INTERVAL = 0.1
 """ps between the frames whose volumes are averaged."""
 HOT, HOT_TIME = 3.0, 5.0

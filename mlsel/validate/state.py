@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.core.provenance import digest
-from mlsel.core.record import read_json
+from mlsel.core.record import read_json, told
 from mlsel.md.state import last_checkpoint, state_of_run
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def items(study: Study, folder: Path) -> list[Item]:
     """Return the snapshot, the runs and the verdicts, and their states."""
     from mlsel.validate.stage import run_names
+    from mlsel.validate.verdict import read_verdicts
 
+    if study.is_of_contents:
+        return []
     place = StudyFolder(folder)
     names = run_names(study, folder)
     runs = [
@@ -28,7 +31,8 @@ def items(study: Study, folder: Path) -> list[Item]:
     ]
     judged: set[str] = set()
     if place.validation_record.is_file() and place.verdicts.is_file():
-        judged = {str(verdict["name"]) for verdict in read_json(place.verdicts)["verdicts"]}
+        known = read_verdicts(place.verdicts) or {"verdicts": []}
+        judged = {str(verdict["name"]) for verdict in known["verdicts"]}
     state = DONE if {*names} <= judged else BEGUN if judged else MISSING
     verdicts = Item("verdicts.csv", state, f"{len(judged)} runs", script="report")
     return [Item("start", *_state_of_start(study, place)), *runs, verdicts]
@@ -40,7 +44,7 @@ def _state_of_start(study: Study, place: StudyFolder) -> tuple[str, str]:
 
     changed = record_of(place).differences({"validation": settings_of_runs(study)})
     if changed:
-        return STALE, "; ".join(changed)
+        return STALE, told(changed)
     if place.start.is_file():
         if place.validation_record.is_file():
             return DONE, ""

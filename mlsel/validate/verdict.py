@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.validate.criteria import (
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from mlsel.validate.reference import Reference
     from mlsel.validate.results import Results
 
-FORMAT_VERSION = 2
-"""Of verdicts.json; 1 had other words and no sigmas."""
+VERSION = 2
+"""Of what verdicts.json says; the first had other words, other bounds and no sigmas."""
 
 BLOWN_UP, UNPHYSICAL, DIFFERS = "blown up", "unphysical", "differs"
 AGREES, UNKNOWN = "agrees within what was run", "not judged"
+WORDS = (BLOWN_UP, UNPHYSICAL, DIFFERS, AGREES, UNKNOWN)
 
 DEFINITIONS = {
     "word": (
@@ -198,6 +200,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def read_verdicts(path: Path) -> dict[str, Any] | None:
+    """Return verdicts.json, None if it is of an earlier version: `mlsel validate` makes it anew.
+
+    Raises
+    ------
+    MlselError
+        If it is damaged, or of a later version.
+    """
+    from mlsel.core.record import read_json
+
+    found = read_json(path)
+    return found if found.get("verdict_version") == VERSION else None
 
 
 def as_csv(verdicts: Sequence[Verdict]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -97,6 +98,22 @@ def test_atom_by_atom_as_the_library(gap: Path) -> None:
         assert own.energy == pytest.approx(library.energy, rel=Agreement.ENERGY_SAME_MODEL.value)
         assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
         for name in ("virial", "atomic_virials", "atomic_energies"):
+            mine, theirs = getattr(own, name), getattr(library, name)
+            scale = np.abs(theirs).max()
+            assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
+
+
+def test_pairs_beside_soap_as_the_library(gap_pairs: Path) -> None:
+    """distance_2b with ard_se, of another cutoff than SOAP's. Weights of 1e5 eV cancel each other
+    in QUIP's sums, which leaves 1e-11 eV an atom."""
+    for atoms in (melts()[1], sheared()):
+        own, library = (evaluate_lammps(atoms, style, f"{gap_pairs} 11 17") for style in STYLES)
+        assert own.energy == pytest.approx(library.energy, abs=1e-10 * len(atoms))
+        assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
+        # QUIP halves a pair's energy between its atoms, which meet the pair twice
+        difference = np.abs(own.atomic_energies - library.atomic_energies).max()
+        assert difference < Agreement.FORCE_SAME_MODEL.value
+        for name in ("virial", "atomic_virials"):
             mine, theirs = getattr(own, name), getattr(library, name)
             scale = np.abs(theirs).max()
             assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
@@ -392,6 +409,29 @@ def test_a_part_that_is_left_out_is_in_the_log(gap: Path, plugins: Path, tmp_pat
     )  # fmt: skip
     assert '"IP GAP" is a part of what sum.xml describes' in ended.stdout
     assert f'"Potential xml_label={label}" is all of it' in ended.stdout
+
+
+def test_numbers_that_are_not_finite_end_the_run(gap: Path, tmp_path: Path) -> None:
+    for file in gap.parent.glob("gap.xml*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "gap.xml"
+    path.write_text(re.sub('signal_variance="[^"]*"', 'signal_variance="1e200"', path.read_text()))
+    with pytest.raises(Exception, match="energy or forces are not finite numbers at step 0"):
+        evaluate_lammps(melts()[0], "quip", f"{path} 11 17")
+    with pytest.raises(Exception, match=r"the sum of its local energies is (-?nan|-?inf)"):
+        evaluate_lammps(melts()[0], "quip library", f"{path} 11 17")
+
+
+def test_a_file_beyond_two_gigabytes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "large.xml"
+    path.touch()
+    os.truncate(path, 2**31)
+    for style in ("quip", "schnet"):
+        types = "11 17" if style == "quip" else "Na Cl"
+        with pytest.raises(Exception, match="has 2147483648 bytes; up to 2147483647 can be read"):
+            evaluate_lammps(melts()[0], style, f"{path} {types}")
+    with pytest.raises(Exception, match="it is no file"):
+        evaluate_lammps(melts()[0], "quip", f"{tmp_path} 11 17")
 
 
 def test_found_in_lammps_potentials(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "gap_pair.h"
 #include "gap_soap.h"
 #include "kernels.h"
 
@@ -34,8 +35,9 @@ GapPotential::GapPotential(const GapFile &file)
     : kernel_(choose_kernel<GapKernel>(MLSEL_KERNELS(gap_kernel))), cutoff_(file.cutoff()),
       e0_(file.e0)
 {
-  for (const SoapTerm &term : file.terms)
-    terms_.push_back(std::make_unique<GapSoap>(term, kernel_));
+  for (const PairTerm &term : file.pairs) pairs_.emplace_back(term);
+  for (const SoapTerm &term : file.soaps)
+    soaps_.push_back(std::make_unique<GapSoap>(term, kernel_));
 }
 
 GapPotential::~GapPotential() = default;
@@ -75,7 +77,9 @@ void GapPotential::evaluate(const GapEnvironments &block, const int *numbers, Wo
 {
   if (totals.energies)
     for (int atom : block.atoms) totals.energies[atom] += e0_[block.atomic_number];
-  for (const auto &term : terms_)
+  for (const GapPair &pair : pairs_)
+    if (pair.is_centre(block.atomic_number)) pair.evaluate(block, numbers, totals);
+  for (const auto &term : soaps_)
     if (term->is_centre(block.atomic_number)) term->evaluate(block, numbers, work.soap, totals);
 }
 

@@ -40,6 +40,7 @@ struct GapOrder {
   std::vector<int> starts;    // of blocks of one element, and the end
 };
 
+class GapPair;
 class GapSoap;
 
 class GapPotential {
@@ -65,7 +66,8 @@ class GapPotential {
   const GapKernel &kernel_;
   double cutoff_;
   std::array<double, MAX_ELEMENTS + 1> e0_;
-  std::vector<std::unique_ptr<GapSoap>> terms_;
+  std::vector<std::unique_ptr<GapSoap>> soaps_;
+  std::vector<GapPair> pairs_;
 };
 
 }    // namespace mlsel

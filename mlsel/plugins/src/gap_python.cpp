@@ -1,4 +1,4 @@
-// The evaluator for Python's ctypes; see mlsel/training/soap_gap.py.
+// The evaluator for Python's ctypes; see mlsel/training/gap/evaluator.py.
 
 #include <cstdio>
 #include <exception>

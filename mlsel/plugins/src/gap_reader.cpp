@@ -67,7 +67,7 @@ void GapReader::opened(const std::string &tag, const Attributes &attributes)
   } else if (tag == "gpCoordinates") {
     open_coordinates(attributes);
   } else if (tag == "theta") {
-    throw NotCovered("was written by an old version of GAP");
+    if (!is_pair_) throw NotCovered("was written by an old version of GAP");
   } else if (tag == "sparseX" && is_in_coordinates_) {
     open_point(attributes);
   } else if (tag == "sparseX_slice" && is_in_coordinates_) {
@@ -87,6 +87,8 @@ void GapReader::text(const std::string &tag, std::string_view words)
   if (!is_in_coordinates_) return;
   if (tag == "descriptor")
     descriptor_ += words;
+  else if (tag == "theta")
+    theta_ += words;
   else if (holds_numbers(tag))
     read_numbers(words);
 }
@@ -104,17 +106,22 @@ void GapReader::closed(const std::string &tag)
 
 void GapReader::open_coordinates(const Attributes &attributes)
 {
-  const std::string label = label_ + std::to_string(file_.terms.size() + 1);
+  const std::string label = label_ + std::to_string(file_.soaps.size() + file_.pairs.size() + 1);
   if (optional(attributes, "label") != label)
     throw NotCovered("has <gpCoordinates> that are not labelled " + label);
-  if (optional(attributes, "covariance_type") != "2")
-    throw NotCovered("has another covariance than dot_product");
+  const std::string covariance = optional(attributes, "covariance_type");
+  is_pair_ = covariance == "1";
+  if (!is_pair_ && covariance != "2")
+    throw NotCovered("has another covariance than dot_product and ard_se");
   if (optional(attributes, "sparsified") != "T") throw NotCovered("has no sparse points");
-  if (integer(path_, attributes, "n_permutations") != 1) throw NotCovered("has permutations");
-  if (!attributes.count("zeta")) throw NotCovered("was written by an old version of GAP");
+  n_permutations_ = integer(path_, attributes, "n_permutations");
+  if (!is_pair_ && !attributes.count("zeta"))
+    throw NotCovered("was written by an old version of GAP");
+  if (is_pair_ && real(path_, attributes, "signal_mean") != 0)
+    throw NotCovered("has a mean of the covariance that is not 0");
   term_ = {};
   term_.delta = real(path_, attributes, "signal_variance");
-  term_.zeta = real(path_, attributes, "zeta");
+  if (!is_pair_) term_.zeta = real(path_, attributes, "zeta");
   term_.n_sparse = integer(path_, attributes, "n_sparseX");
   n_dimensions_ = integer(path_, attributes, "dimensions");
   if (term_.n_sparse < 1 || n_dimensions_ < 1 ||
@@ -126,6 +133,7 @@ void GapReader::open_coordinates(const Attributes &attributes)
   has_alpha_.assign(term_.n_sparse, false);
   n_seen_ = 0;
   descriptor_.clear();
+  theta_.clear();
   is_in_coordinates_ = true;
   is_separate_ = attributes.count("sparseX_filename");
   if (is_separate_) read_points_beside(attributes);
@@ -197,28 +205,48 @@ void GapReader::read_numbers(std::string_view words)
 
 void GapReader::close_coordinates()
 {
-  SoapTerm term = read_descriptor(path_, descriptor_, version_);
-  term.delta = term_.delta;
-  term.zeta = term_.zeta;
-  term.n_sparse = term_.n_sparse;
-  term.n_dimensions = n_dimensions_;
-  term.alphas = std::move(term_.alphas);
-  term.points = std::move(term_.points);
-  const long channels = static_cast<long>(term.n_max) * static_cast<long>(term.species.size());
-  const long expected = channels * (channels + 1) / 2 * (term.l_max + 1) + 1;
+  const std::string name = descriptor_name(descriptor_);
+  if (name != (is_pair_ ? "distance_2b" : "soap"))
+    throw NotCovered("has the descriptor " + name +
+                     (is_pair_ ? " with ard_se" : " with dot_product") +
+                     ", not soap with dot_product or distance_2b with ard_se");
+  if (n_permutations_ != 1) throw NotCovered("has permutations");
+  long expected = 1;
+  if (is_pair_) {
+    PairTerm pair = read_pair(path_, descriptor_);
+    pair.theta = number(path_, "theta", theta_);
+    if (!(pair.theta > 0)) fail(path_, "has theta=" + theta_);
+    file_.pairs.push_back(std::move(pair));
+  } else {
+    SoapTerm soap = read_soap(path_, descriptor_, version_);
+    const long channels = static_cast<long>(soap.n_max) * static_cast<long>(soap.species.size());
+    expected = channels * (channels + 1) / 2 * (soap.l_max + 1) + 1;
+    soap.zeta = term_.zeta;
+    soap.n_dimensions = static_cast<int>(n_dimensions_);
+    file_.soaps.push_back(std::move(soap));
+  }
   if (expected != n_dimensions_)
     fail(path_,
          "has a descriptor of " + std::to_string(expected) +
              " numbers and dimensions=" + std::to_string(n_dimensions_));
-  if (const auto n = std::count(has_alpha_.begin(), has_alpha_.end(), true); n != term.n_sparse)
+  if (const auto n = std::count(has_alpha_.begin(), has_alpha_.end(), true); n != term_.n_sparse)
     fail(path_,
          "has " + std::to_string(n) + " <sparseX> where n_sparseX says " +
-             std::to_string(term.n_sparse));
-  if (n_seen_ != static_cast<long>(term.points.size()))
+             std::to_string(term_.n_sparse));
+  if (n_seen_ != static_cast<long>(term_.points.size()))
     fail(path_,
          "has sparse points with " + std::to_string(n_seen_) + " numbers, not " +
-             std::to_string(term.points.size()));
-  file_.terms.push_back(std::move(term));
+             std::to_string(term_.points.size()));
+  const auto take_points = [this](auto &term) {
+    term.delta = term_.delta;
+    term.n_sparse = term_.n_sparse;
+    term.alphas = std::move(term_.alphas);
+    term.points = std::move(term_.points);
+  };
+  if (is_pair_)
+    take_points(file_.pairs.back());
+  else
+    take_points(file_.soaps.back());
   is_in_coordinates_ = false;
 }
 
@@ -231,9 +259,10 @@ GapFile GapReader::finish()
     if (init != "IP GAP label=" + label) throw NotCovered("is more than a GAP: \"" + init + "\"");
   }
   if (!is_ours_) throw NotCovered("has no <GAP_params>");
-  if (file_.terms.empty() || static_cast<int>(file_.terms.size()) != n_coordinate_)
+  const size_t n_terms = file_.soaps.size() + file_.pairs.size();
+  if (n_terms == 0 || static_cast<int>(n_terms) != n_coordinate_)
     fail(path_,
-         "has " + std::to_string(file_.terms.size()) + " <gpCoordinates> where n_coordinate says " +
+         "has " + std::to_string(n_terms) + " <gpCoordinates> where n_coordinate says " +
              std::to_string(n_coordinate_));
   return std::move(file_);
 }

@@ -41,13 +41,15 @@ class GapReader : public XmlHandler {
   std::string label_;                                              // of <GAP_params>
   std::vector<std::pair<std::string, std::string>> potentials_;    // their labels and init_args
   GapFile file_;
-  SoapTerm term_;
+  bool is_pair_ = false;    // a term over distances, not over SOAP
+  SoapTerm term_;           // what both kinds have
+  std::string theta_;
   std::string descriptor_;
   std::vector<bool> has_alpha_;
   bool is_ours_ = false, is_in_coordinates_ = false, is_sliced_ = false, is_separate_ = false;
   long version_ = 0, n_seen_ = 0, at_ = 0, end_ = 0, n_dimensions_ = 0;
   size_t point_ = 0;
-  int n_coordinate_ = 0;
+  int n_coordinate_ = 0, n_permutations_ = 0;
 };
 
 }    // namespace mlsel

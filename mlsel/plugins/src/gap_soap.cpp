@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "gap_radial.h"
+#include "gap_table.h"
 
 namespace mlsel {
 namespace {
@@ -118,25 +119,15 @@ void GapSoap::make_table(const SoapTerm &term)
         basis.evaluate((knot + end) * h, ends[end][0].data(), ends[end][1].data(),
                        ends[end][2].data());
       double *row = table + static_cast<size_t>(knot) * 6 * n_row;
-      // where the error of the slope is largest, and that of the value large
-      const double t = 0.276, r = (knot + t) * h;
+      const double t = QUINTIC_TEST, r = (knot + t) * h;
       basis.evaluate(r, middle[0].data(), middle[1].data(), middle[2].data());
       for (int k = 0; k < n; k++) {
         const int l = k / term.n_max, at = l * layout_.n_radial + k % term.n_max;
-        const double f0 = ends[0][0][k], d0 = ends[0][1][k] * h, s0 = ends[0][2][k] * h * h;
-        const double f1 = ends[1][0][k], d1 = ends[1][1][k] * h, s1 = ends[1][2][k] * h * h;
-        const double c[6] = {f0,
-                             d0,
-                             0.5 * s0,
-                             10 * (f1 - f0) - 6 * d0 - 4 * d1 - 1.5 * s0 + 0.5 * s1,
-                             -15 * (f1 - f0) + 8 * d0 + 7 * d1 + 1.5 * s0 - s1,
-                             6 * (f1 - f0) - 3 * (d0 + d1) - 0.5 * (s0 - s1)};
+        double c[6], slope = 0;
+        quintic(h, ends[0][0][k], ends[0][1][k], ends[0][2][k], ends[1][0][k], ends[1][1][k],
+                ends[1][2][k], c);
         for (int i = 0; i < 6; i++) row[i * n_row + at] = c[i];
-        double value = 0, slope = 0;
-        for (int i = 5; i >= 0; i--) {
-          slope = slope * t + value;
-          value = value * t + c[i];
-        }
+        const double value = quintic_value(c, t, slope);
         const double power = std::pow(r, l);
         largest = std::max(largest, std::abs(middle[0][k]) * power);
         error = std::max(error, std::abs(value - middle[0][k]) * power);
@@ -238,12 +229,8 @@ inline void GapSoap::add_lane(const GapEnvironments &block, int pair, SoapWorksp
   work.y.push_back(v[1]);
   work.z.push_back(v[2]);
   work.inverse_r.push_back(1 / r);
-  double f = 1, df = 0;
-  if (r > cutoff_ - width_) {
-    const double angle = std::numbers::pi * (r - cutoff_ + width_) / width_;
-    f = 0.5 * (std::cos(angle) + 1);
-    df = -0.5 * std::numbers::pi / width_ * std::sin(angle);
-  }
+  double df = 0;
+  const double f = cutoff_function(r, cutoff_, width_, df);
   work.cutoff.push_back(f);
   work.cutoff_slope.push_back(df);
   const double where = r * layout_.inverse_spacing;

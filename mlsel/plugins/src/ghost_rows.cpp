@@ -5,7 +5,7 @@
 namespace mlsel {
 namespace {
 
-constexpr int TAG = 20773;    // none of LAMMPS's
+constexpr int TAG = 1;    // the communicator is ours alone
 
 template <typename Real> MPI_Datatype type_of();
 template <> MPI_Datatype type_of<float>() { return MPI_FLOAT; }

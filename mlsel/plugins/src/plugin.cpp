@@ -4,6 +4,7 @@
 #include <mpi.h>
 
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "comm.h"
@@ -65,13 +66,8 @@ std::string mismatch(LAMMPS *lmp)
   return "";
 }
 
-}    // namespace
-
-extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp_, void *handle,
-                                                                         void *regfunc)
+void register_styles(LAMMPS *lmp, void *handle, register_function add)
 {
-  auto *lmp = static_cast<LAMMPS *>(lmp_);
-  const auto add = reinterpret_cast<register_function>(regfunc);
   if (const std::string why = mismatch(lmp); !why.empty()) {
     if (lmp->comm->me == 0)
       lmp->error->warning(FLERR,
@@ -98,5 +94,18 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *l
     plugin.info = "GAP, and other potentials of QUIP through quippy-ase";
     plugin.creator.v1 = reinterpret_cast<void *>(&make<PairMlselQuip>);
     add(&plugin, lmp);
+  }
+}
+
+}    // namespace
+
+extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp_, void *handle,
+                                                                         void *regfunc)
+{
+  auto *lmp = static_cast<LAMMPS *>(lmp_);
+  try {
+    register_styles(lmp, handle, reinterpret_cast<register_function>(regfunc));
+  } catch (const std::bad_alloc &) {    // LAMMPS's own errors are for LAMMPS
+    lmp->error->one(FLERR, "mlsel's pair styles: there is no memory to register them");
   }
 }

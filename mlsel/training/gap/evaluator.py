@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 UNITS = (
     "gap_python",
     "gap_potential",
+    "gap_pair",
     "gap_soap",
     "gap_radial",
     "gap_kernel",
@@ -39,7 +40,7 @@ UNITS = (
     "xml_reader",
     "files",
 )
-HEADERS = (*UNITS[1:], "buffer", "kernels", "md5", "vectors")
+HEADERS = (*UNITS[1:], "buffer", "gap_table", "kernels", "md5", "vectors")
 MESSAGE_BYTES = 2048
 
 

@@ -102,7 +102,7 @@ class SchNetTrainer(Trainer):
     def architecture(self) -> Any:
         from dataclasses import replace
 
-        from mlsel.training.schnet.network import SIZES
+        from mlsel.training.schnet.architecture import SIZES
 
         if self.size not in SIZES:
             raise MlselError(f"There is no SchNet size {self.size}: take {', '.join(SIZES)}.")
@@ -115,7 +115,7 @@ class SchNetTrainer(Trainer):
         Parameters
         ----------
         train, validation : sequences of Frames
-            With energies and forces. Without validation frames a share of `train` is taken.
+            With energies and forces. Without held-out ones a share of `train` is taken.
         out : path
             Folder of the product.
 
@@ -222,7 +222,7 @@ class _Run:
         unseen = sorted({int(z) for part in validation for z in part.numbers} - set(self.numbers))
         if unseen:
             raise MlselError(
-                f"The validation frames hold elements {unseen} (atomic numbers) that no training "
+                f"The held-out frames hold elements {unseen} (atomic numbers) that no training "
                 "frame holds."
             )
         self.references = reference_energies(train)
