@@ -25,7 +25,7 @@ import numpy as np
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
-from mlsel.core.files import FORMAT, DurableFile, creating, sweep, write_text
+from mlsel.core.files import FORMAT, DurableFile, creating, sweep_partials, write_text
 from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
@@ -193,7 +193,7 @@ def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int
             raise MlselError(f"{test} holds no frames: there is nothing to measure errors on.")
         entries = find_models(folder, pool.digest)
         for folder_of in {entry.product.parent for entry in entries}:
-            sweep(folder_of)
+            sweep_partials(folder_of)
         n_chunks = -(-pool.n_frames // CHUNK)
     done = [entry.is_done() for entry in entries]
     for entry, is_done in zip(entries, done, strict=True):
