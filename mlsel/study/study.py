@@ -280,7 +280,7 @@ class TrainingSection:
         ("schnet", "gap", "pair"), doc="names in mlsel.training.registry"
     )
     seeds: int = quantity(
-        1, at_least=1, at_most=1000, doc="initialisations of each model; a pair potential has none"
+        1, at_least=1, at_most=1000, doc="models of each kind that differ in their seed alone"
     )
     memory: float = quantity(
         0.0, unit="GiB", at_least=0, doc="for a machine's GAP fits together; 0: 90 % of what it has"

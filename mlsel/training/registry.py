@@ -8,7 +8,7 @@ a kind can be added without touching mlsel (docs/training.md has one on a page).
 
 from __future__ import annotations
 
-from copy import copy
+import dataclasses
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,12 @@ def kind_module(name: str) -> Any:
 
 def trainers(section: TrainingSection) -> list[Trainer]:
     """Return one trainer for each model that is wanted of a data set."""
-    made: list[Trainer] = []
-    for kind in section.kinds:
-        for trainer in kind_module(kind).trainers(section):
-            made.append(trainer)
-            if hasattr(trainer, "seed"):
-                made += [seeded(trainer, k) for k in range(2, section.seeds + 1)]
+    made: list[Trainer] = [
+        seeded
+        for kind in section.kinds
+        for trainer in kind_module(kind).trainers(section)
+        for seeded in _seeded(trainer, section.seeds)
+    ]
     names = [trainer.name for trainer in made]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -63,16 +63,16 @@ def trainers(section: TrainingSection) -> list[Trainer]:
     return made
 
 
-def seeded(trainer: Any, number: int) -> Trainer:
-    """Return the same trainer with another seed: the second one's is 1 above the first's.
-
-    >>> one, two = trainers(TrainingSection(kinds=("gap",), seeds=2))
-    >>> one.name, two.name
-    ('gap-1000-f0.1', 'gap-1000-f0.1-s2')
-    """
-    again: Trainer = copy(trainer)
-    vars(again).update(name=f"{trainer.name}-s{number}", seed=trainer.seed + number - 1)
-    return again
+def _seeded(trainer: Trainer, seeds: int) -> list[Trainer]:
+    """Return the trainer with each seed, the first under its own name; one without a seed alone."""
+    seed = getattr(trainer, "seed", None)
+    if seeds == 1 or seed is None or not dataclasses.is_dataclass(trainer):
+        return [trainer]
+    more = [
+        dataclasses.replace(trainer, name=f"{trainer.name}-s{k + 1}", seed=seed + k)
+        for k in range(1, seeds)
+    ]
+    return [trainer, *more]
 
 
 def trainer_named(section: TrainingSection, name: str) -> Trainer:
