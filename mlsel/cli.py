@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING
 
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import end_all_ranks, launched_rank, on_root, world
-from mlsel.study.study import DEFAULT_STUDY, Study, load_study, presets
+from mlsel.study.choice import choose_study
+from mlsel.study.study import DEFAULT_STUDY, Study, presets
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -36,9 +37,9 @@ def study_parser(prog: str, description: str) -> Parser:
     parser.add_argument(
         "study",
         nargs="?",
-        default=DEFAULT_STUDY,
         metavar="STUDY",
-        help=f"a TOML file, or one of {', '.join(presets())} (default: %(default)s)",
+        help=f"a TOML file, or one of {', '.join(presets())} (default: the study that DIR is of, "
+        f"in a new folder {DEFAULT_STUDY})",
     )
     add_study_options(parser)
     return parser
@@ -74,16 +75,21 @@ def add_folder_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_study(args: argparse.Namespace, comm: MPI.Comm | None = None) -> tuple[Study, Path]:
-    """Return the study and its folder; rank 0 reads it for all.
+def open_study(
+    args: argparse.Namespace, comm: MPI.Comm | None = None, *, needs_study: bool = True
+) -> tuple[Study, Path]:
+    """Return the study and its folder, as `choose_study`; rank 0 reads it for all.
 
     Raises
     ------
     MlselError
         On every rank alike, if the study is wrong.
     """
-    study = on_root(comm or world(), lambda: load_study(args.study, args.set))
-    return study, args.output or Path(study.name)
+
+    def choose() -> tuple[Study, Path]:
+        return choose_study(args.study, args.output, args.set, needs_study=needs_study)
+
+    return on_root(comm or world(), choose)
 
 
 def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
@@ -138,6 +144,11 @@ def _told(error: OSError) -> str:
         return (
             f"the disk is full{where}: make room and give the same command again, "
             "it goes on from the last checkpoint."
+        )
+    if error.errno == errno.EIO:
+        return (
+            f"the disk reports an error{where} ({os.strerror(error.errno)}): when it is whole "
+            "again, the same command goes on from the last checkpoint."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission{where} ({os.strerror(error.errno)}): choose another folder with -o."

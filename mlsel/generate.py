@@ -20,7 +20,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.parallel import on_root, share, wait_for_all, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import Record
+from mlsel.core.record import Record, told
 from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
 from mlsel.study.study import defaults
@@ -145,6 +145,7 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
     from mlsel.core.provenance import digest
     from mlsel.md import deck
     from mlsel.md.structures import lammps_data, start_structure
+    from mlsel.pool.elements import check_elements
 
     potential = deck.read_potential(study.system.potential, study.system.species)
     data = lammps_data(start_structure(study.system), study.system.species)
@@ -163,6 +164,13 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
         )
     if is_recorded:
         return runs, "", made_from
+    place = StudyFolder(folder)
+    if place.pool.is_file():
+        raise MlselError(
+            f"{place.pool} is there and was not made by this stage: it would be overwritten. "
+            "Choose another folder with -o, or go on with `mlsel selection`."
+        )
+    check_elements(place, study.system.species)
     made = [run.name for run in runs if run.product.is_file()]
     if made:
         raise MlselError(
@@ -284,9 +292,12 @@ def items(study: Study, folder: Path) -> list[Item]:
     from mlsel.md.state import state_of_run
     from mlsel.pool.pool import Pool
 
+    if study.is_of_contents:
+        imported = StudyFolder(folder).pool
+        return [Item(imported.name, DONE, "imported")] if imported.is_file() else []
     changed = _record(folder).differences(study.as_dict("system", "pool"))
     if changed:
-        return [Item("runs", STALE, "; ".join(changed))]
+        return [Item("runs", STALE, told(changed))]
     runs = runs_of(study, folder)
     found = [Item(run.name, *state_of_run(run)) for run in runs]
     path = StudyFolder(folder).pool

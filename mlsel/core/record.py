@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlsel.core.errors import MlselError
-from mlsel.core.files import write_json
+from mlsel.core.errors import MlselError, shortened
+from mlsel.core.files import FORMAT as FORMAT
+from mlsel.core.files import remove, rename, write_json
 from mlsel.core.provenance import differing_keys
 
 log = logging.getLogger(__name__)
-
-FORMAT = 1
-"""Of the JSON that mlsel writes; a file without `format_version` is of version 1."""
 
 
 class Record:
@@ -58,7 +55,7 @@ class Record:
         return read_json(self.path)
 
     def write(self, made_from: Mapping[str, Any]) -> None:
-        write_json(self.path, {"format_version": FORMAT, **made_from})
+        write_json(self.path, dict(made_from))
 
     def differences(self, made_from: Mapping[str, Any]) -> list[str]:
         """Return in which keys of `made_from` the record differs, none where there is no record."""
@@ -107,7 +104,7 @@ def settle(
     changed = differences(recorded, made_from, defaults or {})
     if not changed:
         return True
-    text = "; ".join(changed[:3]) + ("; …" if len(changed) > 3 else "")
+    text = told(changed)
     if not again:
         option = "" if again is None else "Give --again to make it anew, "
         choose = "choose" if option else "Choose"
@@ -117,6 +114,15 @@ def settle(
         )
     log.info("%s is made anew: %s", product, text)
     return False
+
+
+def told(changed: Sequence[str]) -> str:
+    """Return differences in a sentence: the first of them, and not too long.
+
+    >>> told(["a (1 there, 2 now)", "b", "c", "d"])
+    'a (1 there, 2 now); b; c; …'
+    """
+    return shortened("; ".join(changed[:3]) + ("; …" if len(changed) > 3 else ""), 200)
 
 
 def differences(
@@ -151,17 +157,22 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         version = value.pop("format_version", 1)
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise MlselError(
             f"{path} is damaged: it is no JSON object. Remove it, or what lies beside it, too, and "
             "give the same command again."
         ) from None
+    check_format(path, version)
+    return dict(value)
+
+
+def check_format(path: Path, version: Any) -> None:
+    """Refuse a file whose format_version is another than those that are read."""
     if version != FORMAT:
         raise MlselError(
-            f"{path} has format_version {version}, and this mlsel reads {FORMAT}: a later version "
-            "wrote it."
+            f"{path} has format_version {shortened(str(version), 20)}, and this mlsel reads "
+            f"{FORMAT}: a later version wrote it."
         )
-    return dict(value)
 
 
 def aside(path: Path) -> Path:
@@ -174,14 +185,10 @@ def take_away(*paths: Path) -> None:
     for path in paths:
         sweep(path)
         with suppress(FileNotFoundError):
-            path.rename(aside(path))
+            rename(path, aside(path))
             sweep(path)
 
 
 def sweep(path: Path) -> None:
     """Remove what an earlier start took away from this place and was killed before removing."""
-    path = aside(path)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    remove(aside(path))

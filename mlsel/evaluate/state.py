@@ -21,14 +21,15 @@ def items(study: Study, folder: Path) -> list[Item]:
     from mlsel.training.stage import model_names
 
     place = StudyFolder(folder)
-    if not study.selection.n_test:
-        return []
     entries: dict[str, Entry] = {}
     if place.test_set.is_file() and place.finished_models():
         with Pool(place.test_set) as pool:
             digest = pool.digest
         entries = {entry.title: entry for entry in find_models(folder, digest)}
-    names = model_names(study, folder)
+    names = model_names(study, folder) if study.selection.n_test else []
+    names += [name for name in entries if name not in names]
+    if not names:
+        return []
     found = [Item(name, *_state(entries.get(name))) for name in names]
     rows: set[str] = set()
     if place.errors.is_file():

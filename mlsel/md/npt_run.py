@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mlsel.core.arrays import FloatArray
-from mlsel.core.files import write_json, write_text
+from mlsel.core.files import remove, write_json, write_text
 from mlsel.core.provenance import derived_seed, versions
 from mlsel.md import deck
 from mlsel.md.resumable_run import ResumableRun
@@ -246,7 +246,7 @@ class MdRun(ResumableRun[FrameRecorder]):
     def tidy(self) -> None:
         super().tidy()
         if self.product.is_file():
-            self.failure.unlink(missing_ok=True)
+            remove(self.failure)
 
     def _write_product(self, numbers: list[int]) -> None:
         path, n_atoms = self.folder / FRAMES, len(numbers)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from mlsel.core import stopping
-from mlsel.core.files import partial_path, publish
+from mlsel.core.files import operation, partial_path, publish, remove, sweep_partials
 from mlsel.md import deck
 from mlsel.md.session import LammpsError, LammpsSession, lammps_path
 
@@ -153,14 +153,16 @@ class ResumableRun[R: Recording](ABC):
 
     def checkpoint(self, session: LammpsSession, phase: str, recording: R) -> None:
         """Write a restart file, after the rows that belong to it; older ones go."""
+        comm = session.comm
         path = self.folder / f"{phase}-{session.step}.restart"
-        partial = partial_path(path)
+        partial = comm.bcast(partial_path(path) if comm.rank == 0 else None)
         recording.flush()
-        session.execute([f"write_restart {lammps_path(partial)}"])
-        if session.comm.rank == 0:
+        with operation("write_restart", path) if comm.rank == 0 else nullcontext():
+            session.write_restart(partial)
+        if comm.rank == 0:
             publish(partial, path)
             for _, _, old in self.checkpoints()[2:]:
-                old.unlink()
+                remove(old)
 
     def checkpoints(self) -> list[tuple[str, int, Path]]:
         """Phase, step and path of the restart files that can be gone on from, newest first."""
@@ -179,10 +181,12 @@ class ResumableRun[R: Recording](ABC):
         return True
 
     def tidy(self) -> None:
-        """Remove what a finished run does not need any more; for every run, at every start."""
+        """Remove what a killed job left half-written, and what a finished run needs no more.
+
+        For every run, at every start: a kill can come between a product's naming and this.
+        """
+        sweep_partials(self.folder, alone=True)
         if self.product.is_file():
-            for path in [
-                *(self.folder / name for name in self.row_files),
-                *self.folder.glob("*.restart"),
-            ]:
-                path.unlink(missing_ok=True)
+            names = [*self.row_files, *(path.name for path in self.folder.glob("*.restart"))]
+            for name in names:
+                remove(self.folder / name)

@@ -157,6 +157,22 @@ class LammpsSession:
         how = "" if setup else " pre no"
         self._call(self._lmp.command, f"run {n_steps}{how} post no")
 
+    def write_restart(self, path: Path) -> None:
+        """Write a restart file.
+
+        Raises
+        ------
+        MlselError
+            If LAMMPS can't: that is an error of the disk and none of the run.
+        """
+        try:
+            self.execute([f"write_restart {lammps_path(path)}"])
+        except LammpsError as error:
+            raise MlselError(
+                f"LAMMPS can't write {path.parent}/*.restart ({error}): is the disk full? Make "
+                "room and give the same command again, it goes on from the last checkpoint."
+            ) from None
+
     def _call(self, function: Any, text: str) -> Any:
         try:
             return function(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from mlsel.core import units
 from mlsel.core.arrays import Array, IntArray
-from mlsel.core.files import finishing
+from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.provenance import digest, versions
 from mlsel.pool.finite import require_finite
 from mlsel.pool.pool import ATOM_FIELDS, FORMAT_VERSION, OBSERVABLE_UNITS, VIRIAL, Layout, Pool, Run
@@ -25,8 +24,15 @@ from mlsel.pool.pool import ATOM_FIELDS, FORMAT_VERSION, OBSERVABLE_UNITS, VIRIA
 class RunWriter:
     """Writes the frames of one run, in order; made by `PoolWriter.add_run`."""
 
-    def __init__(self, name: str, n_atoms: int, values: dict[str, Any], clock: tuple[Any, Any]):
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        n_atoms: int,
+        values: dict[str, Any],
+        clock: tuple[Any, Any],
+        check: Callable[[], None],
+    ) -> None:
+        self.name, self._check = name, check
         self.n_atoms = n_atoms
         self._values = values
         self._step, self._time = clock
@@ -55,6 +61,7 @@ class RunWriter:
                 raise ValueError(f"run {self.name}: {field} has shape {array.shape}")
             dataset[start:stop] = array
             self._hashes[field].update(array)
+        self._check()
         self.n_written = stop
 
     def digest(self) -> str:
@@ -104,8 +111,8 @@ class PoolWriter:
         self._order: tuple[Array, Array] | None = None
 
     def __enter__(self) -> Self:
-        self._finishing = finishing(self.path)
-        self._file = h5py.File(self._finishing.__enter__(), "w", locking=False)
+        self._creating = creating_hdf5(self.path)
+        self._file, self._check = self._creating.__enter__()
         h5md = self._file.create_group("h5md")
         h5md.attrs["version"] = np.array([1, 1], dtype=np.int32)
         h5md.create_group("author").attrs["name"] = self._author
@@ -129,18 +136,18 @@ class PoolWriter:
         except BaseException as failure:
             self._close_after(failure)
             raise
-        if kind is None:
-            self._file.close()
-            self._finishing.__exit__(None, None, None)
+        if error is None:
+            self._creating.__exit__(None, None, None)
         else:
-            assert error is not None
             self._close_after(error)
 
     def _close_after(self, error: BaseException) -> None:
-        with suppress(OSError):  # a full disk: the first error tells it
-            self._file.close()
-        with suppress(type(error)):  # the caller raises it
-            self._finishing.__exit__(type(error), error, error.__traceback__)
+        """Close, and raise what went wrong with the disk if that is what `error` came of."""
+        try:
+            self._creating.__exit__(type(error), error, error.__traceback__)
+        except BaseException as raised:
+            if raised is not error:  # which the caller raises
+                raise raised from None
 
     def add_run(
         self,
@@ -224,7 +231,7 @@ class PoolWriter:
             if how.per_atom:
                 self._atom_extras.add(extra)
         assert clock is not None
-        run = RunWriter(name, len(species), values, clock)
+        run = RunWriter(name, len(species), values, clock, self._check)
         self._runs.append(run)
         self._fields.append({*names, *(observables or {}), *(extras or {})})
         return run

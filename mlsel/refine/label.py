@@ -170,7 +170,7 @@ def _perform(
         import numpy as np
 
         with finishing(_file(folder, frame)) as partial, partial.open("wb") as file:
-            np.savez(file, old=old, **label.arrays())
+            np.savez(file, allow_pickle=False, old=old, **label.arrays())
         return None
 
     first = missing[:N_COMPARED]

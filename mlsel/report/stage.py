@@ -23,6 +23,7 @@ from mlsel.core.record import read_json
 from mlsel.report import page
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, Item
+from mlsel.study.study import DEFAULT_STUDY, load_study, recorded_study
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -123,13 +124,24 @@ class Findings:
     validation: Mapping[str, Any]
     no_verdicts: str
 
+    @property
+    def is_of_the_paper(self) -> bool:
+        """Whether the study is of the system that the paper is about, with its potential."""
+        paper = load_study(DEFAULT_STUDY).as_dict("system")["system"]
+        here = self.settings.get("system", {})
+        return all(here.get(key) == paper[key] for key in ("species", "potential"))
+
     @classmethod
     def of(cls, folder: Path) -> Findings:
         settings: dict[str, Any] = {}
         versions: dict[str, str] = {}
         pool: dict[str, Any] = {}
-        name = folder.resolve().name
         place = StudyFolder(folder)
+        name = folder.resolve().name
+        recorded = recorded_study(folder)
+        if recorded is not None:
+            name = recorded.name
+            settings |= recorded.as_dict("system")
         if place.pool.is_file():
             from mlsel.pool.pool import Pool
 
@@ -177,12 +189,12 @@ class Findings:
             reference = read_results(place.validation / "reference" / "results.h5")
             settings |= json.loads(reference.provenance["settings"])
             versions |= json.loads(reference.provenance["versions"])
-        if not (settings or models or errors):
+        data = _data_sets(folder)
+        if not (settings or data or models or errors):
             raise MlselError(
                 f"{folder} holds nothing to report on: run the stages first, `mlsel run` for all, "
                 "or name a study's folder."
             )
-        data = _data_sets(folder)
         return cls(name, settings, versions, pool, data, models, errors, validation, no_verdicts)
 
 
@@ -226,7 +238,8 @@ class Figure:
 
     number: int
     module: str
-    arguments: Callable[[Path], list[str]]
+    options: tuple[str, ...]
+    """Where the data sets are not those of the paper's figure."""
     caption: str
     paper: str
     here: Callable[[Findings], str]
@@ -238,19 +251,25 @@ def _figures(folder: Path, found: Findings) -> list[str]:
         parts.append(page.heading(f"Figure {figure.number}"))
         stem = StudyFolder(folder).figures / f"figure-{figure.number}"
         try:
-            _draw(figure, folder, stem)
+            _draw(figure, folder, stem, () if found.is_of_the_paper else figure.options)
         except (MlselError, ModuleNotFoundError) as error:
             parts.append(page.paragraph(f"This figure could not be made: {error}"))
-            parts.append(page.beside(figure.paper, figure.here(found)))
+            parts.append(_words(figure, found))
             continue
         svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png"))
         name = f"Figure {figure.number}: {figure.caption}"
         parts.append(page.picture(svg, png, name, figure.caption, folder))
-        parts.append(page.beside(figure.paper, figure.here(found)))
+        parts.append(_words(figure, found))
     return parts
 
 
-def _draw(figure: Figure, folder: Path, stem: Path) -> None:
+def _words(figure: Figure, found: Findings) -> str:
+    """What is seen here; beside it what the paper says, where this is the paper's system."""
+    here = figure.here(found)
+    return page.beside(figure.paper, here) if found.is_of_the_paper else page.paragraph(here)
+
+
+def _draw(figure: Figure, folder: Path, stem: Path, options: Sequence[str]) -> None:
     """Have the figure's module draw it, as `mlsel figure` would, its output not on the terminal."""
     import io
     from contextlib import redirect_stdout
@@ -258,7 +277,7 @@ def _draw(figure: Figure, folder: Path, stem: Path) -> None:
 
     stem.parent.mkdir(exist_ok=True)
     with redirect_stdout(io.StringIO()):
-        import_module(figure.module).main([*figure.arguments(folder), "-o", str(stem)])
+        import_module(figure.module).main([str(folder), *options, "-o", str(stem)])
 
 
 def _distributions_here(found: Findings) -> str:
@@ -311,7 +330,7 @@ FIGURES = (
     Figure(
         1,
         "mlsel.selection.figure",
-        lambda folder: [str(folder)],
+        ("--all",),
         "distributions of global energy, atomic energies and force magnitude in the data sets",
         "Selecting uniformly in atomic energies gives their distribution fat tails: less probable "
         "environments are in the data. Global-energy selection gives more diverse global energies, "
@@ -321,7 +340,7 @@ FIGURES = (
     Figure(
         2,
         "mlsel.evaluate.figure",
-        lambda folder: [str(folder)],
+        (),
         "force errors (maximum, root mean square, mean absolute) by selection method",
         "Models trained on data selected by forces or atomic energies have lower maximum and "
         "root-mean-square errors than those of random or global-energy selection.",
@@ -330,7 +349,7 @@ FIGURES = (
     Figure(
         3,
         "mlsel.validate.figure",
-        lambda folder: [str(folder)],
+        (),
         "radial distribution function in MD with each potential, beside the reference's",
         "In MD of 1000 atoms at 1400 K potentials from global-energy selection show unphysical "
         "peaks at short range; those from atomic-energy selection fit the reference.",

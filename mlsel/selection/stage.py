@@ -12,6 +12,7 @@ pool. With any number of ranks the frames are the same.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import tomllib
@@ -213,14 +214,19 @@ class _Sets:
         import numpy as np
 
         section = self._section
-        training = [self._one(m, "", section.n_train, ()) for m in section.methods]
-        taken = _union(training)
+        left_out = np.empty(0, dtype=np.int64)
+        if section.molten_only:
+            left_out = self._solid
+            if self._comm.rank == 0:
+                self._tell_left_out()
+        training = [self._one(m, "", section.n_train, left_out) for m in section.methods]
+        taken = _union([left_out, *training])
         validation = []
         if section.n_validation:
             validation = [
                 self._one(m, HELD_OUT, section.n_validation, taken) for m in section.methods
             ]
-        taken = _union([*training, *validation])
+        taken = _union([left_out, *training, *validation])
         if not section.n_test:
             return
         test = self._test(taken)
@@ -228,6 +234,37 @@ class _Sets:
         n_double = int((np.diff(frames) == 0).sum()) + len(np.intersect1d(frames, taken))
         if n_double or len(frames) != section.n_test:
             raise AssertionError(f"{n_double} frames of the test set are not its own")
+
+    @functools.cached_property
+    def _molten(self) -> list[bool | None]:
+        """Whether each run of the pool stayed molten, None where it does not say."""
+        told = (self._pool.run_attributes(run).get("molten") for run in self._pool.runs)
+        return [None if value is None else bool(value) for value in told]
+
+    @functools.cached_property
+    def _solid(self) -> IntArray:
+        """The frames of runs that did not stay molten."""
+        import numpy as np
+
+        run_of, _ = self._pool.locate(np.arange(len(self._pool)))
+        solid = [index for index, molten in enumerate(self._molten) if molten is False]
+        frames: IntArray = np.flatnonzero(np.isin(run_of, solid))
+        return frames
+
+    def _tell_left_out(self) -> None:
+        log.info(
+            "%d of %d frames are left out: their runs did not stay molten (selection.molten_only)",
+            len(self._solid),
+            len(self._pool),
+        )
+        untold = self._molten.count(None)
+        if untold:
+            log.warning(
+                "%d of %d runs of %s don't say whether they stayed molten: their frames stay in",
+                untold,
+                len(self._molten),
+                self._pool.path,
+            )
 
     def _parameters(self, method: str) -> dict[str, Any]:
         from mlsel.selection import METHODS
@@ -238,7 +275,7 @@ class _Sets:
         has_bins = method in METHODS and "bins" in METHODS[method].defaults()
         return {"bins": section.bins} if has_bins else {}
 
-    def _one(self, method: str, suffix: str, n: int, exclude: IntArray | tuple[()]) -> IntArray:
+    def _one(self, method: str, suffix: str, n: int, exclude: IntArray) -> IntArray:
         """Make <method><suffix>.h5 unless it is there; return its frames."""
         from mlsel.core.provenance import derived_seed
         from mlsel.selection import make_selector
@@ -254,7 +291,7 @@ class _Sets:
             on_root(self._comm, lambda: selection.write(self._pool, path))
             frames = selection.frame_ids
             stopping.count_unit()
-            self._tell(path, n, method)
+            self._tell(path, frames, method)
         return frames
 
     def _test(self, taken: IntArray) -> IntArray:
@@ -308,7 +345,7 @@ class _Sets:
             write_subset(pool, frames, path, stamp)
 
         on_root(self._comm, write)
-        self._tell(path, section.n_test, f"{len(parts)} methods, {each} each")
+        self._tell(path, frames, f"{len(parts)} methods, {each} each")
         return frames
 
     def _runs_at_lowest_pressure(self) -> int:
@@ -331,9 +368,13 @@ class _Sets:
         take_away(path)
         return None
 
-    def _tell(self, path: Path, n: int, method: str) -> None:
+    def _tell(self, path: Path, frames: IntArray, method: str) -> None:
+        import numpy as np
+
         if self._comm.rank == 0:
-            log.info("%s: %d frames, %s", path, n, method)
+            share = float(np.isin(frames, self._solid).mean())
+            solid = f", {share:.0%} of runs that did not stay molten" if share else ""
+            log.info("%s: %d frames, %s%s", path, len(frames), method, solid)
 
 
 def _plain(value: Any) -> Any:
@@ -378,4 +419,8 @@ def items(study: Study, folder: Path) -> list[Item]:
             found.append(Item(name, STALE, "selected from another pool than pool.h5 now is"))
         else:
             found.append(Item(name, DONE, f"{n} frames"))
+    for path in sorted(place.data.glob("*.h5")):
+        if path.stem not in wanted:
+            with Pool(path) as data:
+                found.append(Item(path.stem, DONE, f"{len(data)} frames, not of the study"))
     return found

@@ -111,9 +111,7 @@ class StudyFolder:
         return self.root / "report.html"
 
     def contents(self) -> list[str]:
-        """Return what the folder holds of any study, in words; empty where it holds nothing."""
-        found = [path.name for path in (self.study, self.pool) if path.is_file()]
+        """Return the pool, data sets and models that are there, in words."""
+        found = [POOL] if self.pool.is_file() else []
         found += [f"data/{path.name}" for path in sorted(self.data.glob("*.h5"))]
-        found += [f"models/{name}" for name in self.finished_models()]
-        found += [f"{path.name}/" for path in (self.runs, self.validation) if path.is_dir()]
-        return found
+        return found + [f"models/{name}" for name in self.finished_models()]

@@ -12,17 +12,17 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
-from mlsel.core.files import write_json
+from mlsel.core.files import remove, sweep_partials, write_json, write_text
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import FORMAT, Record, sweep, take_away
+from mlsel.core.record import Record, sweep, take_away
 from mlsel.core.shards import Part, add_part_option
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 
 BEGUN = "begun.json"
 """What a training that is not finished was begun from."""
-BEFORE: dict[str, Any] = {"baseline": {}}
-"""What models were made from before there was such a key."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,10 +76,10 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _train_one(args: argparse.Namespace) -> int:
-    from mlsel.study.study import load_study
+    from mlsel.study.study import DEFAULT_STUDY, load_study
     from mlsel.training.registry import trainer_named
 
-    study = load_study(args.study, args.set)
+    study = load_study(args.study or DEFAULT_STUDY, args.set)  # its [training] alone is used
     if not args.model:
         raise MlselError("--data needs --model NAME, for instance --model schnet-small.")
     trainer = trainer_named(study.training, args.model)
@@ -169,22 +167,29 @@ class Task:
             If it, or what was begun of it, is made from something else, and `again` is false.
         """
         sweep(self.out)
+        sweep_partials(self.out, alone=True)
         made_from = self.made_from()
-        model = Record(self.out / MODEL_FILE, defaults=BEFORE)
+        model = self._record(MODEL_FILE)
         if model.settle(made_from, again=again):
             take_away(self.out / BEGUN)
             return True
-        begun = Record(self.out / BEGUN, defaults=BEFORE)
+        begun = self._record(BEGUN)
         # Without a record an earlier mlsel began it: its checkpoint says of what it is.
         is_mine = begun.settle(made_from, again=again) if begun.path.is_file() else not again
         if model.path.is_file() or not is_mine:
             take_away(self.out)
         return False
 
+    def _record(self, name: str) -> Record:
+        """What is there was made from; a parameter that was added since had its default."""
+        known = vars(type(self.trainer)).get("__dataclass_fields__", {})
+        added = {key: field.default for key, field in known.items() if field.default is not MISSING}
+        return Record(self.out / name, defaults={"baseline": {}, "parameters": added})
+
     def differences(self) -> list[str]:
         """Return how what is there, finished or begun, was made otherwise than is asked for now."""
         for name in (MODEL_FILE, BEGUN):
-            record = Record(self.out / name, defaults=BEFORE)
+            record = self._record(name)
             if record.path.is_file():
                 return record.differences(self.made_from())
         return []
@@ -202,8 +207,8 @@ class Task:
                 validation = list(read_frames(pool))
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
-        self.failure.unlink(missing_ok=True)
-        if not any(self.out.iterdir()):  # else it goes on, with what an earlier mlsel left too
+        remove(self.failure)
+        if not any(self.out.glob("[!.]*")):  # else it goes on, with what an earlier mlsel left too
             Record(self.out / BEGUN).write(made_from)
         try:
             if self.baseline is not None:
@@ -216,12 +221,11 @@ class Task:
         except Stopped:
             raise
         except MlselError as error:
-            self.failure.write_text(f"{error}\n", encoding="utf-8")
+            write_text(self.failure, f"{error}\n")
             raise
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])
         whole = {
-            "format_version": FORMAT,
             **description,
             "baseline": made_from["baseline"],
             "result": model.facts,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.core.errors import MlselError
-from mlsel.study.folder import MODEL
+from mlsel.core.record import told
+from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.stage import BEGUN, DONE, FAILED, MISSING, STALE, Item
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ def items(study: Study, folder: Path) -> list[Item]:
     """Return the models of a study and their states."""
     from mlsel.training.stage import tasks_of
 
-    return [
+    found = [
         Item(task.name, *_state(task), part, on_gpu=task.trainer.uses_gpu)
         for part, task in enumerate(tasks_of(study, folder, must_exist=False), 1)
     ]
+    asked = {item.name for item in found}
+    others = [name for name in StudyFolder(folder).finished_models() if name not in asked]
+    return found + [Item(name, DONE, "not of the study") for name in others]
 
 
 def _state(task: Task) -> tuple[str, str]:
@@ -32,7 +36,7 @@ def _state(task: Task) -> tuple[str, str]:
         except MlselError as error:
             changed = [str(error)] if (task.out / MODEL).is_file() else []
         if changed:
-            return STALE, "; ".join(changed)
+            return STALE, told(changed)
     if (task.out / MODEL).is_file():
         return DONE, ""
     if task.failure.is_file():

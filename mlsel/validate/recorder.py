@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mlsel.core.arrays import FloatArray
-from mlsel.core.files import finishing
+from mlsel.core.files import write_bytes
 from mlsel.md.row_file import RowFile
 from mlsel.md.session import LammpsError, LammpsSession
 from mlsel.study.study import Study
@@ -157,8 +157,8 @@ class Recorder:
     def _write_sound(self) -> None:
         if self._before is not None:
             step, positions = self._before
-            with finishing(self._run.folder / SOUND) as partial:
-                np.concatenate([[float(step)], positions.ravel()]).tofile(partial)
+            row = np.concatenate([[float(step)], positions.ravel()])
+            write_bytes(self._run.folder / SOUND, row.tobytes())
         self._is_sound = False
 
     def end_early(self) -> None:

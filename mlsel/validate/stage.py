@@ -10,7 +10,6 @@ stopped at any moment and started again with the same command. A run that blows 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +21,10 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import FORMAT, Record, take_away
+from mlsel.core.record import Record, read_json, take_away
 from mlsel.core.shards import Part, add_part_option
 from mlsel.study.folder import MODEL, StudyFolder
-from mlsel.study.study import defaults
+from mlsel.study.study import defaults, record_study, recorded_study
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -166,6 +165,11 @@ def _require_start(study: Study, folder: Path) -> None:
 
 def _prepare_start(study: Study, folder: Path, again: bool) -> None:
     """Write the inputs of the reference's NPT run, after checking what is there."""
+    from mlsel.pool.elements import check_elements
+
+    check_elements(StudyFolder(folder), study.system.species)
+    if recorded_study(folder) is None:
+        record_study(study, folder)
     from mlsel.core.provenance import digest
     from mlsel.md import deck
     from mlsel.validate.start import density_run, large_system, reference_potential, write_inputs
@@ -490,7 +494,7 @@ def _line(run: ValidationRun) -> str:
 
     results = read_results(run.product)
     path = run.folder / "timing.json"
-    timing: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    timing = read_json(path) if path.is_file() else {}
     speed = f", {timing['ns_per_day']:.3g} ns/day" if timing.get("ns_per_day") else ""
     how = f"ended early: {results.ended_by}" if results.ended_by else "done"
     return f"{run.name}: {results.averaged_time:.4g} ps averaged{speed}; {how}"
@@ -529,7 +533,6 @@ def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Ver
     write_json(
         target,
         {
-            "format_version": FORMAT,
             "verdict_version": VERSION,
             "definitions": DEFINITIONS,
             "tolerances": asdict(section.tolerances),
@@ -551,4 +554,4 @@ def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Ver
 
 def _speed(run: ValidationRun) -> dict[str, Any]:
     path = run.folder / "timing.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from mlsel.cli import study_parser
 from mlsel.core.errors import MlselError
+from mlsel.core.record import told
 from mlsel.study.stage import STALE
 from mlsel.workflow.stages import STAGES
 
@@ -76,12 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.init:
         write_scripts(args.scripts)
         return 0
-    from mlsel.study.study import load_study
+    from mlsel.study.choice import choose_study
 
-    study = load_study(args.study, args.set)
-    folder = args.output or Path(study.name)
-    words = [str(Path(args.study).resolve()) if Path(args.study).is_file() else args.study]
-    words += ["-o", str(folder.resolve())]
+    study, folder = choose_study(args.study, args.output, args.set)
+    words = ["-o", str(folder.resolve())]
+    if args.study is not None:
+        words.insert(0, str(Path(args.study).resolve()) if Path(args.study).is_file()
+                     else args.study)  # fmt: skip
     for override in args.set:
         words += ["--set", override]
     submit(study, folder, args.scripts, words, dry_run=args.dry_run)
@@ -123,8 +125,7 @@ def jobs_of(stages: Sequence[StageState], *, use_gpus: bool = False) -> list[Job
     if stale:
         raise MlselError(
             f"{len(stale)} products were made otherwise than the study now says: "
-            + "; ".join(stale[:3])
-            + ("; …" if len(stale) > 3 else "")
+            + told(stale)
             + ". Remove them or make them anew (--again of their stages), or set the study back."
         )
     undone: dict[str, list[Item]] = {}
@@ -213,7 +214,7 @@ def submit(
             log.info("%s %s%s", number, job.script,
                      f" (parts {_ranges(job.parts)})" if job.parts else "")  # fmt: skip
             submitted.append({"job": number, "script": job.script})
-            write_json(folder / JOBS, submitted)
+            write_json(folder / JOBS, {"jobs": submitted})
         numbers.setdefault(job.script, []).append(number)
     if not dry_run:
         log.info("`squeue` shows the jobs, `mlsel status %s` what is done; logs are in %s", folder,
@@ -268,7 +269,9 @@ def _refuse_while_queued(folder: Path) -> None:
     path = folder / JOBS
     if not path.is_file():
         return
-    numbers = [job["job"] for job in json.loads(path.read_text(encoding="utf-8"))]
+    known = json.loads(path.read_text(encoding="utf-8"))
+    # Before format_version it was the list alone.
+    numbers = [job["job"] for job in (known if isinstance(known, list) else known["jobs"])]
     done = subprocess.run(
         ["squeue", "--noheader", "--format=%F", "--me"], capture_output=True, text=True, check=False
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from mlsel.cli import Parser, add_folder_argument
 from mlsel.core.errors import MlselError, nearest
+from mlsel.study.choice import study_of_contents
+from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import MISSING, StageState
 from mlsel.study.study import Study, load_study, presets, recorded_study
 from mlsel.workflow.stages import STAGES
@@ -26,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "study",
         nargs="?",
         metavar="STUDY",
-        help="a TOML file or preset (default: the study that the folder's pool was made for)",
+        help="a TOML file or preset (default: the study that the folder is of)",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of STUDY"
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def study_of(folder: Path, source: str | None, overrides: Sequence[str] = ()) -> Study:
-    """Return the study named, else the one recorded in a folder, else that of the folder's name.
+    """Return the study named, else the one recorded in a folder, else that of its contents or name.
 
     Raises
     ------
@@ -54,6 +56,8 @@ def study_of(folder: Path, source: str | None, overrides: Sequence[str] = ()) ->
     recorded = recorded_study(folder)
     if recorded is not None:
         return recorded
+    if StudyFolder(folder).contents():
+        return study_of_contents(folder)
     name = folder.resolve().name
     for candidate in (name, f"{name}.toml"):
         if candidate in presets() or (candidate.endswith(".toml") and Path(candidate).is_file()):
@@ -83,6 +87,8 @@ def table(
 ) -> str:
     """Return the states for a terminal."""
     lines = [f"study {study.name} in {folder}"]
+    if study.is_of_contents:
+        lines = [f"{folder}, which is of no study that is known: what is there"]
     for stage in stages:
         n_done = len(stage.items) - len(stage.undone)
         counts = f"{n_done} of {len(stage.items)}" if stage.items else "nothing to do"

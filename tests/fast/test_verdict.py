@@ -76,7 +76,7 @@ def run_of(name: str, seed: int) -> Results:
         sound_positions=np.empty((0, 3)),
         provenance={},
         watch=np.empty((0, 4)),
-        msd_lag=lag,
+        msd_lag=lag.astype(np.float64),
         msd=6 * lag * (1 + noise(8, 2, 1)),
     )
 

@@ -28,7 +28,7 @@ def emt():
 class Fails(EMT):
     def calculate(self, atoms=None, *more):
         with Path("asked").open("a") as file:
-            file.write(f"{atoms.positions[0, 0]!r}\\n")
+            file.write(f"{atoms.positions[1, 1]!r}\\n")
         if len(Path("asked").read_text().splitlines()) == 3 and not Path("mended").exists():
             raise SCFError("no convergence in 60 steps")
         super().calculate(atoms, *more)

@@ -1,8 +1,9 @@
-"""A job that is killed at its k-th change of a folder, without luck: every such point is counted."""
+"""A job that is killed at its k-th change of a folder: every such point is counted, no luck."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,20 +39,21 @@ class Changes:
         return change
 
 
-def at_every_point(
-    prepare: Callable[[], None], act: Callable[[], None], check: Callable[[], None]
-) -> int:
+def at_every_point(folder: Path, act: Callable[[], None], check: Callable[[], None]) -> int:
     """Cut `act` at its first, second, … change; after each cut `check`. Return how many there are.
 
     Parameters
     ----------
-    prepare : callable
-        Makes what `act` is to change, from nothing.
+    folder : path
+        What `act` changes; each time it begins with it as it is now.
     check : callable
         Starts again, and looks at what comes of it.
     """
+    before = folder.with_name(f"{folder.name}-before")
+    shutil.copytree(folder, before)
     for k in range(1, 1000):
-        prepare()
+        shutil.rmtree(folder)
+        shutil.copytree(before, folder)
         with pytest.MonkeyPatch.context() as monkeypatch:
             changes = Changes()
             changes.install(monkeypatch)

@@ -95,8 +95,9 @@ class GlobalEnergy(Property):
     """Total energy per atom; where compositions differ, (E − Σ_z n_z e_z)/N.
 
     n_z is the number of atoms of element z and e_z the energy of an isolated one, where the pool
-    knows those of all its elements; else by least squares of E/N over the eligible frames. Elements' energies differ by far more than those of configurations, so that
-    bins of E/N would tell compositions apart and nothing else.
+    knows those of all its elements; else by least squares of E/N over the eligible frames.
+    Elements' energies differ by far more than those of configurations, so that bins of E/N would
+    tell compositions apart and nothing else.
     """
 
     field = "energy"

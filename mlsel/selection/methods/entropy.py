@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.core import native as compiled
+from mlsel.core import native
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.descriptors.features import Floats, atom_features, user_array
@@ -122,13 +122,16 @@ def log_kernel_sums(points: Floats, others: Floats, bandwidth: float) -> FloatAr
     sums = np.empty(len(y))
     sizes = map(ctypes.c_int64, (len(y), *x.shape))
     pointers = (ctypes.c_void_p(array.ctypes.data) for array in (y, x))
-    library.log_sums(*sizes, *pointers, ctypes.c_double(scale), ctypes.c_void_p(sums.ctypes.data))
+    status = library.log_sums(
+        *sizes, *pointers, ctypes.c_double(scale), ctypes.c_void_p(sums.ctypes.data)
+    )
+    native.check_memory(status, "the entropy of so many points")
     return sums
 
 
 @functools.cache
 def _library() -> Any | None:
-    return compiled.load("entropy", [SOURCE], ("-ffast-math",), "it is twice as slow")
+    return native.load("entropy", [SOURCE], ("-ffast-math",), "it is twice as slow")
 
 
 def _log_sums(points: Floats, others: Floats, scale: float) -> FloatArray:

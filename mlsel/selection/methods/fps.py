@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.core import native as compiled
+from mlsel.core import native
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.descriptors.features import Floats, frame_features
@@ -131,8 +131,9 @@ def _padded(features: Floats, width: int) -> FloatArray:
 
 @functools.cache
 def _library() -> Any | None:
-    library = compiled.load("fps", [SOURCE], compiled.SAME_BITS, "it is ten times slower")
+    library = native.load("fps", [SOURCE], native.SAME_BITS, "it is ten times slower")
     if library is not None:
+        native.check_layout(library, "layout_points", _Points)
         library.farthest.restype = ctypes.c_int64
     return library
 
