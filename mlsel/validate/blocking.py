@@ -83,7 +83,8 @@ def blocked(values: npt.ArrayLike) -> Mean:
 
     Neighbouring values are averaged in pairs again and again; the naive error of each level with
     at least 8 values left is an estimate, too low as long as the values of the level are
-    correlated, and the largest is taken; the last level is that of 8 blocks. NaN for a single value, or where one is no number.
+    correlated, and the largest is taken; the last level is that of 8 blocks. NaN
+    for a single value, or where one is no number.
 
     Parameters
     ----------
