@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mlsel.cli import Parser
 
 if TYPE_CHECKING:
-    from mlsel.pool.pool import Array, Pool
+    from mlsel.core.arrays import Array
+    from mlsel.pool.pool import Pool
 
 MAX_BINS = 200
 
@@ -23,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: beside it")
     args = parser.parse_args(argv)
     from mlsel.pool.pool import Pool
+    from mlsel.study.folder import StudyFolder
 
-    path = args.pool / "pool.h5" if args.pool.is_dir() else args.pool
+    path = StudyFolder(args.pool).pool if args.pool.is_dir() else args.pool
     output = args.output or path.with_suffix(".png")
     with Pool(path) as pool:
         draw(pool, output)

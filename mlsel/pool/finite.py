@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mlsel.core.arrays import Array, IntArray
 from mlsel.core.errors import MlselError
-from mlsel.pool.pool import ATOM_FIELDS, Array, IntArray, Pool
+from mlsel.pool.pool import ATOM_FIELDS, Pool
 
 
 def not_finite(pool: Pool, field: str, frame: int) -> MlselError:
@@ -28,6 +29,8 @@ def require_finite(pool: Pool, frame_ids: IntArray, arrays: Mapping[str, Array])
     """Raise if a value of these frames, fields as (F, …), is NaN or infinite."""
     bad = []
     for field, values in arrays.items():
+        if values.dtype.kind != "f":
+            continue
         good = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         bad += [(int(frame), field) for frame in frame_ids[~good]]
     if bad:

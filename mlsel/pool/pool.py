@@ -9,8 +9,12 @@ any H5MD reader, finds everything without mlsel:
     /particles/<run>/position                Å, (F, N, 3), from the lower corner of the box
     /particles/<run>/force                   eV/Å, (F, N, 3)
     /particles/<run>/potential_energy        eV, (F, N): ε_i of `compute pe/atom` (ours, not H5MD's)
-    /observables/<run>/<name>                one number a frame: energy, temperature, …
-    /parameters                              attributes: what made the file; digest
+    /particles/<run>/<name>                  what else a source had per atom, (F, N, …)
+    /observables/<run>/<name>                one value a frame: energy, temperature, config_type, …
+    /observables/<run>/virial                eV, (F, 3, 3): −dE/dε, ε the strain
+    /parameters                              attributes: what made the file; digest; format_version
+    /parameters/element_references/{species,energy}
+                                             energies of isolated atoms, eV, where they are known
     /parameters/runs/{name,n_frames,n_atoms,digest}
                                              the runs in the order that numbers the frames
     /parameters/frames/{run,row}             only where frames are not in the order of the runs
@@ -18,7 +22,10 @@ any H5MD reader, finds everything without mlsel:
 Each time-dependent element is a group of `value`, `step` and `time` (ps); steps and times of a
 run are one pair of datasets under several names (hard links). Each `value` has its `unit`; that
 of `force` stands on its group, because MDAnalysis opens no file whose force unit it can't convert,
-and it knows none with eV. What is known of a run as a whole
+and it knows none with eV. What mlsel did not make itself carries the attributes `key` (its name in
+the source), `place` (info, arrays or results: where ASE keeps it) and, for what is no array,
+`encoding` = json. A field that only some runs have is no field of the pool (`Pool.fields`), but of
+these runs (`Pool.fields_of`). What is known of a run as a whole
 stands in the attributes of /particles/<run>. In a pool of many files /particles/<run> and
 /observables/<run> are external links to the file of the run.
 
@@ -27,11 +34,13 @@ A frame is named by `frame_id`: 0 … n_frames − 1 over all runs.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -40,14 +49,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core import units
+from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError
 
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
 BLOCK_BYTES = 32 * 2**20
-LENGTH, TIME = "Angstrom", "ps"
+FORMAT_VERSION = 2
+"""1: without the attribute; 2: fields of some runs, values that are no numbers, references."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +68,41 @@ class Field:
 
 
 ATOM_FIELDS: dict[str, Field] = {
-    "positions": Field("position", (3,), LENGTH),
-    "forces": Field("force", (3,), "eV Angstrom-1"),
-    "atomic_energies": Field("potential_energy", (), "eV"),
+    "positions": Field("position", (3,), units.LENGTH),
+    "forces": Field("force", (3,), units.FORCE),
+    "atomic_energies": Field("potential_energy", (), units.ENERGY),
 }
 OBSERVABLE_UNITS = {
-    "energy": "eV",
-    "temperature": "K",
-    "pressure": "bar",
-    "volume": "Angstrom+3",
-    "mean_square_displacement": "Angstrom+2",
+    "energy": units.ENERGY,
+    "temperature": units.TEMPERATURE,
+    "pressure": units.PRESSURE,
+    "volume": units.VOLUME,
+    "mean_square_displacement": units.AREA,
 }
 """Units of the numbers per frame that mlsel itself writes; others bring their own."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a field lies in a run, beyond those that mlsel itself makes.
+
+    Attributes
+    ----------
+    per_atom : bool
+    tail : shape of one value, without frames and atoms
+    dtype : NumPy's name of the type; S<n> for text in UTF-8
+    unit : str
+    attributes : key, place, encoding
+    """
+
+    per_atom: bool = False
+    tail: tuple[int, ...] = ()
+    dtype: str = "f8"
+    unit: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+VIRIAL = Layout(tail=(3, 3), unit=units.ENERGY)
 
 
 @dataclass(frozen=True)
@@ -98,7 +129,7 @@ class Block:
         The frames' places in the run.
     fields : dict
         positions (F, N, 3) Å, forces (F, N, 3) eV/Å, atomic_energies (F, N) eV, cell (F, 3, 3) Å,
-        step (F,), and one number a frame for every observable.
+        step (F,), virial (F, 3, 3) eV, and one value a frame for every observable.
     """
 
     frame_ids: IntArray
@@ -139,27 +170,15 @@ class Pool:
         try:
             self._file = h5py.File(self.path, "r", locking=False)
         except OSError as error:
-            raise MlselError(f"{self.path} is not an HDF5 file that can be read: {error}") from None
-        if "parameters/runs" not in self._file:
-            self._file.close()
             raise MlselError(
-                f"{self.path} has no /parameters/runs, so it is no mlsel pool: "
-                "make one from a trajectory with `mlsel import`."
-            )
-        table = self._file["parameters/runs"]
-        n_frames = table["n_frames"][()]
-        ends = np.cumsum(n_frames)
-        self.runs: tuple[Run, ...] = tuple(
-            Run(i, name, int(n), int(n_atoms), int(end - n))
-            for i, (name, n, n_atoms, end) in enumerate(
-                zip(table["name"].asstr()[()], n_frames, table["n_atoms"][()], ends, strict=True)
-            )
-        )
-        self._first_frames = np.array([run.first_frame for run in self.runs], dtype=np.int64)
-        self.n_frames = int(n_frames.sum())
-        self.fields: tuple[str, ...] = tuple(table.attrs["fields"])
-        self.attributes: dict[str, Any] = dict(self._file["parameters"].attrs)
-        self.digest: str = self.attributes["digest"]
+                f"{self.path} is not an HDF5 file that can be read: {_short(error)}"
+            ) from None
+        try:
+            with damage_told(self.path):
+                self._read_index()
+        except MlselError:
+            self._file.close()
+            raise
         first = self.runs[0].name if self.runs else ""
         link = self._file["particles"].get(first, getlink=True) if first else None
         self.is_packed = not isinstance(link, h5py.ExternalLink)
@@ -168,6 +187,43 @@ class Pool:
         self._open_runs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
         self._places: dict[tuple[int, str], _Place | None] = {}
         self._descriptors = _Descriptors()
+
+    def _read_index(self) -> None:
+        if "parameters/runs" not in self._file:
+            raise MlselError(
+                f"{self.path} has no /parameters/runs, so it is no mlsel pool: "
+                "make one from a trajectory with `mlsel import`."
+            )
+        table = self._file["parameters/runs"]
+        self.attributes: dict[str, Any] = dict(self._file["parameters"].attrs)
+        version = int(self.attributes.get("format_version", 1))
+        if not 1 <= version <= FORMAT_VERSION:
+            raise MlselError(
+                f"{self.path} has the format_version {version}; this mlsel reads 1 to "
+                f"{FORMAT_VERSION}: a newer mlsel made it, or it is damaged."
+            )
+        n_frames = table["n_frames"][()]
+        n_atoms = table["n_atoms"][()]
+        if (n_frames < 1).any() or (n_atoms < 1).any() or not n_frames.dtype.kind == "i":
+            raise MlselError(
+                f"{self.path} is damaged: a run has {n_frames.min()} frames or {n_atoms.min()} "
+                "atoms; take a copy of it, or make it again."
+            )
+        ends = np.cumsum(n_frames)
+        self.runs: tuple[Run, ...] = tuple(
+            Run(i, name, int(n), int(n_of), int(end - n))
+            for i, (name, n, n_of, end) in enumerate(
+                zip(table["name"].asstr()[()], n_frames, n_atoms, ends, strict=True)
+            )
+        )
+        self._first_frames = np.array([run.first_frame for run in self.runs], dtype=np.int64)
+        self.n_frames = int(n_frames.sum())
+        self.fields: tuple[str, ...] = tuple(map(str, table.attrs["fields"]))
+        self.partial_fields: tuple[str, ...] = tuple(
+            map(str, table.attrs.get("partial_fields", ()))
+        )
+        self._atom_extras = frozenset(map(str, table.attrs.get("atom_fields", ())))
+        self.digest: str = str(self.attributes["digest"])
 
     def __enter__(self) -> Self:
         return self
@@ -186,19 +242,64 @@ class Pool:
     def require(self, *fields: str) -> None:
         """Raise MlselError, naming what there is, unless every frame has all these fields."""
         for field in fields:
-            if field not in (*self.fields, "cell", "step"):
+            if field in (*self.fields, "cell", "step"):
+                continue
+            if field in self.partial_fields:
+                lacking = [run for run in self.runs if field not in self.fields_of(run)]
+                n = sum(run.n_frames for run in lacking)
                 raise MlselError(
-                    f"{self.path} holds no {field}: it holds {', '.join(self.fields)}."
+                    f"{self.path}: {n} of {self.n_frames} frames hold no {field} (the first in "
+                    f"run {lacking[0].name}): leave them out, for instance by "
+                    "`mlsel check --drop` or by importing with --without-labels skip."
                 )
+            raise MlselError(f"{self.path} holds no {field}: it holds {', '.join(self.fields)}.")
+
+    def fields_of(self, run: Run) -> tuple[str, ...]:
+        """Return what the frames of a run hold: the pool's fields, and those of this run."""
+        if not self.partial_fields:
+            return self.fields
+        self._groups(run)
+        more = (f for f in self.partial_fields if self._element(run.name, f) in self._file)
+        return (*self.fields, *more)
+
+    def layout(self, run: Run, field: str) -> Layout:
+        """Return how a field lies in a run, as `PoolWriter.add_run` takes it."""
+        with damage_told(self.path):
+            dataset = self._dataset(run, field)
+            per_atom = field in ATOM_FIELDS or field in self._atom_extras
+            told = ((name, dataset.attrs.get(name)) for name in ("key", "place", "encoding"))
+            return Layout(
+                per_atom,
+                tuple(dataset.shape[1 + per_atom :]),
+                dataset.dtype.str.lstrip("|<"),
+                self._unit(dataset),
+                tuple((name, str(text)) for name, text in told if text is not None),
+            )
+
+    @property
+    def element_references(self) -> dict[int, float]:
+        """Energies of isolated atoms by atomic number, eV, as far as the sources had them."""
+        if "parameters/element_references" not in self._file:
+            return {}
+        with damage_told(self.path):
+            group = self._file["parameters/element_references"]
+            pairs = zip(group["species"][()], group["energy"][()], strict=True)
+            return {int(number): float(energy) for number, energy in pairs}
 
     def unit(self, field: str) -> str:
         """Return the unit of a field in H5MD's notation ('' for a pure number)."""
         if field in ATOM_FIELDS:
             return ATOM_FIELDS[field].unit
         if field == "cell":
-            return LENGTH
-        self.require(field)
-        return str(self._dataset(self.runs[0], field).attrs.get("unit", ""))
+            return units.LENGTH
+        run = next((run for run in self.runs if field in self.fields_of(run)), None)
+        if run is None:
+            self.require(field)
+        with damage_told(self.path):
+            return self._unit(self._dataset(run or self.runs[0], field))
+
+    def _unit(self, dataset: Any) -> str:
+        return str(dataset.attrs.get("unit", ""))
 
     def numbers(self, run: Run) -> IntArray:
         """Return the atomic numbers of a run's atoms, int64 (N,)."""
@@ -206,13 +307,15 @@ class Pool:
 
     def periodic(self, run: Run) -> tuple[bool, bool, bool]:
         """Return which of a run's three directions are periodic."""
-        boundary = self._groups(run)[0]["box"].attrs["boundary"]
-        a, b, c = (str(kind) == "periodic" for kind in boundary)
+        with damage_told(self.path):
+            boundary = self._groups(run)[0]["box"].attrs["boundary"]
+            a, b, c = (str(kind) == "periodic" for kind in boundary)
         return a, b, c
 
     def run_attributes(self, run: Run) -> dict[str, Any]:
         """Return what is known of a run as a whole (set temperature, whether it melted, …)."""
-        return dict(self._groups(run)[0].attrs)
+        with damage_told(self.path):
+            return dict(self._groups(run)[0].attrs)
 
     def locate(self, frame_ids: npt.ArrayLike) -> tuple[IntArray, IntArray]:
         """Return the index of the run and the row in it of each frame, both int64 (F,).
@@ -232,26 +335,40 @@ class Pool:
             run = np.searchsorted(self._first_frames, ids, side="right") - 1
             return run, ids - self._first_frames[run]
         if self._order is None:
-            order = self._file["parameters/frames"]
-            self._order = order["run"][()].astype(np.int64), order["row"][()]
+            with damage_told(self.path):
+                self._order = self._read_order()
         return self._order[0][ids], self._order[1][ids]
 
+    def _read_order(self) -> tuple[IntArray, IntArray]:
+        order = self._file["parameters/frames"]
+        run, row = order["run"][()].astype(np.int64), order["row"][()].astype(np.int64)
+        counts = np.bincount(run, minlength=len(self.runs)) if run.size and run.min() >= 0 else ()
+        if len(run) != len(row) or [r.n_frames for r in self.runs] != list(counts):
+            raise ValueError("/parameters/frames does not name each frame once")
+        if (row < 0).any() or (row >= np.array([r.n_frames for r in self.runs])[run]).any():
+            raise ValueError("/parameters/frames names rows that no run has")
+        return run, row
+
     def values(self, field: str) -> Array:
-        """Return one number a frame for all frames, in the order of frame ids, (n_frames,)."""
-        if field in ATOM_FIELDS or field == "cell":
-            raise ValueError(f"{field} is not one number a frame: read it with blocks()")
-        out: Array | None = None
-        for block in self.blocks(field):
-            if out is None:
-                out = np.empty(self.n_frames, dtype=block[field].dtype)
-            out[block.frame_ids] = block[field]
-        return np.empty(0) if out is None else out
+        """Return one value a frame for all frames, in the order of frame ids, (n_frames, …)."""
+        if field in ATOM_FIELDS or field in self._atom_extras or field == "cell":
+            raise ValueError(f"{field} is not one value a frame: read it with blocks()")
+        parts = [(block.frame_ids, block[field]) for block in self.blocks(field)]
+        if not parts:
+            return np.empty(0)
+        out = np.empty(
+            (self.n_frames, *parts[0][1].shape[1:]), np.result_type(*(part for _, part in parts))
+        )
+        for ids, part in parts:
+            out[ids] = part
+        return out
 
     def blocks(
         self,
         *fields: str,
         frame_ids: range | npt.ArrayLike | None = None,
         max_bytes: int = BLOCK_BYTES,
+        everything: bool = False,
     ) -> Iterator[Block]:
         """Yield the fields of all frames, or of those named, each frame once.
 
@@ -263,9 +380,14 @@ class Pool:
             Which frames; they come sorted by run and row, and `Block.frame_ids` says which came.
         max_bytes : int
             Upper bound of a block's arrays (one frame at least).
+        everything : bool
+            Give with the fields named all others that a run has, cell and step too.
         """
         self.require(*fields)
+        named = fields
         for run, ids, rows, one_piece in self._spans(frame_ids):
+            if everything:
+                fields = tuple(dict.fromkeys((*named, *self.fields_of(run), "cell", "step")))
             n = max(1, max_bytes // max(1, self._frame_bytes(run, fields)))
             for start in range(0, len(ids), n):
                 part, chosen = ids[start : start + n], rows[start : start + n]
@@ -300,7 +422,7 @@ class Pool:
             try:
                 particles = self._file["particles"][run.name]
                 observables = self._file["observables"][run.name]
-            except (KeyError, OSError):
+            except (KeyError, OSError, RuntimeError, ValueError):
                 raise MlselError(
                     f"{self.path} points to run {run.name}, whose file is not in its place: "
                     f"keep the folder of {self.path.name} whole, or pack it with `mlsel pack`."
@@ -315,12 +437,13 @@ class Pool:
         """Where a field of a run lies, if it is one stretch of a file; found once."""
         key = run.index, field
         if key not in self._places:
-            path = _element(run.name, field)
+            path = self._element(run.name, field)
             try:  # h5py's own objects would take five times as long, and there are many runs
                 dataset = h5py.h5d.open(self._file.id, path.encode())
             except KeyError:
                 self._groups(run)
                 raise
+            self._check_shape(run, field, dataset)
             offset = dataset.get_offset()  # None where the dataset isn't contiguous
             if offset is None or dataset.get_create_plist().get_external_count():
                 self._places[key] = None
@@ -329,15 +452,54 @@ class Pool:
                 self._places[key] = _Place(filename, offset, dataset.dtype, dataset.shape)
         return self._places[key]
 
+    def _check_shape(self, run: Run, field: str, dataset: Any) -> None:
+        """Raise unless a dataset has a value for each frame (and atom) that the index tells."""
+        per_atom = field in ATOM_FIELDS or field in self._atom_extras
+        expected: tuple[int, ...] = (run.n_frames, run.n_atoms) if per_atom else (run.n_frames,)
+        expected = (run.n_atoms,) if field == "species" else expected
+        shape = tuple(dataset.shape)
+        known: tuple[tuple[int, ...], ...] | None = None
+        if field in ATOM_FIELDS:
+            known = ((*expected, *ATOM_FIELDS[field].tail),)
+        elif field == "cell":
+            known = ((*expected, 3), (*expected, 3, 3))
+        elif field in (*OBSERVABLE_UNITS, "step", "species"):
+            known = (expected,)
+        if shape not in known if known else shape[: len(expected)] != expected:
+            raise ValueError(f"{field} of run {run.name} has the shape {shape}")
+        if field in (*ATOM_FIELDS, *OBSERVABLE_UNITS, "cell") and dataset.dtype.kind != "f":
+            raise ValueError(f"{field} of run {run.name} has the type {dataset.dtype}")
+
+    def _element(self, run: str, field: str) -> str:
+        """Return the path of the dataset that holds a field of a run."""
+        if field in ATOM_FIELDS:
+            return f"particles/{run}/{ATOM_FIELDS[field].element}/value"
+        if field in self._atom_extras:
+            return f"particles/{run}/{field}/value"
+        if field == "cell":
+            return f"particles/{run}/box/edges/value"
+        if field == "step":
+            return f"particles/{run}/position/step"
+        if field == "species":
+            return f"particles/{run}/species"
+        return f"observables/{run}/{field}/value"
+
     def _dataset(self, run: Run, field: str) -> Any:
         self._groups(run)
-        return self._file[_element(run.name, field)]
+        return self._file[self._element(run.name, field)]
 
     def _frame_bytes(self, run: Run, fields: Sequence[str]) -> int:
-        per_atom = sum(
-            int(np.prod(ATOM_FIELDS[field].tail)) for field in fields if field in ATOM_FIELDS
-        )
-        return 8 * (run.n_atoms * per_atom + 9 * ("cell" in fields) + len(fields))
+        known = [field for field in fields if field in ATOM_FIELDS]
+        per_atom = sum(math.prod(ATOM_FIELDS[field].tail) for field in known)
+        size = 8 * (run.n_atoms * per_atom + 9 * ("cell" in fields))
+        for field in set(fields).difference(known, {"cell"}):
+            place = self._place_told(run, field)
+            size += place.row_bytes if place else 8
+        return size
+
+    def _place_told(self, run: Run, field: str) -> _Place | None:
+        with damage_told(self.path):
+            return self._place(run, field)
 
     def _take(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
         if field == "cell":
@@ -345,14 +507,19 @@ class Pool:
         return self._read_rows(run, field, rows, consecutive)
 
     def _read_rows(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
-        place = self._place(run, field)
-        if place is None:
-            return take_rows(self._dataset(run, field), rows, consecutive)
-        return place.take(self._descriptors[place.filename], rows, consecutive)
+        with damage_told(self.path):
+            place = self._place(run, field)
+            if place is None:
+                found = take_rows(self._dataset(run, field), rows, consecutive)
+            else:
+                found = place.take(self._descriptors[place.filename], rows, consecutive)
+            return np.strings.decode(found, "utf-8") if found.dtype.kind == "S" else found
 
     def _cells(self, run: Run, rows: IntArray, consecutive: bool) -> FloatArray:
         cells = np.zeros((len(rows), 3, 3))
-        if "edges" in self._groups(run)[0]["box"]:
+        with damage_told(self.path):
+            there = "edges" in self._groups(run)[0]["box"]
+        if there:
             edges = self._read_rows(run, "cell", rows, consecutive)
             if edges.ndim == 3:
                 return edges
@@ -360,17 +527,26 @@ class Pool:
         return cells
 
 
-def _element(run: str, field: str) -> str:
-    """Return the path of the dataset that holds a field of a run."""
-    if field in ATOM_FIELDS:
-        return f"particles/{run}/{ATOM_FIELDS[field].element}/value"
-    if field == "cell":
-        return f"particles/{run}/box/edges/value"
-    if field == "step":
-        return f"particles/{run}/position/step"
-    if field == "species":
-        return f"particles/{run}/species"
-    return f"observables/{run}/{field}/value"
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into a sentence."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.EACCES, errno.EIO):
+            raise
+        raise MlselError(
+            f"{path} is damaged ({_short(error)}): take a copy of it, or make it again."
+        ) from None
+    except (OverflowError, MemoryError, IndexError, AssertionError) as error:
+        raise MlselError(
+            f"{path} is damaged ({type(error).__name__}): take a copy of it, or make it again."
+        ) from None
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 160 else text[:157] + "…"
 
 
 def _consecutive(rows: IntArray) -> bool:
@@ -399,9 +575,14 @@ class _Place:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
+    @property
+    def row_bytes(self) -> int:
+        """Size of one frame's value."""
+        return self.dtype.itemsize * math.prod(self.shape[1:])
+
     def take(self, descriptor: int, rows: IntArray, consecutive: bool) -> Array:
         shape = (len(rows), *self.shape[1:])
-        row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+        row_bytes = self.row_bytes
         if row_bytes == 0:
             return np.empty(shape, dtype=self.dtype)
         if consecutive:

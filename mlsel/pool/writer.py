@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,17 +13,26 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.core.files import finishing
+from mlsel.core import units
+from mlsel.core.arrays import Array, IntArray
+from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.provenance import digest, versions
 from mlsel.pool.finite import require_finite
-from mlsel.pool.pool import ATOM_FIELDS, LENGTH, OBSERVABLE_UNITS, TIME, Array, IntArray, Pool
+from mlsel.pool.pool import ATOM_FIELDS, FORMAT_VERSION, OBSERVABLE_UNITS, VIRIAL, Layout, Pool, Run
 
 
 class RunWriter:
     """Writes the frames of one run, in order; made by `PoolWriter.add_run`."""
 
-    def __init__(self, name: str, n_atoms: int, values: dict[str, Any], clock: tuple[Any, Any]):
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        n_atoms: int,
+        values: dict[str, Any],
+        clock: tuple[Any, Any],
+        check: Callable[[], None],
+    ) -> None:
+        self.name, self._check = name, check
         self.n_atoms = n_atoms
         self._values = values
         self._step, self._time = clock
@@ -43,6 +52,8 @@ class RunWriter:
         self._time[start:stop] = time
         for field, given in arrays.items():
             dataset = self._values[field]
+            if dataset.dtype.kind == "S":
+                given = np.strings.encode(np.asarray(given), "utf-8")
             array = np.ascontiguousarray(given, dtype=dataset.dtype)
             if field == "cell" and dataset.ndim == 2:
                 array = np.ascontiguousarray(array[:, [0, 1, 2], [0, 1, 2]])
@@ -50,6 +61,7 @@ class RunWriter:
                 raise ValueError(f"run {self.name}: {field} has shape {array.shape}")
             dataset[start:stop] = array
             self._hashes[field].update(array)
+        self._check()
         self.n_written = stop
 
     def digest(self) -> str:
@@ -67,6 +79,8 @@ class PoolWriter:
         input must give the same file bit for bit, so times and hosts don't belong here.
     author : str
         H5MD's author.
+    element_references : mapping of atomic number to eV
+        Energies of isolated atoms.
 
     Examples
     --------
@@ -85,17 +99,20 @@ class PoolWriter:
         path: str | Path,
         parameters: Mapping[str, Any] | None = None,
         author: str = "not stated",
+        element_references: Mapping[int, float] | None = None,
     ) -> None:
         self.path = Path(path)
+        self._element_references = dict(element_references or {})
         self._parameters = dict(parameters or {})
         self._author = author
         self._runs: list[RunWriter | tuple[str, int, int, str]] = []
         self._fields: list[set[str]] = []
+        self._atom_extras: set[str] = set()
         self._order: tuple[Array, Array] | None = None
 
     def __enter__(self) -> Self:
-        self._finishing = finishing(self.path)
-        self._file = h5py.File(self._finishing.__enter__(), "w", locking=False)
+        self._creating = creating_hdf5(self.path)
+        self._file, self._check = self._creating.__enter__()
         h5md = self._file.create_group("h5md")
         h5md.attrs["version"] = np.array([1, 1], dtype=np.int32)
         h5md.create_group("author").attrs["name"] = self._author
@@ -119,18 +136,18 @@ class PoolWriter:
         except BaseException as failure:
             self._close_after(failure)
             raise
-        if kind is None:
-            self._file.close()
-            self._finishing.__exit__(None, None, None)
+        if error is None:
+            self._creating.__exit__(None, None, None)
         else:
-            assert error is not None
             self._close_after(error)
 
     def _close_after(self, error: BaseException) -> None:
-        with suppress(OSError):  # a full disk: the first error tells it
-            self._file.close()
-        with suppress(type(error)):  # the caller raises it
-            self._finishing.__exit__(type(error), error, error.__traceback__)
+        """Close, and raise what went wrong with the disk if that is what `error` came of."""
+        try:
+            self._creating.__exit__(type(error), error, error.__traceback__)
+        except BaseException as raised:
+            if raised is not error:  # which the caller raises
+                raise raised from None
 
     def add_run(
         self,
@@ -143,6 +160,7 @@ class PoolWriter:
         periodic: Sequence[bool] = (True, True, True),
         orthogonal: bool = True,
         attributes: Mapping[str, Any] | None = None,
+        extras: Mapping[str, Layout] | None = None,
     ) -> RunWriter:
         """Make room for a run of n_frames frames and return its writer.
 
@@ -161,6 +179,8 @@ class PoolWriter:
             Whether all boxes are orthogonal (edges are then stored as three lengths).
         attributes : mapping
             What is known of the run as a whole.
+        extras : mapping of name to Layout
+            What else it holds, per atom or per frame.
         """
         species = np.asarray(numbers, dtype=np.int32)
         particles = self._file["particles"].create_group(name)
@@ -180,7 +200,7 @@ class PoolWriter:
                     made.create_dataset("step", (n_frames,), np.int64),
                     made.create_dataset("time", (n_frames,), np.float64),
                 )
-                clock[1].attrs["unit"] = TIME
+                clock[1].attrs["unit"] = units.TIME
             else:
                 made["step"], made["time"] = clock
             value = made.create_dataset("value", (n_frames, *shape), dtype)
@@ -194,17 +214,26 @@ class PoolWriter:
             shape = (len(species), *layout.tail)
             values[field] = element(particles, layout.element, shape, layout.unit, np.float64)
         edges = (3,) if orthogonal else (3, 3)
-        values["cell"] = element(box, "edges", edges, LENGTH, np.float64)
+        values["cell"] = element(box, "edges", edges, units.LENGTH, np.float64)
         group = self._file["observables"].create_group(name)
         for observable, unit in (observables or {}).items():
             dtype = np.int64 if unit == INTEGER else np.float64
             values[observable] = element(
                 group, observable, (), "" if unit == INTEGER else unit, dtype
             )
+        for extra, how in (extras or {}).items():
+            shape = (len(species), *how.tail) if how.per_atom else how.tail
+            home = particles if how.per_atom else group
+            kind = how.dtype
+            text = h5py.string_dtype("utf-8", int(kind[1:])) if kind.startswith("S") else kind
+            values[extra] = element(home, extra, shape, how.unit, text)
+            values[extra].attrs.update(dict(how.attributes))
+            if how.per_atom:
+                self._atom_extras.add(extra)
         assert clock is not None
-        run = RunWriter(name, len(species), values, clock)
+        run = RunWriter(name, len(species), values, clock, self._check)
         self._runs.append(run)
-        self._fields.append({*names, *(observables or {})})
+        self._fields.append({*names, *(observables or {}), *(extras or {})})
         return run
 
     def link_run(self, source: Path, *, copy: bool = False) -> None:
@@ -214,6 +243,8 @@ class PoolWriter:
         """
         with Pool(source) as pool:
             digests = pool._file["parameters/runs/digest"].asstr()[()]
+            self._atom_extras |= pool._atom_extras
+            self._element_references |= pool.element_references
             for run, of_run in zip(pool.runs, digests, strict=True):
                 for group in ("particles", "observables"):
                     if copy:
@@ -224,7 +255,7 @@ class PoolWriter:
                             target.as_posix(), f"/{group}/{run.name}"
                         )
                 self._runs.append((run.name, run.n_frames, run.n_atoms, of_run))
-                self._fields.append(set(pool.fields))
+                self._fields.append(set(pool.fields_of(run)))
 
     def set_order(self, run: npt.ArrayLike, row: npt.ArrayLike) -> None:
         """Number the frames otherwise than run by run: frame f is row[f] of run run[f]."""
@@ -250,15 +281,36 @@ class PoolWriter:
         known = [*ATOM_FIELDS, *OBSERVABLE_UNITS]
         ordered = [f for f in known if f in common] + sorted(common.difference(known))
         table.attrs.create("fields", ordered, dtype=h5py.string_dtype())
+        partial = sorted(set().union(*self._fields) - common)
+        for what, some in (("partial_fields", partial), ("atom_fields", sorted(self._atom_extras))):
+            if some:
+                table.attrs.create(what, some, dtype=h5py.string_dtype())
+        if self._element_references:
+            references = self._file.create_group("parameters/element_references")
+            known_energies = sorted(self._element_references.items())
+            references["species"] = np.array([number for number, _ in known_energies], np.int64)
+            references["energy"] = np.array([energy for _, energy in known_energies])
+            references["energy"].attrs["unit"] = units.ENERGY
         order = ""
         if self._order is not None:
             group = self._file.create_group("parameters/frames")
             group["run"], group["row"] = self._order
             order = digest(self._order[0].tobytes() + self._order[1].tobytes())
-        attributes = {**self._parameters, "digest": digest([*(row[3] for row in rows), order])}
+        attributes = {
+            **self._parameters,
+            "digest": digest([*(row[3] for row in rows), order]),
+            "format_version": FORMAT_VERSION,
+        }
         self._file["parameters"].attrs.update(attributes)
 
 
+LABELS = {
+    "energy": Layout(unit=units.ENERGY),
+    "forces": Layout(True, (3,), unit=units.FORCE),
+    "atomic_energies": Layout(True, unit=units.ENERGY),
+    "virial": VIRIAL,
+}
+"""What a calculation says of a frame, and how it lies in a run."""
 INTEGER = "integer"
 """Given instead of a unit, it makes an observable of whole numbers (indices, say)."""
 
@@ -269,6 +321,8 @@ def write_subset(
     path: str | Path,
     parameters: Mapping[str, Any] | None = None,
     author: str = "not stated",
+    labels: Callable[[IntArray], Mapping[str, Array]] | None = None,
+    label_names: Sequence[str] = (),
 ) -> None:
     """Write chosen frames of a pool as a data set, in the order given.
 
@@ -280,6 +334,9 @@ def write_subset(
     ----------
     frame_ids : int, (n,)
         Unique frame ids of the pool.
+    labels : callable, optional
+        labels(frame ids) returns, for frames of the same atoms, arrays of `label_names`: energy,
+        forces, virial or atomic_energies. They stand in place of all such that the pool has.
 
     Raises
     ------
@@ -288,40 +345,42 @@ def write_subset(
     """
     ids = np.asarray(frame_ids, dtype=np.int64)
     run_of, _ = pool.locate(ids)
-    fields = [f for f in pool.fields if f in ATOM_FIELDS]
-    observables = [f for f in pool.fields if f not in (*ATOM_FIELDS, "source_frame", "source_run")]
-    units = {name: pool.unit(name) for name in observables} if len(pool.runs) else {}
-    units |= {"source_frame": INTEGER, "source_run": INTEGER}
-
-    kinds: dict[tuple[bytes, tuple[bool, ...], bool], list[int]] = {}
-    kind_of_run: dict[int, tuple[bytes, tuple[bool, ...], bool]] = {}
+    kinds: dict[_Kind, list[int]] = {}
+    kind_of_run: dict[int, _Kind] = {}
     for place, index in enumerate(run_of):
         if index not in kind_of_run:
-            run = pool.runs[index]
-            edges = pool._groups(run)[0]["box/edges/value"]
-            kind_of_run[index] = pool.numbers(run).tobytes(), pool.periodic(run), edges.ndim == 2
+            kind_of_run[index] = _kind(pool, pool.runs[index])
+            if labels is not None:
+                kind_of_run[index] = kind_of_run[index].labelled(label_names)
         kinds.setdefault(kind_of_run[index], []).append(place)
 
     group_of = np.empty(len(ids), dtype=np.int64)
     row_in = np.empty(len(ids), dtype=np.int64)
     names = [run.name for run in pool.runs]
     stamp = {**(parameters or {}), "source_runs": names}
-    with PoolWriter(path, stamp, author) as writer:
-        for group, ((numbers, periodic, orthogonal), members) in enumerate(kinds.items()):
+    if "sources" in pool.attributes:
+        stamp.setdefault("sources", pool.attributes["sources"])
+    with PoolWriter(path, stamp, author, pool.element_references) as writer:
+        for group, (kind, members) in enumerate(kinds.items()):
             places = np.array(members)
             group_of[places], row_in[places] = group, np.arange(len(places))
             run_writer = writer.add_run(
                 "frames" if len(kinds) == 1 else f"frames-{group}",
-                np.frombuffer(numbers, dtype=np.int64),
+                np.frombuffer(kind.numbers, dtype=np.int64),
                 len(places),
-                fields,
-                units,
-                periodic=periodic,
-                orthogonal=orthogonal,
+                [f for f in ATOM_FIELDS if f in dict(kind.layouts)],
+                {"source_frame": INTEGER, "source_run": INTEGER},
+                periodic=kind.periodic,
+                orthogonal=kind.orthogonal,
+                extras={f: layout for f, layout in kind.layouts if f not in ATOM_FIELDS},
             )
+            fields = [f for f, _ in kind.layouts]
             for start in range(0, len(places), 1024):
                 part = places[start : start + 1024]
-                arrays = _gather(pool, ids[part], [*fields, "cell", *observables])
+                own = [f for f in fields if labels is None or f not in LABELS]
+                arrays = _gather(pool, ids[part], [*own, "cell"])
+                if labels is not None:
+                    arrays |= labels(ids[part])
                 require_finite(pool, ids[part], arrays)
                 arrays["source_frame"], arrays["source_run"] = ids[part], run_of[part]
                 run_writer.append(part, np.zeros(len(part)), **arrays)
@@ -329,14 +388,41 @@ def write_subset(
             writer.set_order(group_of, row_in)
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """What frames must have in common to share a run."""
+
+    numbers: bytes
+    periodic: tuple[bool, bool, bool]
+    orthogonal: bool
+    layouts: tuple[tuple[str, Layout], ...]
+
+    def labelled(self, names: Sequence[str]) -> _Kind:
+        """Return the kind with other labels."""
+        kept = [(field, layout) for field, layout in self.layouts if field not in LABELS]
+        return replace(self, layouts=(*kept, *((name, LABELS[name]) for name in names)))
+
+
+def _kind(pool: Pool, run: Run) -> _Kind:
+    edges = pool._groups(run)[0]["box/edges/value"]
+    fields = (f for f in pool.fields_of(run) if f not in ("source_frame", "source_run"))
+    layouts = tuple((field, pool.layout(run, field)) for field in fields)
+    return _Kind(pool.numbers(run).tobytes(), pool.periodic(run), edges.ndim == 2, layouts)
+
+
 def _gather(pool: Pool, ids: IntArray, fields: Sequence[str]) -> dict[str, Array]:
     """Read frames of the same atoms from any runs, in the order of ids."""
     place = {int(frame): i for i, frame in enumerate(ids)}
     out: dict[str, Array] = {}
-    for block in pool.blocks(*fields, frame_ids=ids):
+    for block in pool.blocks(frame_ids=ids, everything=True):
         at = np.array([place[int(frame)] for frame in block.frame_ids])
         for field in fields:
-            if field not in out:
-                out[field] = np.empty((len(ids), *block[field].shape[1:]), block[field].dtype)
-            out[field][at] = block[field]
+            there = out.get(field)
+            if there is None or there.dtype != block[field].dtype:  # text of another length
+                both = [block[field].dtype] if there is None else [there.dtype, block[field].dtype]
+                wide = np.empty((len(ids), *block[field].shape[1:]), np.result_type(*both))
+                if there is not None:
+                    wide[:] = there
+                out[field] = there = wide
+            there[at] = block[field]
     return out
