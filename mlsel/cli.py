@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Main = Callable[[Sequence[str] | None], int]
 
+PACKAGES = {"torch": "torch", "schnetpack": "schnetpack", "quippy": "quippy-ase"}
+"""Modules that only some commands use, and the packages that bring them."""
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's parser; under mpirun rank 0 alone prints."""
@@ -130,6 +133,20 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
             _print_traceback()
         end_all_ranks(2 if told else 1)
         return 2 if told else 1
+    except ModuleNotFoundError as error:
+        package = PACKAGES.get((error.name or "").partition(".")[0])
+        if package:
+            print(
+                f"mlsel: this command needs {package}, which is not installed here: give "
+                f"`pip install {package}` in mlsel's environment, in the version of "
+                "constraints.txt (docs/index.md tells of torch's smaller build without GPUs).",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            _print_traceback()
+        end_all_ranks(2 if package else 1)
+        return 2 if package else 1
     except Exception:
         _print_traceback()
         end_all_ranks(1)
