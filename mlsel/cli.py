@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -122,6 +123,7 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher may pass on a second
         print("mlsel: stopped; the same command goes on from here.", file=sys.stderr, flush=True)
         end_all_ranks(130)
         return 130
@@ -171,6 +173,11 @@ def _told(error: OSError) -> str:
         return f"no permission{where} ({os.strerror(error.errno)}): choose another folder with -o."
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST) and error.filename:
         return f"{error.filename}: {os.strerror(error.errno)}; choose another folder with -o."
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return (
+            f"{error.filename or 'a file that is needed'} is not there (any more): was a folder "
+            "moved or removed? With it back the same command goes on from what is there."
+        )
     return ""
 
 
