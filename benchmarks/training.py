@@ -241,8 +241,9 @@ def against_plain_loop(claims: Claims, frames: Frames, threads: int) -> None:
     from ase import Atoms
     from ase.neighborlist import neighbor_list
 
+    from mlsel.training.schnet.architecture import SIZES
     from mlsel.training.schnet.graphs import Graphs
-    from mlsel.training.schnet.network import SIZES, Network, potential
+    from mlsel.training.schnet.network import Network, potential
 
     torch.set_num_threads(threads)
     numbers = sorted({int(z) for z in frames.numbers})

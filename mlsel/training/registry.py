@@ -15,8 +15,13 @@ from typing import Any
 from mlsel.core.errors import MlselError, nearest
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
+from mlsel.training.baseline import SumModel, read_baseline
 
-KINDS = {"schnet": "mlsel.training.schnet.trainer", "gap": "mlsel.training.gap.trainer"}
+KINDS = {
+    "schnet": "mlsel.training.schnet.trainer",
+    "gap": "mlsel.training.gap.trainer",
+    "pair": "mlsel.training.pair.trainer",
+}
 
 
 def kind_module(name: str) -> Any:
@@ -83,4 +88,5 @@ def load_model(folder: str | Path) -> TrainedModel:
     description = read_description(folder)
     module = kind_module(description.get("module", description["kind"]))
     model: TrainedModel = module.MODEL.load(folder)
-    return model
+    baseline = read_baseline(folder)
+    return model if baseline is None else SumModel(baseline, model)

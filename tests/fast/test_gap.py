@@ -74,6 +74,12 @@ def test_the_product_is_clean_and_says_what_it_is(fitted: GapModel) -> None:
         fitted.lammps_commands(["K"])
 
 
+def test_two_fits_are_the_same_file(fitted: GapModel, tmp_path: Path) -> None:
+    again = trainer().fit([frames(6)], [], tmp_path)
+    files = [model.folder / "gap.xml" for model in (fitted, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_the_paper_is_in_the_arguments() -> None:
     arguments = GapTrainer(name="gap").arguments({11: -3.7, 17: -3.7})
     soap = next(a for a in arguments if a.startswith("gap="))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +15,12 @@ import h5py
 import numpy as np
 import pytest
 
-from mlsel.core.errors import MlselError
-from mlsel.core.lock import FolderLock
+from mlsel.core.arrays import FloatArray
 from mlsel.core.parallel import world
 from mlsel.generate import generate
 from mlsel.md import deck
-from mlsel.md.npt_run import MdRun, lammps_path
-from mlsel.md.session import FloatArray, Frame, LammpsSession
+from mlsel.md.npt_run import MdRun
+from mlsel.md.session import Frame, LammpsSession, lammps_path
 from mlsel.pool.pool import Pool
 from tests.support import environment, load_tiny, make_pool, mpirun, run_mlsel, write_study
 
@@ -132,7 +128,7 @@ def test_resumed_from_every_checkpoint(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run cut off right after each of its checkpoints, those at a phase's end among them."""
-    written = MdRun._checkpoint
+    written = MdRun.checkpoint
 
     class CutOff(Exception):
         pass
@@ -144,10 +140,10 @@ def test_resumed_from_every_checkpoint(
     study = load_tiny(tmp_path, "pool.temperatures=[1300]", "pool.pressures=[1]")
     n_checkpoints = 1 + 2 + 6
     for _ in range(n_checkpoints):
-        monkeypatch.setattr(MdRun, "_checkpoint", write_and_stop)
+        monkeypatch.setattr(MdRun, "checkpoint", write_and_stop)
         with pytest.raises(CutOff):
             generate(study, tmp_path / "tiny", world())
-    monkeypatch.setattr(MdRun, "_checkpoint", written)
+    monkeypatch.setattr(MdRun, "checkpoint", written)
     generate(study, tmp_path / "tiny", world())
     with Pool(tiny_folder / "pool.h5") as whole, Pool(tmp_path / "tiny" / "pool.h5") as resumed:
         run = next(run for run in whole.runs if run.name == "1300K-1bar")
@@ -224,38 +220,6 @@ def test_singletons_are_noticed(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "the launcher started 4 processes" in done.stderr and "is alone" in done.stderr
     assert not (tmp_path / "tiny").exists()
-
-
-def test_a_second_job_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    lock = FolderLock(tmp_path)
-    lock.acquire()
-    with pytest.raises(MlselError, match=f"another job works in .*process {os.getpid()} on host"):
-        FolderLock(tmp_path).acquire()
-    lock.release()
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("host", ["here", "elsewhere"])
-def test_a_lock_left_behind_is_taken_over(
-    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mlsel.core.lock.STALE_AFTER", 0.3)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    path = tmp_path / ".lock"
-    path.write_text(
-        json.dumps({"host": socket.gethostname() if host == "here" else host, "pid": ended.pid})
-    )
-    if host == "elsewhere":
-        alive = threading.Timer(0.1, os.utime, [path])
-        alive.start()
-        with pytest.raises(MlselError, match=r"another job works in .* on host elsewhere"):
-            FolderLock(tmp_path).acquire()
-        alive.join()
-    lock = FolderLock(tmp_path)
-    lock.acquire()
-    assert json.loads(path.read_text())["pid"] == os.getpid()
-    lock.release()
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(tiny_folder: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_tasks_are_not_begun_after_the_signal(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import os, signal, sys\n"
-        "from mlsel import stopping\n"
+        "from mlsel.core import stopping\n"
         "from mlsel.cli import run_main\n"
         "from mlsel.core.parallel import share, world\n"
         "def main(argv):\n"

@@ -28,7 +28,8 @@ import numpy as np
 
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
-from mlsel.core.files import partial_path, publish, write_json
+from mlsel.core.files import publish, remove, write_json
+from mlsel.core.provenance import digest
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import (
     Frames,
@@ -47,6 +48,8 @@ PRODUCT = "gap.xml"
 LOG = "gap_fit.log"
 FACTS = "gap.json"
 TRAINING_FILE = "train.extxyz"
+UNFINISHED = f".{PRODUCT}.partial"
+"""What gap_fit writes; always the same, since the name stands in the file."""
 PROGRAM = "MLSEL_GAP_FIT"
 """Environment variable that names another gap_fit than quippy's."""
 GIB = 2**30
@@ -168,7 +171,7 @@ class GapTrainer(Trainer):
             "do_copy_at_file=F",
             "sparse_separate_file=F",
             f"rnd_seed={self.seed}",
-            f"gp_file={partial_path(Path(PRODUCT)).name}",
+            f"gp_file={UNFINISHED}",
         ]
 
     def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> GapModel:
@@ -206,12 +209,11 @@ class GapTrainer(Trainer):
                 "so it needs a job that is longer than it",
                 has_progress=False,
             )
-        self._judge(code, partial_path(product), out)
-        publish(partial_path(product), product)
-        for left in out.glob(f"{TRAINING_FILE}*"):
-            left.unlink()
-        for left in out.glob(f"{partial_path(Path(PRODUCT)).name}*"):
-            left.unlink()
+        self._judge(code, out / UNFINISHED, out)
+        relabel(out / UNFINISHED)
+        publish(out / UNFINISHED, product)
+        for left in [*out.glob(f"{TRAINING_FILE}*"), *out.glob(f"{UNFINISHED}*")]:
+            remove(left)
         write_json(
             out / FACTS,
             {
@@ -400,6 +402,13 @@ def xml_label(path: Path) -> str:
     return label
 
 
+def relabel(path: Path) -> None:
+    """Name a GAP by its content: gap_fit names it by the time of day, so that no two are alike."""
+    text, label = path.read_bytes(), xml_label(path).encode()
+    name = f"GAP_{digest(text.replace(label, b'GAP'))[:16]}"
+    path.write_bytes(text.replace(label, name.encode()))
+
+
 class GapModel(TrainedModel):
     """A fitted GAP."""
 
@@ -450,17 +459,13 @@ class GapModel(TrainedModel):
 
     def predict_with_quippy(self, frames: Frames) -> Prediction:
         """Like `predict`, by QUIP: slow, and what `predict` is tested against."""
-        from ase import Atoms
-
         self.check(frames.numbers)
         quip = self._quip()
         n = len(frames)
         energy, virial = np.empty(n), np.empty((n, 3, 3))
         atomic, forces = np.empty((n, frames.n_atoms)), np.empty((n, frames.n_atoms, 3))
         for k in range(n):
-            atoms = Atoms(
-                frames.numbers, frames.positions[k], cell=frames.cell[k], pbc=frames.periodic
-            )
+            atoms = frames.atoms(k)
             wanted = ["energy", "forces", "energies", *(["stress"] if all(atoms.pbc) else [])]
             quip.calculate(atoms, wanted, ["positions", "numbers", "cell", "pbc"])
             energy[k] = quip.results["energy"]
