@@ -457,6 +457,8 @@ def _normal(value: Any) -> Value | None:
             array = np.asarray(value)
         except ValueError:  # a ragged list
             array = np.empty(0, dtype=object)
+        if array.dtype == object and array.size and all(isinstance(x, str) for x in array.flat):
+            array = array.astype(str)  # as ASE reads columns of text
         if array.dtype.kind == "b":
             return array
         if array.dtype.kind in "iu" and array.dtype.itemsize <= 8:
