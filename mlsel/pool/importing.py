@@ -33,11 +33,17 @@ from mlsel.pool.labels import (
 )
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.pool import ATOM_FIELDS, OBSERVABLE_UNITS, VIRIAL, Layout
-from mlsel.pool.sources import ARRAYS, Frame, Json, ReadOptions, read_frames
+from mlsel.pool.sources import (
+    ARRAYS,
+    SOURCE_FILE,
+    SOURCE_INDEX,
+    Frame,
+    Json,
+    ReadOptions,
+    read_frames,
+)
 from mlsel.pool.writer import INTEGER, PoolWriter, RunWriter
 
-SOURCE_FILE, SOURCE_INDEX = "source_file", "source_index"
-"""Of every imported frame: which of the attribute `sources` it is from, and its place there."""
 RESERVED = {
     *ATOM_FIELDS,
     *OBSERVABLE_UNITS,

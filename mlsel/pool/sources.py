@@ -24,6 +24,8 @@ RESULTS, INFO, ARRAYS = "results", "info", "arrays"
 PLACES = (RESULTS, INFO, ARRAYS)
 """Where ASE keeps a value: its calculator's results, Atoms.info, Atoms.arrays."""
 LONGEST_TEXT = 2**16
+SOURCE_FILE, SOURCE_INDEX = "source_file", "source_index"
+"""Of every imported frame: which of the attribute `sources` it is from, and its place there."""
 
 
 class Json(str):
