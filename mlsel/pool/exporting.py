@@ -13,6 +13,7 @@ import numpy as np
 
 from mlsel.cli import Parser
 from mlsel.core.errors import MlselError
+from mlsel.pool.copies import CONTENT_HASH
 from mlsel.pool.formats import (
     NAMES,
     Names,
@@ -74,7 +75,7 @@ def _outgoing(
             frame.labels[name] = value
         elif name == SOURCE_FILE:
             frame.info[name] = str(sources[int(value)])
-        elif name not in ("positions", "volume", "source_run"):
+        elif name not in ("positions", "volume", "source_run", CONTENT_HASH):
             if told.get("encoding") == "json":
                 value = json.loads(str(value))
             elif isinstance(value, np.generic):

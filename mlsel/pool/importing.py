@@ -23,6 +23,7 @@ from mlsel.cli import Parser
 from mlsel.core import units
 from mlsel.core.arrays import Array
 from mlsel.core.errors import MlselError, nearest
+from mlsel.pool.copies import CONTENT_HASH, content_hash, later_copies
 from mlsel.pool.labels import (
     LABELS,
     STRESS_KEYS,
@@ -49,7 +50,7 @@ RESERVED = {
     *OBSERVABLE_UNITS,
     *(layout.element for layout in ATOM_FIELDS.values()),
     *("virial", "cell", "box", "species", "step", "time", "source_frame", "source_run"),
-    *(SOURCE_FILE, SOURCE_INDEX),
+    *(SOURCE_FILE, SOURCE_INDEX, CONTENT_HASH),
 }
 FLUSH_BYTES = 32 * 2**20
 MAX_NAMED = 3
@@ -68,6 +69,7 @@ class Report:
     not_kept: Counter[str] = field(default_factory=Counter)
     references: dict[int, float] = field(default_factory=dict)
     left_out: int = 0
+    n_copies: int = 0
     warnings: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -94,6 +96,11 @@ class Report:
             lines.append(f"isolated atoms, kept as element references: {', '.join(energies)}")
         if self.left_out:
             lines.append(f"left out: {self.left_out} of {self.n_read} frames, without a label")
+        if self.n_copies:
+            lines.append(
+                f"copies: {self.n_copies} of {self.n_frames} frames have the atoms, positions and "
+                "cell of another: a selection takes one of each (`mlsel check` names them)"
+            )
         return lines + [f"warning: {warning}" for warning in self.warnings]
 
 
@@ -393,7 +400,7 @@ def _runs(spool: _Spool, admission: _Admission, report: Report) -> tuple[list[_R
     """Look at all frames a second time: which runs there are, and which each frame is in."""
     runs: dict[tuple[Any, ...], _Run] = {}
     order: dict[tuple[Any, ...], int] = {}
-    run_of = array("q")
+    run_of, contents = array("q"), array("q")
     plausibility = Plausibility()
     by_label: dict[str, Counter[str]] = defaultdict(Counter)
     kept: Counter[str] = Counter()
@@ -411,6 +418,7 @@ def _runs(spool: _Spool, admission: _Admission, report: Report) -> tuple[list[_R
         off_diagonal = frame.cell[~np.eye(3, dtype=bool)]
         run.is_orthogonal &= not off_diagonal.any() and bool(frame.cell.any())
         run_of.append(order[kind])
+        contents.append(_content(frame))
         for label, (key, _) in admitted.labels.items():
             by_label[label][_told_key(label, key, admission.decision.options)] += 1
         kept.update(extra.key for extra, _ in admitted.extras.values())
@@ -431,12 +439,17 @@ def _runs(spool: _Spool, admission: _Admission, report: Report) -> tuple[list[_R
         )
     report.labels, report.kept = dict(by_label), dict(kept)
     report.n_frames, report.n_runs = len(run_of), len(runs)
+    report.n_copies = len(later_copies(np.asarray(contents)))
     report.warnings += plausibility.warnings()
     made = list(runs.values())
     for run in made:
         report.compositions[_formula(run.frame.numbers)] += run.n
     _name(made, admission)
     return made, run_of
+
+
+def _content(frame: Frame) -> int:
+    return content_hash(frame.numbers, frame.positions, frame.cell, frame.periodic)
 
 
 def _told_key(label: str, key: str, options: LabelOptions) -> str:
@@ -528,7 +541,7 @@ def _write(
 
 
 def _add_run(writer: PoolWriter, run: _Run) -> RunWriter:
-    observables = {SOURCE_FILE: INTEGER, SOURCE_INDEX: INTEGER}
+    observables = {SOURCE_FILE: INTEGER, SOURCE_INDEX: INTEGER, CONTENT_HASH: INTEGER}
     if "energy" in run.labels:
         observables["energy"] = units.ENERGY
     if all(run.frame.periodic):
@@ -568,6 +581,7 @@ class _Buffered:
                 fields["cell"].append(frame.cell)
                 fields[SOURCE_FILE].append(frame.source)
                 fields[SOURCE_INDEX].append(frame.index)
+                fields[CONTENT_HASH].append(_content(frame))
                 if all(frame.periodic):
                     fields["volume"].append(frame.volume)
                 for label, (_, value) in admitted.labels.items():

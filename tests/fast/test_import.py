@@ -406,3 +406,31 @@ def test_texts_per_atom_are_kept(tmp_path: Path) -> None:
     bring(tmp_path, [atoms])
     with Pool(tmp_path / "pool.h5") as pool:
         assert next(pool.blocks("site"))["site"].tolist() == [["octa", "tetra"]]
+
+
+def test_case_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every frame twice, as in merged data sets: one of each, and none of those left out."""
+    frames = [pair(k) for k in range(40)]
+    assert bring(tmp_path, frames + frames).n_copies == 40
+    pool, train, test = (str(tmp_path / name) for name in ("pool.h5", "train.h5", "test.h5"))
+    main(["info", pool])
+    assert "copies: 40 frames are copies of another" in capsys.readouterr().out
+    words = ["selection", "--pool", pool, "--seed", "1", "-o"]
+    for option in ("--exclude", "--given"):
+        for path in (train, test):
+            Path(path).unlink(missing_ok=True)
+        assert main([*words, train, "--method", "force", "-n", "20"]) == 0
+        assert main([*words, test, "--method", "random", "-n", "20", option, train]) == 0
+        with Pool(train) as chosen, Pool(test) as others:
+            of = [set((p.values("source_frame") % 40).tolist()) for p in (chosen, others)]
+        assert len(of[0]) == len(of[1]) == 20 and not of[0] & of[1]
+    with pytest.raises(MlselError, match="has 20 without copies after excluding 60"):
+        main([*words, str(tmp_path / "x.h5"), "--method", "random", "-n", "21", "--exclude", train])
+    # Given frames of another pool are known by their content, too.
+    write(tmp_path / "some.extxyz", frames[:30], format="extxyz")
+    import_trajectories([tmp_path / "some.extxyz"], tmp_path / "some.h5")
+    given = ["--given", str(tmp_path / "some.h5")]
+    last = tmp_path / "last.h5"
+    assert main([*words, str(last), "--method", "random", "-n", "10", *given]) == 0
+    with Pool(last) as chosen:
+        assert set((chosen.values("source_frame") % 40).tolist()) == set(range(30, 40))
