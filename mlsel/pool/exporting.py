@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 import numpy as np
 
 from mlsel.cli import Parser
+from mlsel.core.arrays import IntArray
 from mlsel.core.errors import MlselError
 from mlsel.pool.copies import CONTENT_HASH
 from mlsel.pool.formats import (
@@ -49,23 +50,28 @@ def outgoing(pool: Pool, frame_ids: Sequence[int] | None = None) -> Iterator[Out
         made: dict[int, Outgoing] = {}
         for block in pool.blocks(frame_ids=part, everything=True):
             layouts = {f: pool.layout(block.run, f) for f in pool.fields_of(block.run)}
+            atoms = pool.numbers(block.run), pool.periodic(block.run)
             for i, frame_id in enumerate(block.frame_ids):
-                made[int(frame_id)] = _outgoing(pool, block, i, layouts, sources)
+                made[int(frame_id)] = _outgoing(block, i, atoms, layouts, sources)
         for frame_id in part:
             yield made[int(frame_id)]
 
 
 def _outgoing(
-    pool: Pool, block: Block, i: int, layouts: dict[str, Layout], sources: Sequence[str]
+    block: Block,
+    i: int,
+    atoms: tuple[IntArray, tuple[bool, bool, bool]],
+    layouts: dict[str, Layout],
+    sources: Sequence[str],
 ) -> Outgoing:
     run = block.run
     frame = Outgoing(
         int(block.frame_ids[i]),
         run.index,
-        pool.numbers(run),
+        atoms[0],
         block["positions"][i],
         block["cell"][i],
-        pool.periodic(run),
+        atoms[1],
         info={"frame_id": int(block.frame_ids[i]), "run": run.name},
     )
     for name, layout in layouts.items():

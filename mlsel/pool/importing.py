@@ -24,6 +24,7 @@ from mlsel.core import units
 from mlsel.core.arrays import Array
 from mlsel.core.errors import MlselError, nearest
 from mlsel.pool.copies import CONTENT_HASH, content_hash, later_copies
+from mlsel.pool.elements import formula
 from mlsel.pool.labels import (
     LABELS,
     STRESS_KEYS,
@@ -443,7 +444,7 @@ def _runs(spool: _Spool, admission: _Admission, report: Report) -> tuple[list[_R
     report.warnings += plausibility.warnings()
     made = list(runs.values())
     for run in made:
-        report.compositions[_formula(run.frame.numbers)] += run.n
+        report.compositions[formula(run.frame.numbers)] += run.n
     _name(made, admission)
     return made, run_of
 
@@ -459,15 +460,6 @@ def _told_key(label: str, key: str, options: LabelOptions) -> str:
     return f"{key} ({'−volume × stress' if is_stress else '−dE/dε, as it is'})"
 
 
-def _formula(numbers: Array) -> str:
-    from ase.data import chemical_symbols
-    from ase.formula import Formula
-
-    symbols, counts = np.unique(numbers, return_counts=True)
-    pairs = zip(symbols, counts, strict=True)
-    return str(Formula.from_dict({chemical_symbols[z]: int(n) for z, n in pairs}).format("hill"))
-
-
 def _name(runs: Sequence[_Run], admission: _Admission) -> None:
     """Name each run by its source, and by its composition where a source has several."""
     stems = [
@@ -476,7 +468,7 @@ def _name(runs: Sequence[_Run], admission: _Admission) -> None:
     per_source = Counter(run.frame.source for run in runs)
     wanted = [
         stems[run.frame.source]
-        + (f"-{_formula(run.frame.numbers)}" if per_source[run.frame.source] > 1 else "")
+        + (f"-{formula(run.frame.numbers)}" if per_source[run.frame.source] > 1 else "")
         for run in runs
     ]
     total, taken, next_of = Counter(wanted), set(wanted), Counter[str]()
