@@ -27,7 +27,7 @@ from ase.io import write
 from benchmarks.claims import Claims
 from mlsel.plugins import ensure
 from mlsel.training.base import Frames
-from mlsel.training.gap.trainer import PRODUCT, GapModel
+from mlsel.training.gap.model import PRODUCT, GapModel
 from tests.plugins.support import environment, melts
 from tests.support.gap_files import PAPER, write_gap
 

@@ -145,6 +145,11 @@ def _told(error: OSError) -> str:
             f"the disk is full{where}: make room and give the same command again, "
             "it goes on from the last checkpoint."
         )
+    if error.errno == errno.EIO:
+        return (
+            f"the disk reports an error{where} ({os.strerror(error.errno)}): when it is whole "
+            "again, the same command goes on from the last checkpoint."
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission{where} ({os.strerror(error.errno)}): choose another folder with -o."
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST) and error.filename:

@@ -20,7 +20,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.parallel import on_root, share, wait_for_all, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import Record
+from mlsel.core.record import Record, told
 from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
 from mlsel.study.study import defaults
@@ -297,7 +297,7 @@ def items(study: Study, folder: Path) -> list[Item]:
         return [Item(imported.name, DONE, "imported")] if imported.is_file() else []
     changed = _record(folder).differences(study.as_dict("system", "pool"))
     if changed:
-        return [Item("runs", STALE, "; ".join(changed))]
+        return [Item("runs", STALE, told(changed))]
     runs = runs_of(study, folder)
     found = [Item(run.name, *state_of_run(run)) for run in runs]
     path = StudyFolder(folder).pool

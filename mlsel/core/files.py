@@ -153,7 +153,7 @@ def _is_dead(partial: Path) -> bool:
     return int(pid) == os.getpid()
 
 
-def sweep(folder: Path, product: str = "", *, alone: bool = False) -> None:
+def sweep_partials(folder: Path, product: str = "", *, alone: bool = False) -> None:
     """Remove the temporary files that killed processes left in a folder.
 
     Parameters
@@ -174,7 +174,7 @@ def sweep(folder: Path, product: str = "", *, alone: bool = False) -> None:
 def _partial_of(path: Path) -> Iterator[Path]:
     """Yield an empty temporary file, this process's alone; it is removed if it is still there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, path.name)
+    sweep_partials(path.parent, path.name)
     partial = partial_path(path)
     partial.touch(exist_ok=False)
     _live.add(partial)

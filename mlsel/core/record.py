@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def settle(
     changed = differences(recorded, made_from, defaults or {})
     if not changed:
         return True
-    text = "; ".join(changed[:3]) + ("; …" if len(changed) > 3 else "")
+    text = told(changed)
     if not again:
         option = "" if again is None else "Give --again to make it anew, "
         choose = "choose" if option else "Choose"
@@ -114,6 +114,15 @@ def settle(
         )
     log.info("%s is made anew: %s", product, text)
     return False
+
+
+def told(changed: Sequence[str]) -> str:
+    """Return differences in a sentence: the first of them, and not too long.
+
+    >>> told(["a (1 there, 2 now)", "b", "c", "d"])
+    'a (1 there, 2 now); b; c; …'
+    """
+    return shortened("; ".join(changed[:3]) + ("; …" if len(changed) > 3 else ""), 200)
 
 
 def differences(

@@ -3,9 +3,11 @@
     python -m mlsel.evaluate [STUDY] [-o DIR]
 
 leaves in DIR/evaluation: errors.csv (Max, RMSE and MAE of forces and energies, by model, part of
-the test set and element), worst.csv (the ten worst frames of each model), figure-2, and for each
-model an HDF5 file of errors per frame with its parity plot. The test set is read in chunks, which
-are shared over ranks and kept as they are done, so that an interrupted evaluation goes on.
+the test set and element), summary.csv and comparisons.csv (means over seeds with their standard
+errors, and paired differences between data sets, of force components), worst.csv (the ten worst
+frames of each model), figure-2, and for each model an HDF5 file of errors per frame with its parity
+plot. The test set is read in chunks, which are shared over ranks and kept as they are done, so that
+an interrupted evaluation goes on.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ import numpy as np
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
-from mlsel.core.files import FORMAT, DurableFile, creating, sweep, write_text
+from mlsel.core.files import FORMAT, DurableFile, creating, sweep_partials, write_text
 from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.provenance import digest, versions
 from mlsel.core.record import read_json, take_away
+from mlsel.evaluate import seeds
 from mlsel.evaluate.statistics import (
     ALL,
     ENERGY_QUANTITY,
@@ -193,7 +196,7 @@ def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int
             raise MlselError(f"{test} holds no frames: there is nothing to measure errors on.")
         entries = find_models(folder, pool.digest)
         for folder_of in {entry.product.parent for entry in entries}:
-            sweep(folder_of)
+            sweep_partials(folder_of)
         n_chunks = -(-pool.n_frames // CHUNK)
     done = [entry.is_done() for entry in entries]
     for entry, is_done in zip(entries, done, strict=True):
@@ -202,7 +205,7 @@ def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int
     if any(entry.product.is_file() for entry, is_done in zip(entries, done, strict=True)
            if not is_done):  # fmt: skip
         place = StudyFolder(folder)  # the tables would speak of models that there are no longer
-        take_away(place.errors, place.worst)
+        take_away(place.errors, place.worst, *(place.evaluation / name for name in seeds.TABLES))
     missing = [
         (i, chunk)
         for i, entry in enumerate(entries)
@@ -355,10 +358,21 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
     write_text(place.errors, _csv(COLUMNS, rows))
     write_text(place.worst, _csv(tuple(worst[0]), worst))
     print(table(rows))
+    of_forces = [
+        row
+        for row in rows
+        if (row["part"], row["element"], row["quantity"])
+        == (ALL, ALL, next(iter(FORCE_QUANTITIES)))
+    ]
+    seeds.write_tables(of_forces, place.evaluation)
+    print("\n".join(seeds.sentences(seeds.comparisons(of_forces))))
     figure.draw(place.errors, place.evaluation / "figure-2")
     for entry in entries:
         parity.draw(entry.product, entry.title, entry.product.with_suffix(""))
-    log.info("%s: errors.csv, worst.csv, figure-2.svg, parity plots", place.evaluation)
+    log.info(
+        "%s: errors.csv, summary.csv, comparisons.csv, worst.csv, figure-2.svg, parity plots",
+        place.evaluation,
+    )
 
 
 def _rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import zipfile
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlsel.core.errors import MlselError
-from mlsel.core.files import finishing
+from mlsel.core.files import DurableFile, creating
 from mlsel.export_model.parts import Array, torchscript
 
 FORMAT = "mlsel-potential"
@@ -123,16 +124,19 @@ class Potential:
         }
         with torchscript():
             scripted = torch.jit.script(self.layers.eval())
-            with finishing(path) as unfinished:
-                torch.jit.save(
-                    scripted,
-                    str(unfinished),
-                    _extra_files={
-                        METADATA_ENTRY: json.dumps(metadata, indent=1).encode(),
-                        ARRAYS_ENTRY: b"".join(blob),
-                    },
-                )
-                check(unfinished)
+            # In memory: torch crashes on a full disk, and puts a path's name into the file.
+            image = io.BytesIO()
+            torch.jit.save(
+                scripted,
+                image,
+                _extra_files={
+                    METADATA_ENTRY: json.dumps(metadata, indent=1).encode(),
+                    ARRAYS_ENTRY: b"".join(blob),
+                },
+            )
+            with creating(path, DurableFile) as unfinished:
+                unfinished.write(image.getvalue())
+                check(unfinished.path)
         return path
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from mlsel.core import stopping
-from mlsel.core.files import operation, partial_path, publish, remove, sweep
+from mlsel.core.files import operation, partial_path, publish, remove, sweep_partials
 from mlsel.md import deck
 from mlsel.md.session import LammpsError, LammpsSession, lammps_path
 
@@ -185,7 +185,7 @@ class ResumableRun[R: Recording](ABC):
 
         For every run, at every start: a kill can come between a product's naming and this.
         """
-        sweep(self.folder, alone=True)
+        sweep_partials(self.folder, alone=True)
         if self.product.is_file():
             names = [*self.row_files, *(path.name for path in self.folder.glob("*.restart"))]
             for name in names:

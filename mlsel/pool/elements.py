@@ -22,9 +22,10 @@ def check_elements(place: StudyFolder, species: Sequence[str]) -> None:
     """
     from ase.data import chemical_symbols
 
-    for path in (place.pool, *sorted(place.data.glob("*.h5"))):
-        if not path.is_file():
-            continue
+    paths = sorted(place.data.glob("*.h5"))
+    if place.pool.is_file() and not place.runs_record.is_file():  # else it is of the stage's runs
+        paths.append(place.pool)
+    for path in paths:
         with Pool(path) as pool:
             found = {chemical_symbols[z] for run in pool.runs for z in set(pool.numbers(run))}
         if not found <= set(species):

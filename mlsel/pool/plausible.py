@@ -57,7 +57,7 @@ _Frames = list[tuple[Array, Array, Array, bool, dict[str, Array]]]
 def closeness(
     numbers: Array, positions: Array, cell: Array, periodic: bool, cutoff: float = 6.0
 ) -> float:
-    """Return the shortest distance as a share of the covalent radii's sum; inf beyond the cutoff."""
+    """Return the shortest distance as a share of two covalent radii; inf beyond the cutoff."""
     from ase.data import covalent_radii
     from vesin import NeighborList
 

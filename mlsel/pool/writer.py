@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -152,8 +151,12 @@ class PoolWriter:
             self._close_after(error)
 
     def _close_after(self, error: BaseException) -> None:
-        with suppress(type(error)):  # the caller raises it
+        """Close, and raise what went wrong with the disk if that is what `error` came of."""
+        try:
             self._creating.__exit__(type(error), error, error.__traceback__)
+        except BaseException as raised:
+            if raised is not error:  # which the caller raises
+                raise raised from None
 
     def add_run(
         self,

@@ -211,9 +211,14 @@ class SchNetSection:
 class GapSection:
     """GAPs: one model for each pair of sparse points and force sigma."""
 
-    n_sparse: tuple[int, ...] = quantity((500,), at_least=1, doc="sparse points of each element")
+    n_sparse: tuple[int, ...] = quantity((1000,), at_least=1, doc="sparse points of each element")
+    sparse_method: str = quantity(
+        "random", choices=("random", "cur_points", "covariance", "kmeans"), doc="gap_fit's names"
+    )
+    two_body: bool = quantity(False, doc="a distance_2b before the SOAP")
+    two_body_delta: float = quantity(1.0, unit="eV", above=0, doc="of distance_2b")
     force_sigmas: tuple[float, ...] = quantity((0.1,), unit="eV/Å", above=0)
-    energy_sigma: float = quantity(0.001, unit="eV/atom", above=0)
+    energy_sigma: float = quantity(0.003, unit="eV/atom", above=0)
     n_train: int = quantity(128, at_least=1)
     n_max: int = quantity(8, at_least=1, at_most=100)
     l_max: int = quantity(6, at_least=0, at_most=100)
@@ -268,6 +273,9 @@ class TrainingSection:
 
     kinds: tuple[str, ...] = quantity(
         ("schnet", "gap", "pair"), doc="names in mlsel.training.registry"
+    )
+    seeds: int = quantity(
+        1, at_least=1, at_most=1000, doc="models of each kind that differ in their seed alone"
     )
     memory: float = quantity(
         0.0, unit="GiB", at_least=0, doc="for a machine's GAP fits together; 0: 90 % of what it has"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
-from mlsel.core.files import remove, write_json, write_text
+from mlsel.core.files import remove, sweep_partials, write_json, write_text
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, sweep, take_away
@@ -167,6 +167,7 @@ class Task:
             If it, or what was begun of it, is made from something else, and `again` is false.
         """
         sweep(self.out)
+        sweep_partials(self.out, alone=True)
         made_from = self.made_from()
         model = self._record(MODEL_FILE)
         if model.settle(made_from, again=again):

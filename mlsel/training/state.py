@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.core.errors import MlselError
+from mlsel.core.record import told
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.stage import BEGUN, DONE, FAILED, MISSING, STALE, Item
 
@@ -35,7 +36,7 @@ def _state(task: Task) -> tuple[str, str]:
         except MlselError as error:
             changed = [str(error)] if (task.out / MODEL).is_file() else []
         if changed:
-            return STALE, "; ".join(changed)
+            return STALE, told(changed)
     if (task.out / MODEL).is_file():
         return DONE, ""
     if task.failure.is_file():

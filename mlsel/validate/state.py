@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.core.provenance import digest
-from mlsel.core.record import read_json
+from mlsel.core.record import read_json, told
 from mlsel.md.state import last_checkpoint, state_of_run
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
@@ -44,7 +44,7 @@ def _state_of_start(study: Study, place: StudyFolder) -> tuple[str, str]:
 
     changed = record_of(place).differences({"validation": settings_of_runs(study)})
     if changed:
-        return STALE, "; ".join(changed)
+        return STALE, told(changed)
     if place.start.is_file():
         if place.validation_record.is_file():
             return DONE, ""

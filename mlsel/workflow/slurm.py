@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from mlsel.cli import study_parser
 from mlsel.core.errors import MlselError
+from mlsel.core.record import told
 from mlsel.study.stage import STALE
 from mlsel.workflow.stages import STAGES
 
@@ -124,8 +125,7 @@ def jobs_of(stages: Sequence[StageState], *, use_gpus: bool = False) -> list[Job
     if stale:
         raise MlselError(
             f"{len(stale)} products were made otherwise than the study now says: "
-            + "; ".join(stale[:3])
-            + ("; …" if len(stale) > 3 else "")
+            + told(stale)
             + ". Remove them or make them anew (--again of their stages), or set the study back."
         )
     undone: dict[str, list[Item]] = {}

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
@@ -86,44 +82,6 @@ def test_several_ranks_a_run(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
-def test_killed_at_any_moment_and_started_again(tiny_folder: Path, tmp_path: Path) -> None:
-    """SIGKILL of any one rank at random moments, ten times if it lasts: the pool is the same to the
-    last bit, finished runs are not touched again, and every HDF5 file can be opened."""
-    study = write_study(tmp_path)
-    chance = random.Random(20261125)
-    command = [*mpirun(2), sys.executable, "-m", "mlsel", "generate", str(study)]
-    finished: dict[Path, int] = {}
-    kills = 0
-    for _ in range(60):
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        # The moments lie in the run itself more often than in the start-up.
-        limit = 0.5 + chance.random() * (0.8 if kills < 10 else 300)
-        try:
-            _, errors = process.communicate(timeout=limit)
-            assert process.returncode == 0, errors
-            break
-        except subprocess.TimeoutExpired:
-            victims = ranks_of(process.pid)
-            os.kill(chance.choice(victims) if victims else process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
-            kills += 1
-        for path in (tmp_path / "tiny").rglob("*.h5"):
-            h5py.File(path).close()
-            inode = path.stat().st_ino
-            assert finished.setdefault(path, inode) == inode
-    assert kills >= 3  # a fast machine ends it soon
-    assert hashes(tmp_path / "tiny") == hashes(tiny_folder)
-    left = {path.suffix for path in (tmp_path / "tiny" / "runs").rglob("*") if path.is_file()}
-    assert left == {".json", ".lammps", ".data", ".h5"}
-
-
 def test_resumed_from_every_checkpoint(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,23 +111,6 @@ def test_resumed_from_every_checkpoint(
         found = next(resumed.blocks(*fields))
         for field in fields:
             np.testing.assert_array_equal(found[field], expected[field])
-
-
-def ranks_of(launcher: int) -> list[int]:
-    """Process ids of the Python processes below a launcher."""
-    found, parents = [], [launcher]
-    while parents:
-        parent = parents.pop()
-        for task in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                name, rest = task.read_text().split("(", 1)[1].rsplit(")", 1)
-            except (OSError, IndexError):
-                continue
-            if int(rest.split()[1]) == parent:
-                parents.append(int(task.parent.name))
-                if name.startswith("python"):
-                    found.append(int(task.parent.name))
-    return found
 
 
 def test_a_run_that_lammps_ends_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:

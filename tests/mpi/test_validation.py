@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +22,8 @@ from mlsel.validate.results import read_results
 from mlsel.validate.stage import validate
 from mlsel.validate.start import density_run
 from mlsel.validate.verdict import AGREES, UNPHYSICAL, Verdict
-from tests.mpi.test_generate import hashes, ranks_of
-from tests.support import environment, mpirun, run_mlsel
+from tests.mpi.test_generate import hashes
+from tests.support import environment, run_mlsel
 
 STUDY = """
 [system]
@@ -113,40 +110,6 @@ def test_resumed_from_every_checkpoint(
             n_cuts += 1
     assert n_cuts == 2 * (1 + 5 + 1)
     assert hashes(tmp_path / "tiny") == hashes(whole)
-
-
-def test_killed_at_any_moment_and_started_again(tmp_path: Path) -> None:
-    """SIGKILL of a rank of two at random moments: the files are those of a run left alone."""
-    (tmp_path / "alone").mkdir()
-    study = write_study(tmp_path)
-    done = run_mlsel("validate", study, ranks=2, cwd=tmp_path / "alone")
-    assert done.returncode == 0, done.stderr
-    chance = random.Random(20261125)
-    command = [*mpirun(2), sys.executable, "-m", "mlsel", "validate", str(study)]
-    kills = 0
-    for _ in range(30):
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        limit = 0.6 + chance.random() * (0.9 if kills < 5 else 300)
-        try:
-            _, errors = process.communicate(timeout=limit)
-            assert process.returncode == 0, errors
-            break
-        except subprocess.TimeoutExpired:
-            victims = ranks_of(process.pid)
-            os.kill(chance.choice(victims) if victims else process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
-            kills += 1
-    assert kills >= 1  # a fast machine ends it soon
-    assert hashes(tmp_path / "tiny") == hashes(tmp_path / "alone" / "tiny")
-    left = {path.suffix for path in (tmp_path / "tiny").rglob("*") if path.is_file()}
-    assert left == {".json", ".lammps", ".data", ".h5", ".lmp", ".csv"}
 
 
 def test_the_deck_alone_gives_the_same(whole: Path) -> None:

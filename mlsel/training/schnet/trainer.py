@@ -463,7 +463,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
     image = io.BytesIO()
     torch.save(state, image)
-    write_bytes(path, image.getbuffer())
+    write_bytes(path, image.getvalue())
 
 
 def _fingerprint(frames: Sequence[Frames]) -> list[str]:
