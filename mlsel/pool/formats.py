@@ -275,7 +275,8 @@ def write_deepmd(folder: Path, frames: Iterable[Outgoing], names: Names) -> None
         }
         named = [names.named(m) for m in members]
         for key in (*named[0][0], *named[0][1]):
-            columns[key] = [{**info, **arrays}[key] for info, arrays in named]
+            free = f"{key}_of_source" if key in ("coord", "box") else key
+            columns[free] = [{**info, **arrays}[key] for info, arrays in named]
         for key, values in columns.items():
             known = key in ("coord", "box", "force", "virial", "atom_ener")
             stacked = _stacked(values)

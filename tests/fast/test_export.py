@@ -200,6 +200,7 @@ def test_what_collides_with_a_label_is_kept_beside_it(tmp_path: Path) -> None:
 
 def test_arrays_that_ase_does_not_know_are_kept(tmp_path: Path) -> None:
     atoms = Atoms("NaCl", [[0, 0, 0], [2.4, 0, 0]], info={"REF_energy": -6.0, "note": "1e3"})
+    atoms.info["box"] = 3
     atoms.arrays["site"] = np.array([3, 1])
     atoms.arrays["kind"] = np.array(["a", "b"])
     write(tmp_path / "a.xyz", atoms, format="extxyz")
@@ -214,4 +215,6 @@ def test_arrays_that_ase_does_not_know_are_kept(tmp_path: Path) -> None:
     words = ["export", str(tmp_path / "p.h5"), str(tmp_path / "d"), "--for", "deepmd"]
     assert main(words) == 0
     assert np.load(tmp_path / "d/system-0000/set.000/site.npy").tolist() == [[3, 1]]
+    assert np.load(tmp_path / "d/system-0000/set.000/box.npy").shape == (1, 9)
+    assert np.load(tmp_path / "d/system-0000/set.000/box_of_source.npy").tolist() == [3]
     assert (tmp_path / "d/system-0000/nopbc").is_file()
