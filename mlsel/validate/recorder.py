@@ -1,4 +1,4 @@
-"""What is measured while a validation run goes on: numbers, RDFs, frames, soundness."""
+"""What is measured while a validation run goes on: numbers, RDFs, frames, stability."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class Recorder:
         frames = Frames(
             np.array(run.start["numbers"]), positions, np.repeat(cell[None], len(positions), axis=0)
         )
-        for (step, _), row in zip(self._unwatched, self._committee.look(frames), strict=True):
+        for (step, _), row in zip(self._unwatched, self._committee.summary(frames), strict=True):
             self._rows["watch"].add([step], row)
         self._unwatched = []
 
