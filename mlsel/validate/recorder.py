@@ -162,7 +162,7 @@ class Recorder:
         self._is_sound = False
 
     def end_early(self) -> None:
-        """Keep what an early end would lose: the last sound frame and the block begun."""
+        """Keep what an early end would lose: the last stable frame and the block begun."""
         if self._bounds is not None and self._is_sound:
             self._write_sound()
         if self._sum is not None:
