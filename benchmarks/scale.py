@@ -227,10 +227,10 @@ def _in_order(rows: list[tuple[float, float, float]]) -> list[tuple[float, float
 def makespan(times: list[float], n_ranks: int, message: float) -> float:
     """Time until the last rank is free; requests are answered one after the other."""
     free = [0.0] * n_ranks
-    desk = 0.0
+    dispatcher = 0.0
     for seconds in times:
-        desk = max(desk, free[0]) + message
-        heapq.heapreplace(free, desk + seconds)
+        dispatcher = max(dispatcher, free[0]) + message
+        heapq.heapreplace(free, dispatcher + seconds)
     return max(free)
 
 

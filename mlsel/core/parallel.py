@@ -92,7 +92,7 @@ def _wait(request: Any, longest: float = 0.02) -> None:
         pause = min(2 * pause, longest)
 
 
-class _Desk:
+class _Dispatcher:
     """Rank 0's side of `share`: hands out tasks, takes results and reports."""
 
     def __init__(self, n_tasks: int, groups: int, on_report: Callable[[int, Any], None] | None):
@@ -188,12 +188,12 @@ def share(
 
     group = cast("MPI.Intracomm", comm.Split(comm.rank // ranks_per_task, comm.rank))
     n_groups = -(-comm.size // ranks_per_task)
-    desk = _Desk(len(tasks), n_groups, on_report) if comm.rank == 0 else None
+    dispatcher = _Dispatcher(len(tasks), n_groups, on_report) if comm.rank == 0 else None
     thread = None
-    if desk is not None and n_groups > 1:
+    if dispatcher is not None and n_groups > 1:
         if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
             raise MlselError("this MPI gives no MPI_THREAD_MULTIPLE, which sharing tasks needs")
-        thread = threading.Thread(target=desk.serve, args=(comm,), daemon=True)
+        thread = threading.Thread(target=dispatcher.serve, args=(comm,), daemon=True)
         thread.start()
 
     def report(task: int, value: Any) -> None:
@@ -201,8 +201,8 @@ def share(
             tell("report", task, value)
 
     def tell(kind: str, task: int, value: Any = None) -> int | None:
-        if desk is not None:
-            return desk.handle(kind, task, value)
+        if dispatcher is not None:
+            return dispatcher.handle(kind, task, value)
         comm.send((kind, task, value), 0, tag=_REQUEST)
         if kind != "next":
             return None
@@ -229,11 +229,11 @@ def share(
     wait_for_all(comm)
     if thread is not None:
         thread.join()
-    if desk is not None and desk.failure is not None:
-        raise desk.failure
+    if dispatcher is not None and dispatcher.failure is not None:
+        raise dispatcher.failure
     group.Free()
     by_index, error = comm.bcast(
-        (desk.results, _stop_of(desk, len(tasks))) if desk is not None else None
+        (dispatcher.results, _stop_of(dispatcher, len(tasks))) if dispatcher is not None else None
     )
     if error is not None:
         error.is_everywhere = True
@@ -241,14 +241,14 @@ def share(
     return [by_index[i] for i in range(len(tasks))]
 
 
-def _stop_of(desk: _Desk, n_tasks: int) -> Stopped | None:
+def _stop_of(dispatcher: _Dispatcher, n_tasks: int) -> Stopped | None:
     """Return how sharing ended if a signal ended it before all tasks were done."""
-    if len(desk.results) == n_tasks:
+    if len(dispatcher.results) == n_tasks:
         return None
-    lost = [str(stop) for stop in desk.stopped if str(stop) and not stop.has_progress]
+    lost = [str(stop) for stop in dispatcher.stopped if str(stop) and not stop.has_progress]
     return Stopped(
-        f"stopped by a signal with {len(desk.results)} of {n_tasks} tasks done here; the same "
-        "command goes on from here" + "".join(f"; {text}" for text in lost) + ".",
+        f"stopped by a signal with {len(dispatcher.results)} of {n_tasks} tasks done here; the "
+        "same command goes on from here" + "".join(f"; {text}" for text in lost) + ".",
         has_progress=stopping.units_done() > 0,
     )
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from mlsel.core.arrays import FloatArray, IntArray
 
 FORCE_QUANTITIES = {
     "force_component": "|F_k − F'_k| of each Cartesian component",
@@ -52,13 +51,13 @@ class FrameErrors:
         Of the largest |F − F'|.
     """
 
-    frame_id: Ints
-    counts: Ints
-    sums: Floats
-    squares: Floats
-    largest: Floats
-    energy: Floats
-    worst_atom: Ints
+    frame_id: IntArray
+    counts: IntArray
+    sums: FloatArray
+    squares: FloatArray
+    largest: FloatArray
+    energy: FloatArray
+    worst_atom: IntArray
 
     @classmethod
     def join(cls, parts: Sequence[FrameErrors]) -> FrameErrors:
@@ -95,7 +94,7 @@ class FrameErrors:
         rmse = float(np.mean(absolute**2) ** 0.5)
         return Summary(len(absolute), float(absolute.max()), rmse, float(absolute.mean()))
 
-    def worst(self, n: int) -> Ints:
+    def worst(self, n: int) -> IntArray:
         """Return the rows of the n frames with the largest |F − F'|, the worst first."""
         size = self.largest[:, :, 2].max(axis=1)
         return np.argsort(-size, kind="stable")[:n]
@@ -103,7 +102,7 @@ class FrameErrors:
 
 def frame_errors(
     frame_ids: npt.ArrayLike,
-    numbers: Ints,
+    numbers: IntArray,
     elements: Sequence[int],
     reference: tuple[Any, Any],
     predicted: tuple[Any, Any],

@@ -18,15 +18,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 LAMMPS_VERSION = 20250722
-FloatArray = npt.NDArray[np.float64]
 
 
 class LammpsError(MlselError):

@@ -542,7 +542,7 @@ def _validation(found: Findings) -> list[str]:
         "time": "ps averaged",
         "stable_time": "stable / ps",
         **NUMBERS,
-        "outside": "outside",
+        "outside": "share unlike training",
         "ns_per_day": "ns/day",
     }
     return [

@@ -121,11 +121,6 @@ def blocked(values: npt.ArrayLike) -> Mean:
     return Mean(np.asarray(mean), error, freedom)
 
 
-def block_error(values: npt.ArrayLike) -> FloatArray:
-    """Return the standard error of the mean of correlated values along the first axis."""
-    return blocked(values).error
-
-
 def _naive_error(values: FloatArray) -> FloatArray:
     error: FloatArray = np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
     return error

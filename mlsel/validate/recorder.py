@@ -1,4 +1,4 @@
-"""What is measured while a validation run goes on: numbers, RDFs, frames, soundness."""
+"""What is measured while a validation run goes on: numbers, RDFs, frames, stability."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Recorder:
         self._is_sound = False
 
     def end_early(self) -> None:
-        """Keep what an early end would lose: the last sound frame and the block begun."""
+        """Keep what an early end would lose: the last stable frame and the block begun."""
         if self._bounds is not None and self._is_sound:
             self._write_sound()
         if self._sum is not None:
@@ -201,7 +201,7 @@ class Recorder:
         frames = Frames(
             np.array(run.start["numbers"]), positions, np.repeat(cell[None], len(positions), axis=0)
         )
-        for (step, _), row in zip(self._unwatched, self._committee.look(frames), strict=True):
+        for (step, _), row in zip(self._unwatched, self._committee.summary(frames), strict=True):
             self._rows["watch"].add([step], row)
         self._unwatched = []
 

@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.files import FORMAT
 from mlsel.core.hdf5_file import creating_hdf5
@@ -35,9 +36,6 @@ from mlsel.core.record import check_format
 from mlsel.pool.writer import PoolWriter
 from mlsel.study.study import Study
 from mlsel.validate.stability import Bounds, pair_names
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 WATCH = ("mean", "largest", "outside")
 """Columns of what a committee says of a frame."""
@@ -99,7 +97,7 @@ class Results:
     sound_step, sound_positions : the last frame before the run left its bounds; −1 and empty
     provenance : attributes
     msd_lag, msd : (n_lags,) ps, (n_parts, n_species, n_lags) Å²
-    watch : (n_frames, 4), step and what `extrapolation.Committee.look` found; empty if unasked
+    watch : (n_frames, 4), step and what `uncertainty.Committee.summary` found; empty if unasked
     """
 
     name: str
@@ -174,13 +172,6 @@ class Results:
             if reason:
                 return int(step), reason
         return (self.ended_at, self.ended_by) if self.ended_by else (-1, "")
-
-    def number_density(self, species: int) -> float:
-        """Atoms of a species per Å³."""
-        from ase.data import atomic_numbers
-
-        of_species = np.count_nonzero(self.numbers == atomic_numbers[self.species[species]])
-        return float(of_species / self.volume)
 
 
 def write_trajectory(path: Path, results: Results, study: Study) -> None:

@@ -1,4 +1,4 @@
-"""When a run is no longer sound: bounds on distances, temperature and energy."""
+"""When a run is no longer stable: bounds on distances, temperature and energy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from mlsel.core.arrays import FloatArray
 
 BOLTZMANN = 8.617333262e-5  # eV/K
 TEMPERATURE_FACTOR = 2.0
@@ -16,7 +16,7 @@ ENERGY_SPAN = 5.0
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a sound run stays within.
+    """What a stable run stays within.
 
     - No pair of atoms is closer than `closest` of its species: a share (0.75 unless the study
       says otherwise) of the shortest distance that the reference's own NPT run saw.

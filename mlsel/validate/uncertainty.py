@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
 
 if TYPE_CHECKING:
     from mlsel.training import Frames, TrainedModel
-
-FloatArray = npt.NDArray[np.float64]
 
 N_KNOWN = 64
 """Training frames on which the committee's usual disagreement is measured."""
@@ -50,7 +48,7 @@ class Committee:
             known = list(read_frames(pool, range(min(N_KNOWN, len(pool)))))
         return cls(models, max(float(disagreement(models, frames).max()) for frames in known))
 
-    def look(self, frames: Frames) -> FloatArray:
+    def summary(self, frames: Frames) -> FloatArray:
         """Return mean and largest disagreement (eV/Å) and the share outside, (n_frames, 3)."""
         apart = disagreement(self.models, frames)
         # NaN, where a model can't say anything any more, is outside.

@@ -38,11 +38,11 @@ def test_disagreement_is_the_spread_about_the_mean() -> None:
     expected = np.linalg.norm(frames.positions, axis=2)  # |F − F̄| is the position's length
     np.testing.assert_allclose(disagreement(models, frames), expected)
     committee = Committee(models, limit=float(expected[0].max()))
-    found = committee.look(frames)
+    found = committee.summary(frames)
     np.testing.assert_allclose(found[:, 1], expected.max(axis=1))
     assert found[:, 2].tolist() == [0.0, 1.0]
     lost = frames_of(np.full((1, 3, 3), np.nan))
-    assert committee.look(lost)[0, 2] == 1.0
+    assert committee.summary(lost)[0, 2] == 1.0
 
 
 def test_a_committee_is_of_one_kind_and_data_set(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from mlsel.md.session import LammpsSession
 from mlsel.md.structures import lammps_data
-from mlsel.validate.blocking import block_error
+from mlsel.validate.blocking import blocked
 from mlsel.validate.diffusion import diffusion, mean_square_displacement
 from mlsel.validate.distances import closest_distances
 from mlsel.validate.stability import Bounds
@@ -84,12 +84,12 @@ def test_block_errors_tell_the_scatter_of_long_runs() -> None:
         series[:, i] = memory * series[:, i - 1] + noise[:, i]
     series = series[:, 200:]
     scatter = series.mean(axis=1).std(ddof=1)
-    estimates = block_error(series.T)
+    estimates = blocked(series.T).error
     assert estimates.shape == (n_runs,)
     assert np.median(estimates) == pytest.approx(scatter, rel=0.25)
     naive = series.std(axis=1, ddof=1) / np.sqrt(length)
     assert np.median(naive) < 0.4 * scatter
-    assert np.isnan(block_error([1.0]))
+    assert np.isnan(blocked([1.0]).error)
 
 
 def test_closest_distances_against_ase() -> None:

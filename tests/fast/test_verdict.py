@@ -161,11 +161,12 @@ def test_a_run_of_the_same_liquid_agrees() -> None:
     assert all(one.sigmas < SIGMAS for one in verdict.numbers.values())
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("criterion", CRITERIA)
+# There are no fewer neighbours than none: the weights only grow.
+@pytest.mark.parametrize(
+    ("criterion", "sign"),
+    [(name, sign) for name in CRITERIA for sign in (1, -1) if sign > 0 or "weight" not in name],
+)
 def test_just_below_and_just_above_the_tolerance(criterion: str, sign: int) -> None:
-    if sign < 0 and "weight" in criterion:
-        pytest.skip("there are no fewer neighbours than none")
     bound = getattr(ToleranceSection(), criterion)
     tolerances = replace(LIBERAL, **{criterion: bound})
     reference = replace(REFERENCE, tolerances=tolerances)

@@ -1,4 +1,4 @@
-// Radial descriptors of all atoms of some frames; mlsel/selection/radial.py has the formula, and
+// Radial descriptors of all atoms of some frames; radial.py has the formula, and
 // the same sums by array operations. Both do the same arithmetic in the same order, so that they
 // give the same bits: hence no fused multiply-add (-ffp-contract=off).
 

@@ -1,4 +1,4 @@
-// Sums of Gaussians as logarithms; mlsel/selection/entropy.py has the same by array operations. With
+// Sums of Gaussians as logarithms; entropy.py has the same by array operations. With
 // -ffast-math the exponentials are those of the C library for vectors; all numbers are finite. It is
 // linked without (mlsel/core/native.py).
 

@@ -1,4 +1,4 @@
-// A step of farthest-point sampling; mlsel/selection/fps.py has the same by array operations, to the
+// A step of farthest-point sampling; fps.py has the same by array operations, to the
 // same bits: hence no fused multiply-add (-ffp-contract=off), and one order of the sums.
 
 #include <algorithm>

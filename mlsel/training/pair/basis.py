@@ -16,15 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from mlsel.core.arrays import FloatArray, IntArray
 
 DEGREE = 3
 
 
-def b_splines(place: Floats, degree: int) -> Floats:
+def b_splines(place: FloatArray, degree: int) -> FloatArray:
     """Return the B-splines of even knots that are not zero at a place between two of them.
 
     Parameters
@@ -64,11 +62,11 @@ class Pairs:
         Which pair of elements it is.
     """
 
-    first: Ints
-    second: Ints
-    distance: Floats
-    unit: Floats
-    curve: Ints
+    first: IntArray
+    second: IntArray
+    distance: FloatArray
+    unit: FloatArray
+    curve: IntArray
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class Basis:
     def n_coefficients(self) -> int:
         return len(self.curves) * self.n_functions
 
-    def find(self, numbers: Ints, positions: Any, cell: Any, periodic: Any) -> Pairs:
+    def find(self, numbers: IntArray, positions: Any, cell: Any, periodic: Any) -> Pairs:
         """Return the pairs within the cutoff, images included."""
         from vesin import NeighborList
 
@@ -127,7 +125,7 @@ class Basis:
             table[numbers[first], numbers[second]],
         )
 
-    def values(self, distance: Floats) -> tuple[Ints, Floats, Floats]:
+    def values(self, distance: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
         """Return the functions that are not zero at these distances.
 
         Returns
@@ -146,7 +144,7 @@ class Basis:
         slopes[:, :-1] -= lower / self.spacing
         return first, b_splines(place, DEGREE), slopes
 
-    def design(self, pairs: Pairs, n_atoms: int) -> tuple[Floats, Floats, Floats]:
+    def design(self, pairs: Pairs, n_atoms: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return what each coefficient gives in a frame.
 
         Returns

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsel.training.pair.basis import DEGREE, Basis, Floats, Ints, b_splines
+from mlsel.core.arrays import FloatArray, IntArray
+from mlsel.training.pair.basis import DEGREE, Basis, b_splines
 
 WALL_LENGTH = 0.3
 """Å, over which the wall's force grows e times."""
@@ -39,10 +40,12 @@ class Curves:
     """
 
     basis: Basis
-    coefficients: Floats
-    starts: Floats
+    coefficients: FloatArray
+    starts: FloatArray
 
-    def _spline(self, curve: Ints, distance: Floats) -> tuple[Floats, Floats, Floats]:
+    def _spline(
+        self, curve: IntArray, distance: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Energy and its first two derivatives, of the spline alone."""
         h, n = self.basis.spacing, self.basis.n_functions
         c = np.pad(self.coefficients, ((0, 0), (0, DEGREE)))
@@ -60,12 +63,12 @@ class Curves:
         return energy, slope, curvature
 
     @property
-    def walls(self) -> tuple[Floats, Floats, Floats]:
+    def walls(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Energy (eV) and force (eV/Å) where the walls begin, and their exponentials' factors."""
         energy, slope, curvature = self._spline(np.arange(len(self.starts)), self.starts)
         return energy, -slope, np.maximum(WALL_LENGTH * curvature, SOFTEST_WALL)
 
-    def __call__(self, curve: Ints, distance: Floats) -> tuple[Floats, Floats]:
+    def __call__(self, curve: IntArray, distance: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return energies and their slopes, eV and eV/Å, both (n).
 
         Parameters

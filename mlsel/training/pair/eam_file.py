@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.files import write_text
 from mlsel.training.base import symbols
-from mlsel.training.pair.basis import Floats
 from mlsel.training.pair.curve import Curves
 
 N_DISTANCES = 10000
@@ -35,7 +35,7 @@ def write_eam(path: Path, curves: Curves, energies: Mapping[int, float]) -> None
     basis = curves.basis
     names = symbols(basis.numbers).split(", ")
     step = basis.cutoff / (N_DISTANCES - 1)
-    distance: Floats = step * np.arange(N_DISTANCES, dtype=np.float64)
+    distance: FloatArray = step * np.arange(N_DISTANCES, dtype=np.float64)
     lines = [
         "Pair potential by mlsel: eV, Angstrom. UNITS: metal",
         "No electron density; the embedding energy of an element is its energy for each atom.",

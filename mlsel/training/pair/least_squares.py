@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlsel.training.pair.basis import Floats
+from mlsel.core.arrays import FloatArray
 
 
 class BlockedLeastSquares:
@@ -30,12 +30,12 @@ class BlockedLeastSquares:
     def __init__(self, n_unknowns: int) -> None:
         self._triangle = np.zeros((0, n_unknowns + 1))
 
-    def add(self, rows: Floats, right: Floats) -> None:
+    def add(self, rows: FloatArray, right: FloatArray) -> None:
         """Add rows (n, n_unknowns) with their right-hand sides (n)."""
         below = np.concatenate((rows, right[:, None]), axis=1)
         self._triangle = np.linalg.qr(np.concatenate((self._triangle, below)), mode="r")
 
-    def solve(self) -> Floats:
+    def solve(self) -> FloatArray:
         """Return the smallest of the best solutions."""
-        solution: Floats = np.linalg.lstsq(self._triangle[:, :-1], self._triangle[:, -1])[0]
+        solution: FloatArray = np.linalg.lstsq(self._triangle[:, :-1], self._triangle[:, -1])[0]
         return solution

@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mlsel.core import stopping
+from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import Stopped
 from mlsel.core.files import write_json
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import Frames, Trainer, hear_nothing, reference_energies, symbols
-from mlsel.training.pair.basis import Basis, Floats, Pairs
+from mlsel.training.pair.basis import Basis, Pairs
 from mlsel.training.pair.curve import Curves
 from mlsel.training.pair.eam_file import write_eam
 from mlsel.training.pair.least_squares import BlockedLeastSquares
@@ -75,7 +76,7 @@ class PairTrainer(Trainer):
         basis = Basis.of(numbers, self.cutoff, self.spacing)
         system = BlockedLeastSquares(basis.n_coefficients + len(numbers))
         nearest = [np.full(N_SHORTEST, np.inf) for _ in basis.curves]
-        waiting: list[tuple[Floats, Floats]] = []
+        waiting: list[tuple[FloatArray, FloatArray]] = []
         done, total = 0, sum(len(part) for part in train)
         for part in train:
             assert part.energy is not None and part.forces is not None
@@ -127,7 +128,9 @@ class PairTrainer(Trainer):
         )
         return PairModel.load(out)
 
-    def _curves(self, basis: Basis, coefficients: Floats, nearest: Sequence[Floats]) -> Curves:
+    def _curves(
+        self, basis: Basis, coefficients: FloatArray, nearest: Sequence[FloatArray]
+    ) -> Curves:
         """Return the curves with their walls, and tell where these stand on little."""
         from ase.data import covalent_radii
 
@@ -152,7 +155,7 @@ class PairTrainer(Trainer):
         return curves
 
 
-def _add(system: BlockedLeastSquares, waiting: list[tuple[Floats, Floats]]) -> None:
+def _add(system: BlockedLeastSquares, waiting: list[tuple[FloatArray, FloatArray]]) -> None:
     """Add the equations that wait, and forget them."""
     if waiting:
         rows, right = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
@@ -160,16 +163,16 @@ def _add(system: BlockedLeastSquares, waiting: list[tuple[Floats, Floats]]) -> N
         waiting.clear()
 
 
-def _keep_nearest(nearest: list[Floats], pairs: Pairs) -> None:
+def _keep_nearest(nearest: list[FloatArray], pairs: Pairs) -> None:
     """Keep each curve's shortest distances."""
     for curve, kept in enumerate(nearest):
         both = np.concatenate((kept, pairs.distance[pairs.curve == curve]))
         nearest[curve] = np.partition(both, N_SHORTEST - 1)[:N_SHORTEST]
 
 
-def _roughness(basis: Basis) -> Floats:
+def _roughness(basis: Basis) -> FloatArray:
     """Return the equations that say that neighbouring coefficients are alike."""
-    second: Floats = np.diff(np.eye(basis.n_functions), n=2, axis=0) / ROUGHNESS
+    second: FloatArray = np.diff(np.eye(basis.n_functions), n=2, axis=0) / ROUGHNESS
     return np.kron(np.eye(len(basis.curves)), second).astype(np.float64)
 
 

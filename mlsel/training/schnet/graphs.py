@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mlsel.core.arrays import IntArray
 from mlsel.training.base import Frames
 from mlsel.training.schnet.kernels import PairTables
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ class Batch:
 
     species: torch.Tensor
     frame: torch.Tensor
-    atom_start: Ints
-    pair_start: Ints
+    atom_start: IntArray
+    pair_start: IntArray
     first: torch.Tensor
     second: torch.Tensor
     distance: torch.Tensor
@@ -69,7 +68,7 @@ class Batch:
         return len(self.atom_start) - 1
 
 
-def ragged(starts: Ints, lengths: Ints) -> Ints:
+def ragged(starts: IntArray, lengths: IntArray) -> IntArray:
     """Return the concatenation of start … start + length − 1.
 
     >>> ragged(np.array([5, 0]), np.array([2, 3]))
