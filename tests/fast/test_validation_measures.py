@@ -163,7 +163,7 @@ def test_the_first_minimum_is_where_it_is() -> None:
 
 def test_the_error_of_a_peak_is_the_scatter_of_many_runs() -> None:
     rng, r = np.random.default_rng(2), np.arange(0.025, 6.0, 0.05)
-    g = 3 * np.exp(-((r - 2.7) ** 2) / 0.1)
+    g = 3 * np.exp(-((r - 2.7) ** 2) / 0.12)
     peaks = [main_peak(r, g + 0.05 * rng.standard_normal((64, len(r)))) for _ in range(60)]
     for name in ("position", "height"):
         means = [getattr(peak, name) for peak in peaks]

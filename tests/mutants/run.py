@@ -6,7 +6,8 @@
 
 First the tests must pass as they are. Then a line a mutant: killed, or SURVIVES. The exit status is
 1 if one survives that is not known to, if one is killed that is marked as a survivor, or if a
-mutant's text no longer stands in its file once. The change is made in a copy of the tree in a temporary folder.
+mutant's text no longer stands in its file once. The change is made in a copy of the tree in a
+temporary folder.
 """
 
 from __future__ import annotations
