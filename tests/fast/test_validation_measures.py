@@ -150,8 +150,8 @@ def test_a_density_that_drifts_is_not_known() -> None:
 
 def test_short_lags_do_not_count_in_diffusion() -> None:
     """Below two fifths of the longest lag atoms may move as they will."""
-    lag = 0.1 * np.arange(1, 51)
-    msd = np.where(lag < 1.99, 0.0, 6 * 0.7 * lag + 2)
+    lag = 0.1 * np.arange(1.0, 51.0)
+    msd: Any = np.where(lag < 1.99, 0.0, 6 * 0.7 * lag + 2)
     assert float(diffusion(lag, np.tile(msd, (4, 1))).value) == pytest.approx(0.7)
 
 
