@@ -2,6 +2,7 @@
 # make demo    the main job on the embedded defaults: from MD to the report of a small study
 # make test    lint, types and tests (make slow: those that take minutes; make test-slurm: on a
 #              real Slurm, and the tutorial)
+# make mutants changes of one line that the tests must notice, one after the other; many minutes
 # make docs    the documentation, in build/site; a warning is an error
 
 SHELL := /bin/bash
@@ -11,7 +12,7 @@ STAMP := $(VENV)/.complete
 DOCS := $(VENV)/.docs
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint types pytest slow test-slurm docs clean
+.PHONY: setup demo test lint types pytest slow test-slurm mutants docs clean
 
 setup: $(STAMP)
 
@@ -56,6 +57,9 @@ test-slurm: setup
 	$(BIN)/python -m pytest -m "slurm or tutorial" tests
 
 test: lint types pytest
+
+mutants: setup
+	$(BIN)/python -m tests.mutants.run
 
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

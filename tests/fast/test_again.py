@@ -14,7 +14,7 @@ from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.lock import FolderLock
 from mlsel.core.parallel import world
 from mlsel.core.record import Record, take_away
-from mlsel.evaluate.stage import evaluate
+from mlsel.evaluate.stage import evaluate, find_models
 from mlsel.pool.pool import Pool
 from mlsel.selection.stage import select_study
 from mlsel.study.folder import StudyFolder
@@ -206,3 +206,30 @@ def test_a_record_settles(tmp_path: Path) -> None:
     with pytest.raises(MlselError, match="damaged"):
         record.settle({})
     assert not record.settle({}, again=True)
+
+
+def test_errors_belong_to_a_model_and_a_test_set(tmp_path: Path) -> None:
+    model = tmp_path / "models" / "random" / "pair"
+    model.mkdir(parents=True)
+    (model / "model.json").write_text("{}")
+    (one,), (other,) = find_models(tmp_path, "a"), find_models(tmp_path, "b")
+    (model / "model.json").write_text('{"a": 1}')
+    (changed,) = find_models(tmp_path, "a")
+    assert len({entry.identity for entry in (one, other, changed)}) == 3
+
+
+def test_a_changed_baseline_makes_a_model_stale(tmp_path: Path) -> None:
+    write_pool(StudyFolder(tmp_path).data_set("random"), [frames(8)])
+    train_study(study('selection.methods=["random"]'), tmp_path, world())
+    other = study('selection.methods=["random"]', "training.baseline.zbl=[2.0,4.0]")
+    with pytest.raises(MlselError, match=r"baseline.*--again"):
+        train_study(other, tmp_path, world())
+
+
+def test_a_model_of_other_data_is_stale(tmp_path: Path) -> None:
+    asked, data = study('selection.methods=["random"]'), StudyFolder(tmp_path).data_set("random")
+    write_pool(data, [frames(8)])
+    train_study(asked, tmp_path, world())
+    write_pool(data, [frames(8, seed=2)])
+    with pytest.raises(MlselError, match=r"data\.digest.*--again"):
+        train_study(asked, tmp_path, world())

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mlsel.core.errors import MlselError
+from mlsel.generate import runs_of
 from mlsel.md import deck
 from mlsel.md.structures import grid_shape, grid_structure, lammps_data, start_structure
-from mlsel.study.study import System
+from mlsel.study.study import System, load_study
 
 
 def test_every_potential_says_what_it_is() -> None:
@@ -88,3 +89,34 @@ def test_data_file_orders_types_by_species() -> None:
     masses = re.findall(r"^\s*(\d)\s+([\d.]+)\s+# (\w+)$", text, re.MULTILINE)
     assert [(kind, symbol) for kind, _, symbol in masses] == [("1", "Na"), ("2", "Cl")]
     assert float(masses[0][1]) == pytest.approx(22.98977, abs=1e-3)
+
+
+def test_runs_of_a_pool_start_with_other_velocities(tmp_path: Path) -> None:
+    def seeds(*settings: str) -> list[str]:
+        texts = [run.deck_text() for run in runs_of(load_study("quick", settings), tmp_path)]
+        return [
+            found[1] for text in texts if (found := re.search(r"variable seed +index (.*)", text))
+        ]
+
+    assert len(set(seeds())) == len(seeds()) == 8
+    assert not set(seeds()) & set(seeds("pool.seed=2"))
+
+
+def test_every_setting_of_the_pool_reaches_the_deck(tmp_path: Path) -> None:
+    """What LAMMPS is told, with its variables put in."""
+    settings = (
+        "pool.temperatures=[1111]",
+        "pool.pressures=[222]",
+        "pool.timestep=1.5",
+        "pool.melt_temperature=3333",
+        "pool.thermostat_time=0.123",
+        "pool.barostat_time=4.56",
+    )
+    (run,) = runs_of(load_study("quick", settings), tmp_path)
+    text = re.sub(r" &\n +", " ", run.deck_text())
+    values = dict(re.findall(r"^variable +(\w+) +index +(\S+)", text, re.MULTILINE))
+    told = " ".join(re.sub(r"\$\{(\w+)\}", lambda m: values.get(m[1], m[0]), text).split())
+    assert "fix ensemble all nvt temp 3333.0 3333.0 0.123 " in told
+    assert "fix ensemble all npt temp 1111.0 1111.0 0.123 iso 222.0 222.0 4.56 " in told
+    assert "timestep 0.0015 " in told
+    assert f"velocity all create 3333.0 {run.seed} " in told

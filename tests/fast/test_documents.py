@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlsel.__main__ import TOOLS
 from mlsel.pool.pool import Pool
 from mlsel.study.study import Study
 from tests.fast.test_imports import ROOMS
@@ -30,11 +29,6 @@ def test_the_door_for_a_trajectory(tmp_path: Path) -> None:
     """Import, check, select, export; and in Python the same frames."""
     write_trajectory(tmp_path / "traj.extxyz")
     blocks = code_blocks(ROOT / "README.md", "## I have a trajectory")
-    if "check" not in TOOLS:  # until it is there
-        blocks = [
-            dataclasses.replace(block, text=re.sub("mlsel check.*\n", "", block.text))
-            for block in blocks
-        ]
     printed = run_blocks(blocks, tmp_path)
     with Pool(tmp_path / "train.h5") as train:
         frames = train.values("source_frame")

@@ -261,3 +261,32 @@ def test_non_finite_labels_are_refused(tmp_path: Path) -> None:
         pytest.raises(MlselError, match="forces of frame 1 is not a finite number"),
     ):
         list(read_frames(pool))
+
+
+def test_another_seed_starts_with_other_weights(tmp_path: Path) -> None:
+    """Without a step to speak of, so that the order of the frames is not what differs."""
+    made = []
+    for seed in (1, 2):
+        folder = tmp_path / str(seed)
+        trainer(seed=seed, max_epochs=1, learning_rate=1e-12).fit([frames(6)], [frames(2)], folder)
+        made.append(weights(folder)["representation.interactions.0.in2f.weight"])
+    assert float((made[0] - made[1]).abs().max()) > 1e-3
+
+
+def test_held_out_frames_are_not_trained_on() -> None:
+    train, held_out = split([frames(10), frames(6, seed=2)], 0.25, 1)
+    energies = [np.concatenate([p.energy for p in part if p.energy is not None])
+                for part in (train, held_out)]  # fmt: skip
+    assert [len(part) for part in energies] == [12, 4]
+    assert not set(energies[0]) & set(energies[1])
+
+
+def test_the_weight_is_the_energys(tmp_path: Path) -> None:
+    """Both losses by their formula: w (ΔE)² + (1 − w) (ΔF)², of a cell and of a component."""
+    part = [frames(4)]
+    trainer(max_epochs=1, learning_rate=1e-12, energy_weight=0.2).fit(part, part, tmp_path)
+    curve = {name: values[0] for name, values in read_metrics(tmp_path / "metrics.csv").items()}
+    energy = 8 * curve["validation_energy_rmse"]
+    loss = 0.2 * energy**2 + 0.8 * curve["validation_force_rmse"] ** 2
+    assert curve["validation_loss"] == pytest.approx(loss, rel=1e-4)
+    assert curve["train_loss"] == pytest.approx(loss, rel=1e-4)

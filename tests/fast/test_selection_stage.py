@@ -136,3 +136,12 @@ def test_list_names_all_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert set(PAPER_METHODS) <= set(listed)
+
+
+def test_methods_draw_numbers_of_their_own(folder: Path) -> None:
+    run_stage(folder)
+    seeds = []
+    for path in (folder / "data").glob("*.h5"):
+        with Pool(path) as data:
+            seeds.append(int(data.attributes["seed"]))
+    assert len(set(seeds)) == len(seeds) == 2 * len(PAPER_METHODS) + 1

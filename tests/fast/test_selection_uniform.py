@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter
 from mlsel.selection import make_selector
 from mlsel.selection.binned import uniform
+from mlsel.selection.binned.scan import _range
 
 
 def by_definition(
@@ -258,3 +260,14 @@ def test_a_species_that_no_frame_holds(tmp_path: Path) -> None:
         pytest.raises(MlselError, match=r"Asked for 1 frames, .* has 0 with K: none can be"),
     ):
         make_selector("force", {"species": "K"}).select(pool, 1, 1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_outliers_at_either_end_do_not_stretch_the_bins(sign: int) -> None:
+    """Ten interquartile ranges beyond the quartiles the bins end: at −4.75 or 5.75."""
+    task: Any = SimpleNamespace(
+        every=lambda values: values, join=lambda part: part, pool=SimpleNamespace(n_frames=1001)
+    )
+    values = np.append(np.linspace(0, 1, 1000), sign * 1e6)
+    low, high = _range(task, np.arange(1001), values, values)
+    assert -5 < low < high < 6

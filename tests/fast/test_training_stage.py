@@ -13,6 +13,7 @@ import pytest
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
 from mlsel.evaluate.stage import evaluate, find_models, read_errors, table
+from mlsel.evaluate.statistics import frame_errors
 from mlsel.pool.pool import Pool
 from mlsel.study.study import Study, load_study
 from mlsel.training.base import Frames
@@ -245,3 +246,19 @@ def test_six_models_are_the_papers() -> None:
     assert [name for name in names if name.startswith("schnet")] == [
         f"schnet-{size}-e{w}" for size in ("small", "medium", "large") for w in (0.01, 0.1)
     ]
+
+
+def test_errors_of_known_forces() -> None:
+    forces = np.zeros((2, 3, 3))
+    other = forces.copy()
+    other[0, 1], other[1, 2] = [1, 2, 2], [0, 0, -4]
+    other[:, 0] = 0.1
+    numbers = np.array([11, 17, 17])
+    errors = frame_errors([5, 6], numbers, [11, 17], (forces, [0, 0]), (other, [0.3, -0.6]))
+    assert errors.worst_atom.tolist() == [1, 2]
+    assert errors.worst(2).tolist() == [1, 0]
+    found = errors.forces("force_component")
+    assert (found.n, found.max) == (18, 4)
+    assert found.mae == pytest.approx(9.6 / 18)
+    assert found.rmse == pytest.approx(np.sqrt(25.06 / 18))
+    assert errors.energies().max == pytest.approx(0.2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ from mpi4py import MPI
 from mlsel.md.session import LammpsSession
 from mlsel.md.structures import lammps_data
 from mlsel.validate.blocking import blocked
+from mlsel.validate.density import Density
 from mlsel.validate.diffusion import diffusion, mean_square_displacement
 from mlsel.validate.distances import closest_distances
+from mlsel.validate.rdf import first_minimum, main_peak
 from mlsel.validate.stability import Bounds
 
 
@@ -115,3 +119,53 @@ def test_bounds_name_what_is_broken() -> None:
     assert "eV/atom" in bounds.broken(900, -40.0, [2.5, 1.6])
     assert "eV/atom" in bounds.broken(900, np.nan, [2.5, 1.6])
     assert "temperature" in bounds.broken(np.nan, -30.0, [2.5, 1.6])
+
+
+def density_of(volumes: Any, mass: float = 1.0) -> Density:
+    parts: Any = [SimpleNamespace(temperature=1000.0)]
+    return Density(parts, np.asarray(volumes, np.float64), mass, 1.0, 1.0)
+
+
+def test_density_and_compressibility_against_si_units() -> None:
+    """Rock salt has 4 formula units of 58.44 g/mol in a cube of 5.640 Å, and 2.163 g/cm³; κ is
+    var V/(V k_B T), here in m³, J and Pa."""
+    assert density_of(np.full(16, 5.640**3), 4 * 58.443).density == pytest.approx(2.163, abs=0.001)
+    volumes = 10000 + 10 * np.random.default_rng(1).standard_normal(4096)
+    found = density_of(volumes)
+    per_pascal = volumes.var() * 1e-60 / (volumes.mean() * 1e-30 * 1.380649e-23 * 1000)
+    assert float(found.compressibility.value) == pytest.approx(per_pascal * 1e5, rel=1e-5)
+    # Independent values: σ/√n of the mean, √(2/n) of the variance; blocking tells up to half more.
+    assert 1 < found.relative_error / (100 * 0.001 / 64) < 2
+    share = float(found.compressibility.error / found.compressibility.value)
+    assert 1 < share / np.sqrt(2 / 4096) < 2
+
+
+def test_a_density_that_drifts_is_not_known() -> None:
+    study: Any = SimpleNamespace(validation=SimpleNamespace(density_error=50.0))
+    volumes = 10000 + 10 * np.random.default_rng(1).standard_normal(1024)
+    assert density_of(volumes).is_known(study)
+    jump = np.where(np.arange(1024) < 512, 0.0, 100.0)
+    assert not density_of(volumes + jump).is_known(study)
+
+
+def test_short_lags_do_not_count_in_diffusion() -> None:
+    """Below two fifths of the longest lag atoms may move as they will."""
+    lag = 0.1 * np.arange(1.0, 51.0)
+    msd: Any = np.where(lag < 1.99, 0.0, 6 * 0.7 * lag + 2)
+    assert float(diffusion(lag, np.tile(msd, (4, 1))).value) == pytest.approx(0.7)
+
+
+def test_the_first_minimum_is_where_it_is() -> None:
+    r = np.arange(0.025, 9.0, 0.05)
+    g = 1 + 2 * np.exp(-(((r - 2.7) / 0.3) ** 2)) - 0.6 * np.exp(-(((r - 3.9) / 0.4) ** 2))
+    assert r[first_minimum(r, g)] == pytest.approx(3.9, abs=0.06)
+
+
+def test_the_error_of_a_peak_is_the_scatter_of_many_runs() -> None:
+    rng, r = np.random.default_rng(2), np.arange(0.025, 6.0, 0.05)
+    g = 3 * np.exp(-((r - 2.7) ** 2) / 0.12)
+    peaks = [main_peak(r, g + 0.05 * rng.standard_normal((64, len(r)))) for _ in range(60)]
+    for name in ("position", "height"):
+        means = [getattr(peak, name) for peak in peaks]
+        scatter = np.std([float(mean.value) for mean in means], ddof=1)
+        assert np.mean([float(mean.error) for mean in means]) == pytest.approx(scatter, rel=0.3)

@@ -399,3 +399,36 @@ def test_tables_have_every_number() -> None:
     assert plain["numbers"]["diffusion"]["size"] is None
     assert plain["numbers"]["diffusion"]["missing"].startswith("1 lags")
     assert plain["word"] == AGREES and plain["unseen"]
+
+
+def test_diffusion_is_a_share() -> None:
+    """A reference with D of 2 Å²/ps, and one a tenth faster."""
+    runs = tuple(replace(run, msd=2 * run.msd) for run in REFERENCE.runs)
+    verdict = judge(replace(RUN, msd=2.2 * RUN.msd), replace(REFERENCE, runs=runs))
+    assert verdict.numbers["diffusion"].size == pytest.approx(10, abs=0.1)
+
+
+def test_coordination_is_counted_up_to_the_minimum() -> None:
+    """What changes behind the first minimum at 3.9 Å is no matter of the coordination number."""
+    behind = replace(RUN, coordination=RUN.coordination * np.where(R > 4.0, 1.3, 1.0))
+    before = replace(RUN, coordination=RUN.coordination * np.where(R > 3.8, 1.3, 1.0))
+    assert abs(judge(behind, REFERENCE).numbers["coordination"].size) < 0.1
+    assert judge(before, REFERENCE).numbers["coordination"].size == pytest.approx(30, abs=0.1)
+
+
+def test_neighbours_are_counted_up_to_the_onset() -> None:
+    """The onset is in the bin from 2 Å on: the bin before it counts, and that bin does not."""
+    last = replace(RUN, coordination=RUN.coordination + np.where(R > 1.96, 0.5, 0.0))
+    first = replace(RUN, coordination=RUN.coordination + np.where(R > 2.0, 0.5, 0.0))
+    assert judge(last, REFERENCE).numbers["short_weight"].size == pytest.approx(0.5, abs=1e-3)
+    assert judge(first, REFERENCE).numbers["short_weight"].size == pytest.approx(0.0, abs=1e-3)
+
+
+def test_what_is_no_surer_than_the_repeats_is_chance() -> None:
+    """Repeats that by themselves seem to differ by 31 σ: 30 σ, the most that is told, is none."""
+    reference = replace(REFERENCE)
+    reference.__dict__["thresholds"] = {"energy": 31.0}  # in place of the cached property
+    off = energy(RUN, 12.0)
+    assert judge(off, REFERENCE).word == DIFFERS
+    assert judge(off, reference).word == AGREES
+    assert judge(replace(off, name="reference"), reference).word == DIFFERS  # one of themselves

@@ -15,6 +15,7 @@ from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter
 from mlsel.refine.label import main
+from mlsel.refine.labeller import Label, NotLabelled
 
 FACTORIES = """
 from ase.calculators.calculator import Calculator, CalculatorSetupError, SCFError
@@ -181,3 +182,11 @@ def test_what_cannot_label_is_told(folder: Path, what: str, sentence: str) -> No
         label(what)
     assert len(str(caught.value)) <= 400
     assert not Path("out.h5").exists()
+
+
+@pytest.mark.parametrize("name", ["energy", "forces", "virial", "atomic_energies"])
+def test_labels_that_are_no_numbers_are_none(name: str) -> None:
+    label = Label(1.0, np.zeros((2, 3)), np.zeros((3, 3)), np.zeros(2))
+    label.check()
+    with pytest.raises(NotLabelled, match=f"its {name} is NaN or infinite"):
+        Label(**{**vars(label), name: np.full(2, np.nan)}).check()
