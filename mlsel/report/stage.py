@@ -639,8 +639,8 @@ def _data(found: Findings) -> list[str]:
         }
         parts += [
             page.paragraph(
-                "Two data sets that share far more frames than chance would give (n₁·n₂/N) were "
-                "drawn in one random order: their difference is smaller than their names say."
+                "Data sets that share more frames than chance would give (n₁·n₂/N) differ in fewer "
+                "than their names say; methods with one seed draw in one random order."
             ),
             page.table(columns, found.overlaps),
         ]
