@@ -88,12 +88,12 @@ def write_report(folder: Path) -> Path:
     parts = [
         page.heading(title, 1),
         *([page.paragraph(DEMO)] if found.name == "quick" else []),
+        *_answer(folder, found),
         page.paragraph(
             "Which configurations should a machine-learned interatomic potential be trained on? "
             "Data sets were selected from one pool by several methods, a potential trained on "
             "each, its force errors measured, and each put to the test in molecular dynamics."
         ),
-        *_answer(folder, found),
         *_figures(folder, found, FIGURES[0], FIGURES[2]),
         *_validation(found),
         *_errors(found),
@@ -639,8 +639,8 @@ def _data(found: Findings) -> list[str]:
         }
         parts += [
             page.paragraph(
-                "Two data sets that share far more frames than chance would give (n₁·n₂/N) were "
-                "drawn in one random order: their difference is smaller than their names say."
+                "Data sets that share more frames than chance would give (n₁·n₂/N) differ in fewer "
+                "than their names say; methods with one seed draw in one random order."
             ),
             page.table(columns, found.overlaps),
         ]
