@@ -9,15 +9,14 @@ TRAJECTORY: anything that ASE reads, with energies and forces. Makes pool.h5, tr
 import sys
 from pathlib import Path
 
-from ase.io import write
-
 from mlsel import Pool, make_selector
-from mlsel.pool.convert import atoms_of, import_trajectories
+from mlsel.pool.exporting import export_main
+from mlsel.pool.importing import import_trajectories
 
 trajectory, n = Path(sys.argv[1]), int(sys.argv[2])
 import_trajectories([trajectory], Path("pool.h5"))
 with Pool("pool.h5") as pool:
     chosen = make_selector("force").select(pool, n, rng=1)
     chosen.write(pool, Path("train.h5"))
-    write("train.extxyz", list(atoms_of(pool, chosen.frame_ids)))
     print(f"{n} of {len(pool)} frames, the first of them {chosen.frame_ids[:5].tolist()}")
+export_main(["train.h5", "train.extxyz", "--force"])

@@ -237,10 +237,12 @@ def _overlaps(folder: Path, pool: Mapping[str, Any]) -> list[dict[str, page.Cell
 
     place = StudyFolder(folder)
     frames: dict[str, set[int]] = {}
+    pools: dict[str, Any] = {}
     for name in place.data_sets():
         with Pool(place.data_set(name)) as data:
             if "source_frame" in data.fields:
                 frames[name] = set(data.values("source_frame").tolist())
+                pools[name] = data.attributes.get("pool_digest")
     return [
         {
             "first": first,
@@ -249,6 +251,7 @@ def _overlaps(folder: Path, pool: Mapping[str, Any]) -> list[dict[str, page.Cell
             "chance": len(frames[first]) * len(frames[second]) / pool["frames"] if pool else None,
         }
         for first, second in combinations(frames, 2)
+        if pools[first] == pools[second]  # else the numbers are of other frames
     ]
 
 

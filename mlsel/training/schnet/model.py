@@ -63,6 +63,8 @@ class SchNetModel(TrainedModel):
                 f"{folder} holds no SchNet ({Path(error.filename).name} is missing): train it with "
                 "`mlsel training`."
             ) from None
+        except (OSError, torch.OutOfMemoryError):
+            raise  # says nothing of the files
         except Exception as error:
             text = str(error).strip().splitlines()
             reason = text[0] if text else type(error).__name__

@@ -285,6 +285,8 @@ class _Run:
             return
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
+        except (OSError, torch.OutOfMemoryError):
+            raise  # says nothing of the file
         except Exception as error:
             raise MlselError(
                 f"{path} is damaged ({type(error).__name__}): remove it, the training then starts "
