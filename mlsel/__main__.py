@@ -26,9 +26,9 @@ TOOLS = {
     "status": ("mlsel.workflow.status", "tell what of a study is done, and what is missing"),
     "slurm": ("mlsel.workflow.slurm", "submit a study to Slurm, a job a stage"),
     "info": ("mlsel.pool.info", "print what a pool holds"),
-    "pack": ("mlsel.pool.convert", "copy a pool of many files into one"),
-    "import": ("mlsel.pool.convert", "make a pool from trajectories that ASE reads"),
-    "export": ("mlsel.pool.convert", "write a pool as extended XYZ"),
+    "pack": ("mlsel.pool.exporting", "copy a pool of many files into one"),
+    "import": ("mlsel.pool.importing", "make a pool from other people's trajectories"),
+    "export": ("mlsel.pool.exporting", "write a pool for other programs"),
     "figure": ("mlsel.figure", "draw a figure"),
 }
 

@@ -102,6 +102,8 @@ class Layout:
     attributes: tuple[tuple[str, str], ...] = ()
 
 
+LONG_LISTS = ("sources", "source_runs")
+"""Attributes of /parameters that are datasets there where they are long."""
 VIRIAL = Layout(tail=(3, 3), unit=units.ENERGY)
 
 
@@ -196,6 +198,9 @@ class Pool:
             )
         table = self._file["parameters/runs"]
         self.attributes: dict[str, Any] = dict(self._file["parameters"].attrs)
+        for name in LONG_LISTS:
+            if name in self._file["parameters"]:
+                self.attributes[name] = self._file["parameters"][name].asstr()[()]
         version = int(self.attributes.get("format_version", 1))
         if not 1 <= version <= FORMAT_VERSION:
             raise MlselError(

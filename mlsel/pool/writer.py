@@ -19,7 +19,15 @@ from mlsel.core.arrays import Array, IntArray
 from mlsel.core.files import finishing
 from mlsel.core.provenance import digest, versions
 from mlsel.pool.finite import require_finite
-from mlsel.pool.pool import ATOM_FIELDS, FORMAT_VERSION, OBSERVABLE_UNITS, Layout, Pool, Run
+from mlsel.pool.pool import (
+    ATOM_FIELDS,
+    FORMAT_VERSION,
+    LONG_LISTS,
+    OBSERVABLE_UNITS,
+    Layout,
+    Pool,
+    Run,
+)
 
 
 class RunWriter:
@@ -294,7 +302,13 @@ class PoolWriter:
             "digest": digest([*(row[3] for row in rows), order]),
             "format_version": FORMAT_VERSION,
         }
-        self._file["parameters"].attrs.update(attributes)
+        for name, value in attributes.items():
+            if name in LONG_LISTS and len(value) > 1000:  # HDF5 has 64 KiB for an attribute
+                self._file["parameters"].create_dataset(
+                    name, data=list(value), dtype=h5py.string_dtype()
+                )
+            else:
+                self._file["parameters"].attrs[name] = value
 
 
 INTEGER = "integer"

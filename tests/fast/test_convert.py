@@ -11,7 +11,7 @@ from ase.io import iread, read, write
 
 from mlsel.__main__ import main
 from mlsel.core.errors import MlselError
-from mlsel.pool.convert import import_trajectories
+from mlsel.pool.importing import import_trajectories
 from mlsel.pool.pool import Pool
 from tests.support import Tolerance
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mlsel.pool.convert import import_trajectories
+from mlsel.pool.importing import import_trajectories
 from mlsel.pool.pool import Pool
 from tests.support import environment
 

@@ -1,0 +1,169 @@
+"""H5MD files that others wrote, as ASE's Atoms, a frame at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from mlsel.core import units
+from mlsel.core.errors import MlselError
+from mlsel.pool.pool import damage_told
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_ATOM_ELEMENTS = {
+    "force": ("forces", "force"),
+    "potential_energy": ("atomic_energies", "energy"),
+    "charge": ("charges", "charge"),
+}
+_ENERGIES = ("energy", "potential_energy")
+
+
+def read_h5md(path: Path, elements: Sequence[str] = ()) -> Iterator[Atoms]:
+    """Yield the frames of all groups of /particles; what has no unit is taken to be in ours.
+
+    Parameters
+    ----------
+    path : path
+    elements : of the types, where species counts types from 0 or 1
+
+    Raises
+    ------
+    MlselError
+        If there are no positions or no species, or a unit is not known.
+    """
+    with damage_told(path), h5py.File(path, "r", locking=False) as file:
+        groups = list(file.get("particles", {}))
+        if not groups:
+            raise MlselError(f"{path} is HDF5 without /particles: it is no H5MD trajectory.")
+        for name in groups:
+            yield from _of_group(file, name, path, elements)
+
+
+def _of_group(file: Any, name: str, path: Path, elements: Sequence[str]) -> Iterator[Atoms]:
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    group = file["particles"][name]
+    where = f"{path}, /particles/{name}"
+    if "position/value" not in group:
+        raise MlselError(f"{where} has no position.")
+    positions, length = _element(group, "position", "length", where)
+    numbers = _numbers(group, where, elements)
+    if len(numbers) != positions.shape[1]:
+        raise MlselError(
+            f"{where} has {positions.shape[1]} positions a frame and {len(numbers)} species."
+        )
+    boundary = [_text(kind) for kind in np.ravel(group["box"].attrs.get("boundary", ["none"] * 3))]
+    periodic = [kind == "periodic" for kind in boundary]
+    edges, to_length = None, 1.0
+    if "edges" in group["box"]:
+        fixed = isinstance(group["box/edges"], h5py.Dataset)
+        if fixed:
+            edges = group["box/edges"]
+            to_length = _factor(edges, edges, "length", where, default=length)
+        else:
+            edges, to_length = _element(group["box"], "edges", "length", where, default=length)
+    n_frames = len(positions)
+    per_atom = {
+        label: _element(group, element, quantity, where)
+        for element, (label, quantity) in _ATOM_ELEMENTS.items()
+        if f"{element}/value" in group
+    }
+    energy = _energy(file, name, where)
+    for label, (values, _) in per_atom.items():
+        _same_length(values, n_frames, f"{where}: {label}")
+    for i in range(n_frames):
+        cell = None
+        if edges is not None:
+            box = np.asarray(edges[()] if edges.shape in ((3,), (3, 3)) else edges[i]) * to_length
+            cell = np.diag(box) if box.ndim == 1 else box
+        atoms = Atoms(numbers, positions=positions[i] * length, cell=cell, pbc=periodic)
+        results = {label: values[i] * factor for label, (values, factor) in per_atom.items()}
+        if energy is not None:
+            _same_length(energy[0], n_frames, f"{where}: energy")
+            results["energy"] = float(energy[0][i] * energy[1])
+        extra = {k: results.pop(k) for k in ("atomic_energies", "charges") if k in results}
+        atoms.arrays.update(extra)
+        if results:
+            atoms.calc = SinglePointCalculator(atoms, **results)
+        yield atoms
+
+
+def _energy(file: Any, name: str, where: str) -> tuple[Any, float] | None:
+    for home in (f"observables/{name}", "observables"):
+        for key in _ENERGIES:
+            if home in file and f"{home}/{key}/value" in file:
+                return _element(file[home], key, "energy", where)
+    return None
+
+
+def _same_length(values: Any, n_frames: int, what: str) -> None:
+    if len(values) != n_frames:
+        raise MlselError(f"{what} has {len(values)} frames where positions have {n_frames}.")
+
+
+def _element(
+    group: Any, name: str, quantity: str, where: str, default: float = 1.0
+) -> tuple[Any, float]:
+    values = group[f"{name}/value"]
+    return values, _factor(values, group[name], quantity, where, default)
+
+
+def _factor(values: Any, group: Any, quantity: str, where: str, default: float = 1.0) -> float:
+    unit = values.attrs.get("unit", group.attrs.get("unit"))
+    if unit is None:
+        return default
+    try:
+        return units.factor(_text(unit), quantity)
+    except MlselError as error:
+        raise MlselError(f"{where}: {error}") from None
+
+
+def _numbers(group: Any, where: str, elements: Sequence[str]) -> Any:
+    from ase.data import atomic_numbers
+
+    if "species" not in group:
+        raise MlselError(f"{where} has no species: which elements its atoms are is not known.")
+    species = group["species"]
+    values = np.asarray(species["value"][0] if isinstance(species, h5py.Group) else species[()])
+    if h5py.check_enum_dtype(species.dtype if isinstance(species, h5py.Dataset) else values.dtype):
+        names = {v: k for k, v in h5py.check_enum_dtype(species.dtype).items()}
+        values = np.array([names[int(value)] for value in values])
+    if values.dtype.kind in "iu":
+        return _of_types(values.astype(np.int64), where, elements)
+    symbols = [_text(value) for value in values]
+    unknown = next((symbol for symbol in symbols if symbol not in atomic_numbers), None)
+    if unknown is not None:
+        raise MlselError(f"{where}: the species {unknown!r} is no element.")
+    return np.array([atomic_numbers[symbol] for symbol in symbols])
+
+
+def _of_types(values: Any, where: str, elements: Sequence[str]) -> Any:
+    """Atomic numbers of species that are integers, which may be atomic numbers or types."""
+    from ase.data import atomic_numbers
+
+    found = np.unique(values)
+    first = int(found[0])
+    if elements:
+        if first not in (0, 1) or found[-1] - first >= len(elements):
+            raise MlselError(
+                f"{where} has the species {found.tolist()[:8]}, --species names {len(elements)} "
+                "elements: give one for each type, counted from 0 or 1."
+            )
+        return np.array([atomic_numbers[symbol] for symbol in elements])[values - first]
+    if first < 1 or (len(found) > 1 and found.tolist() == list(range(1, len(found) + 1))):
+        raise MlselError(
+            f"{where} has the species {found.tolist()[:8]}, which look like types and not like "
+            "atomic numbers: say which elements they are, for instance --species Na Cl."
+        )
+    return values
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,136 @@
+"""Whether numbers look like the units that they are said to be in: warnings, never refusals.
+
+A sample of the frames is looked at, the same whatever their order: those whose digests are the
+smallest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+
+import numpy as np
+
+from mlsel.core import units
+from mlsel.core.arrays import Array, FloatArray
+
+N_SAMPLE = 400
+
+
+class Plausibility:
+    """Collects a sample of frames in our units, and warns of what was likely meant otherwise."""
+
+    def __init__(self) -> None:
+        self._sample: list[tuple[int, int, tuple[Array, Array, Array, bool, dict[str, Array]]]] = []
+        self._n = 0
+
+    def see(
+        self,
+        numbers: Array,
+        positions: Array,
+        cell: Array,
+        periodic: tuple[bool, bool, bool],
+        labels: dict[str, Array],
+    ) -> None:
+        """Take note of a frame."""
+        text = positions.tobytes() + numbers.tobytes()
+        rank = -int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+        self._n += 1
+        if len(self._sample) == N_SAMPLE and rank <= self._sample[0][0]:
+            return
+        item = (rank, self._n, (numbers, positions, cell, all(periodic), labels))
+        if len(self._sample) < N_SAMPLE:
+            heapq.heappush(self._sample, item)
+        else:
+            heapq.heapreplace(self._sample, item)
+
+    def warnings(self) -> list[str]:
+        """Return what looks wrong, a sentence each."""
+        frames = [frame for _, _, frame in self._sample]
+        found = [_of_lengths(frames), _of_energies(frames), _of_forces(frames)]
+        return [sentence for sentence in found if sentence]
+
+
+_Frames = list[tuple[Array, Array, Array, bool, dict[str, Array]]]
+
+
+def closeness(numbers: Array, positions: Array, cell: Array, periodic: bool) -> float:
+    """Return the shortest distance as a share of the two covalent radii; inf if none is near."""
+    from ase.data import covalent_radii
+    from vesin import NeighborList
+
+    if len(numbers) < 2 and not periodic:
+        return np.inf
+    neighbours = NeighborList(cutoff=6.0, full_list=False)
+    try:
+        i, j, d = neighbours.compute(
+            points=positions,
+            box=cell if periodic else np.zeros((3, 3)),
+            periodic=periodic,
+            quantities="ijd",
+        )
+    except RuntimeError:  # a cell so small that it has too many images
+        return 0.0
+    if not len(d):
+        return np.inf
+    return float((d / (covalent_radii[numbers[i]] + covalent_radii[numbers[j]])).min())
+
+
+def _of_lengths(frames: _Frames) -> str:
+    from ase.data import atomic_masses
+
+    shares = np.array([closeness(*frame[:4]) for frame in frames if len(frame[0]) > 1])
+    share = float(np.median(shares)) if len(shares) else np.nan
+    dense: list[float] = []
+    for numbers, _, cell, periodic, _ in frames:
+        if periodic:
+            dense.append(atomic_masses[numbers].sum() * units.DENSITY / abs(np.linalg.det(cell)))
+    density = float(np.median(dense)) if dense else np.nan
+    also = f", the density {density:.3g} g/cm³" if np.isfinite(density) else ""
+    told = f"the shortest distance is {share:.2f} of the covalent radii's sum in the median{also}"
+    if share < 0.3:
+        return f"{told}: are lengths in nm (--length-unit nm)?"
+    if np.isfinite(share) and share > 1.4:
+        return f"{told}: are lengths in Bohr (--length-unit Bohr)? A gas or noble gas looks so too."
+    if density > 30:
+        return f"{told}: are lengths in nm, or is the cell's in another unit?"
+    return ""
+
+
+def _of_energies(frames: _Frames) -> str:
+    """Thomas–Fermi: an atom of number Z has about −0.7687 Z^(7/3) Hartree, never much less."""
+    shares = [
+        float(-labels["energy"]) / (0.7687 * float((numbers ** (7 / 3)).sum()))
+        for numbers, _, _, _, labels in frames
+        if "energy" in labels
+    ]
+    if not shares:
+        return ""
+    share, hartree = float(np.median(shares)), units.factor("Hartree", "energy")
+    per_atom = np.median([float(f[4]["energy"]) / len(f[0]) for f in frames if "energy" in f[4]])
+    told = f"the energy is {per_atom:.6g} eV an atom in the median"
+    if abs(share) > 1.1 * hartree:
+        return f"{told}, more than all electrons have: is it in kcal/mol or kJ/mol (--energy-unit)?"
+    if 0.6 < share < 1.02:
+        return (
+            f"{told}, {share:.2f} of all electrons' energy in Hartree: is it in Hartree "
+            "(--energy-unit Hartree)?"
+        )
+    return ""
+
+
+def _of_forces(frames: _Frames) -> str:
+    sizes: list[FloatArray] = [f[4]["forces"] for f in frames if "forces" in f[4]]
+    moved = [float(np.sqrt((size**2).mean())) for size in sizes if size.any() and len(size) > 1]
+    if not moved:
+        return ""
+    rms = float(np.median(moved))
+    told = f"forces are {rms:.3g} eV/Å (rms of a component, median of the frames)"
+    if rms > 12:
+        return f"{told}: are they in kcal/mol/Å or kJ/mol/nm (--force-unit, --energy-unit)?"
+    if rms < 0.03:
+        return (
+            f"{told}: are they in Hartree/Bohr (--force-unit Hartree/Bohr)? Relaxed structures "
+            "look so too."
+        )
+    return ""
