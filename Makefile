@@ -2,32 +2,35 @@
 # make demo    the main job on the embedded defaults: from MD to the report of a small study
 # make test    lint, types and tests (make slow: those that take minutes; make test-slurm: on a
 #              real Slurm, and the tutorial)
+# make docs    the documentation, in build/site; a warning is an error
 
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
+DOCS := $(VENV)/.docs
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint types pytest slow test-slurm clean
+.PHONY: setup demo test lint types pytest slow test-slurm docs clean
 
 setup: $(STAMP)
 
-# Candidates on PATH, then pyenv's versions: a pyenv shim can be on PATH and not run.
+# `venv --clear` would empty what a link points to, which may be another checkout's environment.
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; \
-	for candidate in python3.12 python3.13 python3 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[23]*/bin/python3; do \
-	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' >/dev/null 2>&1; then \
-	    python="$$candidate"; break; \
-	  fi; \
-	done; \
-	if [ -z "$${python:-}" ]; then \
-	  echo "mlsel needs Python 3.12 or 3.13 with its venv module and found none on PATH or under pyenv: install python3.12 and python3.12-venv." >&2; exit 1; \
+	if [ -L $(VENV) ]; then \
+	  echo "$(VENV) is a symbolic link to $$(readlink $(VENV)), and set-up would empty what it points to: remove the link, or name another folder with make VENV=FOLDER." >&2; exit 1; \
 	fi; \
-	echo "Setting up $(VENV) with $$("$$python" -c 'import sys; print(sys.executable, sys.version.split()[0])')"; \
+	python="$$(.ci/find-python)"; \
+	echo "Setting up $(VENV) with $$python ($$("$$python" -V))"; \
 	"$$python" -m venv --clear $(VENV); \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'; \
+	$(INSTALL) -e '.[test]'; \
 	$(BIN)/python -m mlsel.plugins build; \
 	touch $@
+
+$(DOCS): $(STAMP)
+	@$(INSTALL) -e '.[docs]'
+	@touch $@
 
 demo: setup
 	@rm -rf demo
@@ -54,5 +57,8 @@ test-slurm: setup
 
 test: lint types pytest
 
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build

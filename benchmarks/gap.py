@@ -27,13 +27,14 @@ from ase.io import write
 from benchmarks.claims import Claims
 from mlsel.plugins import ensure
 from mlsel.training.base import Frames
-from mlsel.training.gap.trainer import PRODUCT, GapModel
+from mlsel.training.gap.model import PRODUCT, GapModel
 from tests.plugins.support import environment, melts
 from tests.support.gap_files import PAPER, write_gap
 
 N_SPARSE = 200
 N_POWER = 952
 """Numbers of a power spectrum: 7 l × 136 pairs of 16 channels."""
+PAIRS = {"cutoff": 6.5, "theta": 1.0}
 STEPS = {"quip": 30, "quip library": 1}
 
 
@@ -117,6 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         step = statistics.median(own)
         claims.at_least("pair_style quip over QUIP's library, 1024 ions", ratio(library, own), 15)
+        if not arguments.gap:
+            write_gap(gap, melts(), PAPER, n_sparse=N_SPARSE, pairs=PAIRS)
+            own, library = in_turns(
+                [lammps("quip", 1), lammps("quip library", 1)], arguments.repeats
+            )
+            claims.at_least("the same with distance_2b beside SOAP", ratio(library, own), 50)
+            write_gap(gap, melts(), PAPER, n_sparse=N_SPARSE)
         claims.at_least("pair_style quip, 2 ranks over 1", ratio(own, two), 1.8)
 
         if gap.parent != folder:

@@ -241,8 +241,9 @@ def against_plain_loop(claims: Claims, frames: Frames, threads: int) -> None:
     from ase import Atoms
     from ase.neighborlist import neighbor_list
 
+    from mlsel.training.schnet.architecture import SIZES
     from mlsel.training.schnet.graphs import Graphs
-    from mlsel.training.schnet.network import SIZES, Network, potential
+    from mlsel.training.schnet.network import Network, potential
 
     torch.set_num_threads(threads)
     numbers = sorted({int(z) for z in frames.numbers})
@@ -368,13 +369,14 @@ def void(_: object) -> None:
 def gap_overhead(claims: Claims, frames: Frames, folder: Path) -> None:
     """A fit against gap_fit alone with the same arguments and input."""
     from mlsel.training.base import reference_energies
-    from mlsel.training.gap.trainer import TRAINING_FILE, GapTrainer, _write_frames, find_program
+    from mlsel.training.gap.gap_fit import TRAINING_FILE, find_program, write_frames
+    from mlsel.training.gap.trainer import GapTrainer
 
     part = frames.take(np.linspace(0, len(frames) - 1, 8).astype(int))
     trainer = GapTrainer(name="gap", n_sparse=50)
     bare = folder / "bare"
     bare.mkdir()
-    _write_frames(bare / TRAINING_FILE, [part])
+    write_frames(bare / TRAINING_FILE, [part])
     command = [find_program(), *trainer.arguments(reference_energies([part]))]
 
     def ours(k: int) -> None:

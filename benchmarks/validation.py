@@ -24,8 +24,7 @@ from benchmarks.claims import Claims
 from mlsel.core.files import write_text
 from mlsel.core.parallel import world
 from mlsel.md import deck
-from mlsel.md.npt_run import lammps_path
-from mlsel.md.session import LammpsSession
+from mlsel.md.session import LammpsSession, lammps_path
 from mlsel.study.study import Study, load_study
 from mlsel.validate.nvt_run import ValidationRun
 from mlsel.validate.recorder import Recorder
@@ -120,7 +119,7 @@ def measure(
             costs = []
             for _ in range(3):
                 start = clock()
-                run._checkpoint(full, "production", recorder)
+                run.checkpoint(full, "production", recorder)
                 full.run(0)
                 costs.append(clock() - start)
                 full.run(sample, setup=False)

@@ -9,17 +9,10 @@ from importlib import import_module
 from mlsel import __version__
 from mlsel.cli import run_main
 from mlsel.core.errors import MlselError, nearest
+from mlsel.workflow.stages import STAGES
 
-STAGES = {
-    "generate": ("mlsel.generate", "make the pool: MD runs through LAMMPS"),
-    "selection": ("mlsel.selection.stage", "choose the data sets from the pool"),
-    "training": ("mlsel.training.stage", "train every model on every data set"),
-    "evaluate": ("mlsel.evaluate.stage", "measure every model's errors on the test set"),
-    "validate": (
-        "mlsel.validate.stage",
-        "drive large MD with trained potentials",
-    ),
-    "report": ("mlsel.report.stage", "write figures, tables and verdicts on one page"),
+COMMANDS = {
+    **{stage.name: (stage.module, stage.summary) for stage in STAGES},
     "run": ("mlsel.run", "do all stages in order"),
 }
 TOOLS = {
@@ -29,6 +22,7 @@ TOOLS = {
     "pack": ("mlsel.pool.exporting", "copy a pool of many files into one"),
     "import": ("mlsel.pool.importing", "make a pool from other people's trajectories"),
     "export": ("mlsel.pool.exporting", "write a pool for other programs"),
+    "label": ("mlsel.refine.label", "give frames energies and forces, by LAMMPS or ASE"),
     "figure": ("mlsel.figure", "draw a figure"),
 }
 
@@ -43,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0
     name, *rest = words
-    commands = STAGES | TOOLS
+    commands = COMMANDS | TOOLS
     if name not in commands:
         raise MlselError(
             f"there is no command {name}{nearest(name, commands)}: "
@@ -61,7 +55,7 @@ def _usage() -> str:
         "",
         "usage: mlsel COMMAND [STUDY] [-o DIR] …      (mlsel COMMAND --help tells the rest)",
     ]
-    for title, commands in (("stages", STAGES), ("tools", TOOLS)):
+    for title, commands in (("stages", COMMANDS), ("tools", TOOLS)):
         lines += ["", f"{title}:"]
         lines += [f"  {name:10} {text}" for name, (_, text) in commands.items()]
     return "\n".join(lines)

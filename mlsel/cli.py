@@ -7,15 +7,15 @@ import errno
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from mlsel.core.errors import MlselError
-from mlsel.core.parallel import launched_rank, on_root, world
-from mlsel.study.study import DEFAULT_STUDY, Study, load_study, presets
+from mlsel.core.parallel import end_all_ranks, launched_rank, on_root, world
+from mlsel.study.choice import choose_study
+from mlsel.study.study import DEFAULT_STUDY, Study, presets
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -37,9 +37,9 @@ def study_parser(prog: str, description: str) -> Parser:
     parser.add_argument(
         "study",
         nargs="?",
-        default=DEFAULT_STUDY,
         metavar="STUDY",
-        help=f"a TOML file, or one of {', '.join(presets())} (default: %(default)s)",
+        help=f"a TOML file, or one of {', '.join(presets())} (default: the study that DIR is of, "
+        f"in a new folder {DEFAULT_STUDY})",
     )
     add_study_options(parser)
     return parser
@@ -75,16 +75,21 @@ def add_folder_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_study(args: argparse.Namespace, comm: MPI.Comm | None = None) -> tuple[Study, Path]:
-    """Return the study and its folder; rank 0 reads it for all.
+def open_study(
+    args: argparse.Namespace, comm: MPI.Comm | None = None, *, needs_study: bool = True
+) -> tuple[Study, Path]:
+    """Return the study and its folder, as `choose_study`; rank 0 reads it for all.
 
     Raises
     ------
     MlselError
         On every rank alike, if the study is wrong.
     """
-    study = on_root(comm or world(), lambda: load_study(args.study, args.set))
-    return study, args.output or Path(study.name)
+
+    def choose() -> tuple[Study, Path]:
+        return choose_study(args.study, args.output, args.set, needs_study=needs_study)
+
+    return on_root(comm or world(), choose)
 
 
 def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
@@ -108,14 +113,14 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
         if not everywhere or launched_rank() == 0:
             print(f"mlsel: {error}", file=sys.stderr, flush=True)
         if not everywhere:
-            _end_all_ranks(error.exit_code)
+            end_all_ranks(error.exit_code)
         return error.exit_code
     except BrokenPipeError:  # `mlsel info … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("mlsel: stopped; the same command goes on from here.", file=sys.stderr, flush=True)
-        _end_all_ranks(130)
+        end_all_ranks(130)
         return 130
     except OSError as error:
         told = _told(error)
@@ -123,11 +128,11 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
             print(f"mlsel: {told}", file=sys.stderr, flush=True)
         else:
             _print_traceback()
-        _end_all_ranks(2 if told else 1)
+        end_all_ranks(2 if told else 1)
         return 2 if told else 1
     except Exception:
         _print_traceback()
-        _end_all_ranks(1)
+        end_all_ranks(1)
         return 1
 
 
@@ -140,6 +145,11 @@ def _told(error: OSError) -> str:
             f"the disk is full{where}: make room and give the same command again, "
             "it goes on from the last checkpoint."
         )
+    if error.errno == errno.EIO:
+        return (
+            f"the disk reports an error{where} ({os.strerror(error.errno)}): when it is whole "
+            "again, the same command goes on from the last checkpoint."
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission{where} ({os.strerror(error.errno)}): choose another folder with -o."
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST) and error.filename:
@@ -151,16 +161,3 @@ def _print_traceback() -> None:
     """Print the traceback in one piece, so that no other rank's output comes between."""
     sys.stderr.write(traceback.format_exc())
     sys.stderr.flush()
-
-
-def _end_all_ranks(code: int) -> None:
-    """End the other ranks too, if there are any."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if "mpi4py.MPI" in sys.modules:
-        from mpi4py import MPI
-
-        if MPI.Is_initialized() and not MPI.Is_finalized() and MPI.COMM_WORLD.size > 1:
-            # Launchers pass on what a rank wrote only while it lives: Abort cut off last lines.
-            time.sleep(0.5)
-            MPI.COMM_WORLD.Abort(code)

@@ -20,6 +20,10 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.parallel import on_root, share, wait_for_all, world
 from mlsel.core.progress import Progress, duration
+from mlsel.core.record import Record, told
+from mlsel.study.folder import StudyFolder
+from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
+from mlsel.study.study import defaults
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -94,15 +98,32 @@ def _prepare(study: Study, folder: Path, comm: MPI.Intracomm) -> list[MdRun]:
 
     The ranks share the writing: one alone would take minutes for ten thousands of runs.
     """
-    from mlsel.core.files import write_json
-
     runs, data, made_from = on_root(comm, lambda: _check(study, folder))
     if data:
         for run in runs[comm.rank :: comm.size]:
             _write_inputs(run, data)
         wait_for_all(comm)
-        on_root(comm, lambda: write_json(folder / "runs" / "settings.json", made_from))
+        on_root(comm, lambda: _record(folder).write(made_from))
+    for run in runs[comm.rank :: comm.size]:
+        run.tidy()
+    wait_for_all(comm)
     return runs
+
+
+def _record(folder: Path) -> Record:
+    """What the runs of a pool were made from."""
+    return Record(StudyFolder(folder).runs_record, defaults=defaults())
+
+
+def runs_of(study: Study, folder: Path) -> list[MdRun]:
+    """Return the runs of a study's pool."""
+    from mlsel.md.npt_run import MdRun
+
+    return [
+        MdRun(temperature, pressure, folder, study)
+        for pressure in study.pool.pressures
+        for temperature in study.pool.temperatures
+    ]
 
 
 def _write_inputs(run: MdRun, data: str) -> None:
@@ -120,13 +141,11 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
     MlselError
         If the folder holds another study's runs, or LAMMPS can't run the first one.
     """
-    import json
-
     from mlsel.core.files import write_text
-    from mlsel.core.provenance import differing_keys, digest
+    from mlsel.core.provenance import digest
     from mlsel.md import deck
-    from mlsel.md.npt_run import MdRun
     from mlsel.md.structures import lammps_data, start_structure
+    from mlsel.pool.elements import check_elements
 
     potential = deck.read_potential(study.system.potential, study.system.species)
     data = lammps_data(start_structure(study.system), study.system.species)
@@ -136,27 +155,28 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
         "start_digest": digest(data.encode()),
         "deck_digest": digest(deck.template("in.generate").encode()),
     }
-    record = folder / "runs" / "settings.json"
-    if record.is_file():
-        there = json.loads(record.read_text(encoding="utf-8"))
-        changed = differing_keys(there, made_from)
-        if changed:
-            raise MlselError(
-                f"{folder} holds the runs of another study: {'; '.join(changed)}. Choose another "
-                "folder with -o, or set these keys back."
-            )
-    runs = [
-        MdRun(temperature, pressure, folder, study)
-        for pressure in study.pool.pressures
-        for temperature in study.pool.temperatures
-    ]
+    is_recorded = _record(folder).settle(made_from)
+    runs = runs_of(study, folder)
     if len({run.name for run in runs}) < len(runs):
         raise MlselError(
             f"{study.source}: two runs of the pool would have the same name to six digits: give "
             "temperatures and pressures that differ more."
         )
-    if record.is_file():
+    if is_recorded:
         return runs, "", made_from
+    place = StudyFolder(folder)
+    if place.pool.is_file():
+        raise MlselError(
+            f"{place.pool} is there and was not made by this stage: it would be overwritten. "
+            "Choose another folder with -o, or go on with `mlsel selection`."
+        )
+    check_elements(place, study.system.species)
+    made = [run.name for run in runs if run.product.is_file()]
+    if made:
+        raise MlselError(
+            f"{folder}/runs holds {len(made)} finished runs and no settings.json that says what "
+            "they were made from: remove these runs, or choose another folder with -o."
+        )
     write_text(folder / "potential.lmp", potential)
     _write_inputs(runs[0], data)
     _try_model(runs[0])
@@ -168,8 +188,7 @@ def _try_model(run: MdRun) -> None:
     from mpi4py import MPI
 
     from mlsel.md import deck
-    from mlsel.md.npt_run import lammps_path
-    from mlsel.md.session import LammpsError, LammpsSession
+    from mlsel.md.session import LammpsError, LammpsSession, lammps_path
 
     lines = deck.sections((run.folder / "in.lammps").read_text(encoding="utf-8"))
     with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(run.root)}) as session:
@@ -245,7 +264,7 @@ def _finish(
 
     failed = {name for name, _ in failures}
     finished = [run for run in runs if run.name not in failed]
-    path = folder / "pool.h5"
+    path = StudyFolder(folder).pool
     if not finished:
         return
     if not path.is_file() or not _holds(path, [run.name for run in finished], pack):
@@ -266,6 +285,33 @@ def _holds(path: Path, names: list[str], pack: bool) -> bool:
 
     with Pool(path) as pool:
         return [run.name for run in pool.runs] == names and pool.is_packed == pack
+
+
+def items(study: Study, folder: Path) -> list[Item]:
+    """Return the runs and the pool, and their states."""
+    from mlsel.md.state import state_of_run
+    from mlsel.pool.pool import Pool
+
+    if study.is_of_contents:
+        imported = StudyFolder(folder).pool
+        return [Item(imported.name, DONE, "imported")] if imported.is_file() else []
+    changed = _record(folder).differences(study.as_dict("system", "pool"))
+    if changed:
+        return [Item("runs", STALE, told(changed))]
+    runs = runs_of(study, folder)
+    found = [Item(run.name, *state_of_run(run)) for run in runs]
+    path = StudyFolder(folder).pool
+    n_done = sum(item.state == DONE for item in found)
+    if not path.is_file():
+        return [*found, Item(path.name, MISSING)]
+    with Pool(path) as pool:
+        names = {run.name for run in pool.runs}
+        text = f"{len(pool)} frames of {len(pool.runs)} runs"
+    if n_done > len(names):
+        text += f", while {n_done} are done: generate writes it anew"
+    is_whole = names == {run.name for run in runs}
+    state = DONE if is_whole else STALE if n_done > len(names) else BEGUN
+    return [*found, Item(path.name, state, text)]
 
 
 if __name__ == "__main__":

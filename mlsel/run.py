@@ -8,33 +8,26 @@ Each stage does only what is missing, so that the same command goes on where it 
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel import cli
 from mlsel.core import stopping
 from mlsel.core.errors import StageIncomplete
-from mlsel.core.parallel import on_root, world
+from mlsel.core.parallel import world
 from mlsel.core.progress import duration
+from mlsel.workflow.stages import STAGES
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-log = logging.getLogger(__name__)
+    from mlsel.study.study import Study
 
-STAGES = {
-    "generate": "mlsel.generate",
-    "selection": "mlsel.selection.stage",
-    "training": "mlsel.training.stage",
-    "evaluate": "mlsel.evaluate.stage",
-    "validate": "mlsel.validate.stage",
-}
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,39 +40,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = cli.study_parser("mlsel run", "Do all stages of a study, then the report.")
     parser.add_argument(
-        "--until", choices=(*STAGES, "report"), default="report", help="the last stage to do"
+        "--until",
+        choices=[stage.name for stage in STAGES],
+        default=STAGES[-1].name,
+        help="the last stage to do",
     )
     args = parser.parse_args(argv)
     comm = world()
-    _, folder = cli.open_study(args, comm)
+    study, folder = cli.open_study(args, comm)
     with stopping.heard():
-        return _run(args, folder, comm)
+        return _run(study, folder, args.until, comm)
 
 
-def _run(args: argparse.Namespace, folder: Path, comm: MPI.Intracomm) -> int:
-    words = [args.study, "-o", str(folder)]
-    for override in args.set:
-        words += ["--set", override]
+def _run(study: Study, folder: Path, until: str, comm: MPI.Intracomm) -> int:
     incomplete: list[str] = []
     begun = time.monotonic()
-    for stage, module in STAGES.items():
+    for stage in STAGES:
         if comm.rank == 0:
-            log.info("== %s (%s)", stage, duration(time.monotonic() - begun))
+            log.info("== %s (%s)", stage.name, duration(time.monotonic() - begun))
         try:
-            import_module(module).main(words)
+            stage.run(study, folder, comm)
         except StageIncomplete as error:
             if comm.rank == 0:
-                log.warning("%s: %s", stage, error)
-            incomplete.append(f"{stage} ({error})")
-        if stage == args.until:
+                log.warning("%s: %s", stage.name, error)
+            incomplete.append(f"{stage.name} ({error})")
+        if stage.name == until:
             break
-    if args.until == "report":
-        from mlsel.report.stage import write_report
-
-        path = on_root(comm, lambda: write_report(folder))
-        if comm.rank == 0:
-            log.info("== done in %s", duration(time.monotonic() - begun))
-            print(path, flush=True)
+    if comm.rank == 0:
+        log.info("== done in %s", duration(time.monotonic() - begun))
     if incomplete:
         raise StageIncomplete(
             "some stages ended incomplete: " + "; ".join(incomplete), everywhere=True

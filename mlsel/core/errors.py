@@ -59,3 +59,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return " (did you mean …?)" for a word close to a known one, else nothing."""
     match = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {match[0]}?)" if match else ""
+
+
+LONGEST = 400
+"""Characters of a message."""
+
+
+def shortened(text: str, length: int = LONGEST) -> str:
+    """Return a text on one line and no longer than this: what is too much is cut from its middle.
+
+    >>> shortened("one\\ntwo"), shortened("abcdefghij", 7)
+    ('one\\\\ntwo', 'abcd…ij')
+    """
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 3
+    return f"{text[: length - 1 - end]}…{text[len(text) - end :]}"

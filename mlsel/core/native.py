@@ -1,41 +1,180 @@
-"""C++ of ours that is compiled where it runs: once per compiler and processor, into a cache."""
+"""C++ of ours, compiled where it runs: the compiler, the cache, one build at a time.
+
+A build is a folder in a cache, named by all that it depends on and given that name when it is
+whole. Two kinds are built: kernels that Python loads (`load`), for the processor at hand, and
+LAMMPS's plugins (`mlsel.plugins.builder`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import logging
 import os
 import platform
+import shutil
 import subprocess
+import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from mlsel.core.errors import MlselError
 from mlsel.core.provenance import digest
 
 log = logging.getLogger(__name__)
 
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC")
+CACHE_VARIABLE = "MLSEL_CACHE"
+KERNELS_OFF = "MLSEL_NO_KERNELS"
+LANGUAGE = ("-std=c++20", "-O3", "-fPIC")
+NATIVE = (*LANGUAGE, "-march=native")
 SAME_BITS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 """The bits that NumPy gives: nothing fused. The others let roots and roundings be vectorised."""
 
 
-def cache_folder() -> Path:
-    """Return where compiled code is kept: MLSEL_CACHE, or the user's cache folder."""
-    chosen = os.environ.get("MLSEL_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlsel"
+@dataclass(frozen=True)
+class Compiler:
+    """A C++ compiler: $CXX, or the first of g++, clang++ and c++ that is there."""
+
+    path: str
+    version: str
+
+    @classmethod
+    def find(cls) -> Compiler:
+        """Return the compiler.
+
+        Raises
+        ------
+        MlselError
+            If there is none.
+        """
+        wanted = os.environ.get("CXX")
+        for name in (wanted,) if wanted else ("g++", "clang++", "c++"):
+            if (path := shutil.which(name)) is not None:
+                answer = subprocess.run(
+                    [path, "--version"], capture_output=True, text=True, check=False
+                )
+                if answer.returncode == 0:
+                    return cls(path, answer.stdout.split("\n", 1)[0])
+        if wanted:
+            raise MlselError(f"CXX names the compiler {wanted}, which cannot be run.")
+        raise MlselError(
+            "there is no C++ compiler: looked for $CXX, g++, clang++ and c++ on PATH; install g++ "
+            "(11 or newer)."
+        )
+
+    @property
+    def key(self) -> str:
+        return digest(self.version.encode())[:8]
+
+    def run(self, units: Sequence[Unit]) -> list[str]:
+        """Do compilations side by side; return the compiler's warnings.
+
+        Raises
+        ------
+        MlselError
+            If one fails.
+        """
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            said = list(pool.map(self._call, units))
+        return [line for text in said for line in text.splitlines() if "warning" in line]
+
+    def _call(self, unit: Unit) -> str:
+        command = [self.path, *unit.arguments, "-o", str(unit.output)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode != 0:
+            lines = answer.stderr.splitlines()
+            cause = next((line for line in lines if "error" in line), lines[-1] if lines else "")
+            log.debug("%s", " ".join(command))
+            raise MlselError(
+                f"{self.version} could not build {unit.output.name}: {cause.strip()[:200]}"
+            )
+        return answer.stderr
 
 
-def _processor() -> str:
-    """What tells one processor's instructions from another's."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return "".join(next((x for x in lines if x.startswith(k)), "") for k in ("model name", "flags"))
+@dataclass(frozen=True)
+class Unit:
+    """One call of the compiler: sources and flags to an output."""
+
+    output: Path
+    arguments: Sequence[str]
+
+
+def cache_folders(kind: str) -> list[Path]:
+    """Return where builds of a kind are looked for.
+
+    $MLSEL_CACHE alone, or the environment's folder and, for environments that can't be written
+    to, the user's cache.
+    """
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return [Path(chosen) / kind]
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [Path(sysconfig.get_path("data")) / "share/mlsel" / kind, user / "mlsel" / kind]
+
+
+def find_builds(kind: str, pattern: str) -> list[Path]:
+    """Return the finished builds whose names match a pattern."""
+    return [path for cache in cache_folders(kind) for path in sorted(cache.glob(pattern))]
+
+
+def build_once(
+    kind: str, name: str, make: Callable[[Path], None], *, force: bool = False
+) -> tuple[Path, bool]:
+    """Return a build's folder, and whether it was made now; of many processes one makes it.
+
+    Parameters
+    ----------
+    make : callable
+        make(folder) writes the build's files.
+
+    Raises
+    ------
+    MlselError
+        If it must be made, and there is no folder that can be written to, or `make` raises it.
+    """
+    if not force and (found := find_builds(kind, name)):
+        return found[0], False
+    cache = _writable(cache_folders(kind))
+    with _one_at_a_time(cache / ".lock"):
+        if not force and (found := find_builds(kind, name)):
+            return found[0], False  # another process was first
+        scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
+        try:
+            make(scratch)
+            scratch.chmod(0o755)
+            if (cache / name).exists():
+                shutil.rmtree(cache / name)
+            scratch.rename(cache / name)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return cache / name, True
+
+
+def _writable(folders: Sequence[Path]) -> Path:
+    reasons = []
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError as error:
+            reasons.append(f"{folder} ({error.strerror})")
+    raise MlselError(
+        f"there is no folder to build in: {', '.join(reasons)} cannot be written to; set "
+        f"{CACHE_VARIABLE} to a folder that can."
+    )
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold a lock that the kernel lets go of when the process ends, however it ends."""
+    with path.open("w") as lock:
+        with contextlib.suppress(OSError):  # a file system without locks: the rename still decides
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def load(
@@ -56,55 +195,86 @@ def load(
     sources, headers : sequences of paths
         What is compiled, and what it includes.
     flags : sequence of str
-        The compiler's, beside `FLAGS`.
+        The compiler's, beside `NATIVE`.
     consequence : str
         What happens without it, for the log.
     """
-    if os.environ.get("MLSEL_NO_KERNELS"):
+    if os.environ.get(KERNELS_OFF):
         return None
-    compiler = os.environ.get("CXX", "g++")
     try:
-        version = subprocess.run(
-            [compiler, "--version"], capture_output=True, text=True, check=True
-        ).stdout
+        compiler = Compiler.find()
         texts = [path.read_text(encoding="utf-8") for path in (*sources, *headers)]
-        key = digest([*texts, FLAGS, list(flags), version, _processor()])
-        path = cache_folder() / f"{name}-{key[:16]}.so"
-        return ctypes.CDLL(str(_build(compiler, sources, flags, path)))
-    except (OSError, subprocess.CalledProcessError) as error:
-        detail = getattr(error, "stderr", "") or str(error)
-        log.warning(
-            "%s does not compile mlsel's %s (%s): %s. Install g++, or name a compiler in CXX.",
-            compiler,
-            name,
-            detail.strip().splitlines()[0] if detail.strip() else "no message",
-            consequence,
-        )
+        key = digest([*texts, NATIVE, list(flags), compiler.version, _processor()])[:16]
+
+        def make(folder: Path) -> None:
+            _make_library(compiler, sources, flags, folder / f"{name}.so")
+
+        try:
+            folder, _ = build_once("kernels", f"{name}-{key}", make)
+        except MlselError:
+            # Nothing can be written to: this process compiles for itself.
+            folder = Path(tempfile.mkdtemp(prefix="mlsel-"))
+            make(folder)
+        return ctypes.CDLL(str(folder / f"{name}.so"))
+    except (OSError, MlselError) as error:
+        log.warning("mlsel's %s is not compiled, so %s: %s", name, consequence, error)
         return None
 
 
-def _build(compiler: str, sources: Sequence[Path], flags: Sequence[str], path: Path) -> Path:
-    if path.is_file():
-        return path
+def check_layout(library: ctypes.CDLL, symbol: str, structure: type[ctypes.Structure]) -> None:
+    """Compare a structure with its twin in C++, whose size and members' places `symbol` holds.
+
+    Raises
+    ------
+    RuntimeError
+        If the two have come apart: every call would read other numbers than were given.
+    """
+    names = _members(structure)
+    expected = [ctypes.sizeof(structure), *(getattr(structure, name).offset for name in names)]
+    found = list((ctypes.c_int64 * (len(expected) + 1)).in_dll(library, symbol))
+    if found != [*expected, -1]:
+        raise RuntimeError(
+            f"{structure.__name__} in Python has size and offsets {expected}, {symbol} in C++ "
+            f"{found}: change one with the other."
+        )
+
+
+def _members(structure: type[ctypes.Structure]) -> list[str]:
+    """Of the structure and those it extends, in order."""
+    return [
+        str(member[0])
+        for part in reversed(structure.__mro__)
+        for member in part.__dict__.get("_fields_", ())
+    ]
+
+
+def check_memory(status: int, what: str) -> None:
+    """Raise MlselError if a compiled function gave another status than 0."""
+    if status:
+        raise MlselError(f"There is not enough memory for {what}: ask for less at once.")
+
+
+def _make_library(
+    compiler: Compiler, sources: Sequence[Path], flags: Sequence[str], path: Path
+) -> None:
+    objects = [path.with_name(f"{source.stem}.o") for source in sources]
+    compiler.run(
+        [
+            Unit(made, [*NATIVE, *flags, "-c", str(source)])
+            for source, made in zip(sources, objects, strict=True)
+        ]
+    )
+    # Linked with -ffast-math, GCC before 13 makes denormals zero in the whole process.
+    linking = [flag for flag in flags if flag != "-ffast-math"]
+    compiler.run([Unit(path, [*NATIVE, *linking, "-shared", *map(str, objects)])])
+    for made in objects:
+        made.unlink()
+
+
+def _processor() -> str:
+    """What tells one processor's instructions from another's."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-")
-    except OSError:  # a read-only home: this process compiles for itself
-        path = Path(tempfile.mkdtemp(prefix="mlsel-")) / path.name
-        scratch = tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-")
-    with scratch as folder:
-
-        def run(*arguments: str) -> None:
-            subprocess.run(
-                [compiler, *FLAGS, *arguments], capture_output=True, text=True, check=True
-            )
-
-        objects = [Path(folder, f"{source.stem}.o") for source in sources]
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda s, o: run(*flags, "-c", str(s), "-o", str(o)), sources, objects))
-        made = Path(folder, path.name)
-        # Linked with -ffast-math, GCC before 13 makes denormals zero in the whole process.
-        linking = [flag for flag in flags if flag != "-ffast-math"]
-        run(*linking, "-shared", *map(str, objects), "-o", str(made))
-        made.replace(path)  # ranks that start together each build; the last one's file stays
-    return path
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(next((x for x in lines if x.startswith(k)), "") for k in ("model name", "flags"))

@@ -7,6 +7,7 @@ MPI under a launcher is the engine. mpi4py is imported when a rank is needed fir
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -250,3 +251,16 @@ def _stop_of(desk: _Desk, n_tasks: int) -> Stopped | None:
         "command goes on from here" + "".join(f"; {text}" for text in lost) + ".",
         has_progress=stopping.units_done() > 0,
     )
+
+
+def end_all_ranks(code: int) -> None:
+    """End the other ranks too, if there are any."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "mpi4py.MPI" in sys.modules:
+        from mpi4py import MPI
+
+        if MPI.Is_initialized() and not MPI.Is_finalized() and MPI.COMM_WORLD.size > 1:
+            # Launchers pass on what a rank wrote only while it lives: Abort cut off last lines.
+            time.sleep(0.5)
+            MPI.COMM_WORLD.Abort(code)

@@ -35,7 +35,7 @@ def versions(*packages: str) -> dict[str, str]:
     """Return the installed versions of mlsel and of the packages named."""
     from importlib.metadata import version
 
-    from mlsel import __version__
+    from mlsel.core.version import __version__
 
     return {"mlsel": __version__, **{name: version(name) for name in packages}}
 
@@ -52,5 +52,10 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str =
         if isinstance(there, Mapping) and isinstance(now, Mapping):
             found += differing_keys(there, now, f"{prefix}{key}.")
         elif there != now:
-            found.append(f"{prefix}{key} ({json.dumps(there)} there, {json.dumps(now)} now)")
+            found.append(f"{prefix}{key} ({_short(there)} there, {_short(now)} now)")
     return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:24]}…{text[-15:]}"

@@ -10,6 +10,7 @@ from typing import Any
 from mlsel.cli import Parser
 from mlsel.core.errors import MlselError
 from mlsel.core.plotting import save
+from mlsel.study.folder import StudyFolder
 
 PANELS = {"max": "maximum error", "rmse": "root-mean-square error", "mae": "mean absolute error"}
 MARKERS = "os^Dv<>Pph*"
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--element", default="all", help="Na, say")
     parser.add_argument("-o", "--output", type=Path, metavar="STEM", help="default: beside it")
     args = parser.parse_args(argv)
-    path = args.errors / "evaluation" / "errors.csv" if args.errors.is_dir() else args.errors
+    path = StudyFolder(args.errors).errors if args.errors.is_dir() else args.errors
     output = args.output or path.with_name("figure-2")
     for made in draw(path, output, args.quantity, args.part, args.element):
         print(made)

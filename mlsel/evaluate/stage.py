@@ -3,9 +3,11 @@
     python -m mlsel.evaluate [STUDY] [-o DIR]
 
 leaves in DIR/evaluation: errors.csv (Max, RMSE and MAE of forces and energies, by model, part of
-the test set and element), worst.csv (the ten worst frames of each model), figure-2, and for each
-model an HDF5 file of errors per frame with its parity plot. The test set is read in chunks, which
-are shared over ranks and kept as they are done, so that an interrupted evaluation goes on.
+the test set and element), summary.csv and comparisons.csv (means over seeds with their standard
+errors, and paired differences between data sets, of force components), worst.csv (the ten worst
+frames of each model), figure-2, and for each model an HDF5 file of errors per frame with its parity
+plot. The test set is read in chunks, which are shared over ranks and kept as they are done, so that
+an interrupted evaluation goes on.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ import numpy as np
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
-from mlsel.core.files import finishing, write_text
+from mlsel.core.files import FORMAT, DurableFile, creating, sweep_partials, write_text
+from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.provenance import digest, versions
+from mlsel.core.record import read_json, take_away
+from mlsel.evaluate import seeds
 from mlsel.evaluate.statistics import (
     ALL,
     ENERGY_QUANTITY,
@@ -38,6 +43,7 @@ from mlsel.evaluate.statistics import (
     frame_errors,
 )
 from mlsel.pool.pool import Pool
+from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.study import Study
 
 if TYPE_CHECKING:
@@ -46,6 +52,9 @@ if TYPE_CHECKING:
     from mlsel.training.base import TrainedModel
 
 log = logging.getLogger(__name__)
+
+PRODUCTS = ("weights.pt", "gap.xml", "pair.json", "baseline.json")
+"""What a model is, beside its description; a model has some of them."""
 
 CHUNK = 256
 N_WORST = 10
@@ -61,9 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--test", type=Path, metavar="FILE", help="a data set (default: DIR/data/test.h5)"
     )
+    parser.add_argument(
+        "--probe", action="store_true", help="push two atoms together instead: probe.csv, a figure"
+    )
     args = parser.parse_args(argv)
     comm = world()
-    study, folder = open_study(args, comm)
+    study, folder = open_study(args, comm, needs_study=False)
+    if args.probe:
+        from mlsel.evaluate.probe import probe_study
+
+        for path in on_root(comm, lambda: probe_study(study, folder, args.test)):
+            if comm.rank == 0:
+                print(path)
+        return 0
     with stopping.heard():
         evaluate(study, folder, comm, args.test)
     return 0
@@ -85,8 +104,13 @@ class Entry:
     def title(self) -> str:
         return f"{self.dataset}/{self.name}"
 
+    @property
+    def chunks(self) -> Path:
+        """Folder of what is done of it."""
+        return self.product.with_suffix("")
+
     def chunk_path(self, chunk: int) -> Path:
-        return self.product.with_suffix("") / f"{self.identity[:12]}-{chunk:05d}.npz"
+        return self.chunks / f"{self.identity[:12]}-{chunk:05d}.npz"
 
     def stored_identity(self) -> str:
         """Return the identity that the product was made for."""
@@ -111,16 +135,16 @@ def find_models(folder: Path, test_digest: str) -> list[Entry]:
     MlselError
         If there is none.
     """
-    found = []
-    for path in sorted((folder / "models").glob("*/*/model.json")):
-        dataset, name = path.parts[-3:-1]
-        made = [path, *(p for n in ("weights.pt", "gap.xml") if (p := path.parent / n).is_file())]
-        identity = digest([test_digest, *(digest(p.read_bytes()) for p in made)])
-        product = folder / "evaluation" / dataset / f"{name}.h5"
-        found.append(Entry(dataset, name, path.parent, product, identity))
+    found, place = [], StudyFolder(folder)
+    for title in place.finished_models():
+        dataset, _, name = title.partition("/")
+        model = place.model(title)
+        parts = [model / file for file in (MODEL, *PRODUCTS)]
+        identity = digest([test_digest, *(digest(p.read_bytes()) for p in parts if p.is_file())])
+        found.append(Entry(dataset, name, model, place.evaluation / f"{title}.h5", identity))
     if not found:
         raise MlselError(
-            f"{folder / 'models'} holds no finished model: train some with `mlsel training`."
+            f"{place.models} holds no finished model: train some with `mlsel training`."
         )
     return found
 
@@ -149,13 +173,14 @@ def evaluate(study: Study, folder: Path, comm: MPI.Intracomm, test: Path | None 
     """
     from mlsel.core.lock import FolderLock
 
-    test = test or folder / "data" / "test.h5"
-    lock = FolderLock(folder / "evaluation")
+    place = StudyFolder(folder)
+    test = test or place.test_set
+    lock = FolderLock(place.evaluation)
     on_root(comm, lock.acquire)
     try:
         entries, missing = on_root(comm, lambda: _prepare(folder, test))
         _measure(entries, missing, test, comm)
-        on_root(comm, lambda: _conclude(study, entries, test, folder / "evaluation"))
+        on_root(comm, lambda: _conclude(study, entries, test, place))
     finally:
         if comm.rank == 0:
             lock.release()
@@ -170,11 +195,21 @@ def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int
         if pool.n_frames == 0:
             raise MlselError(f"{test} holds no frames: there is nothing to measure errors on.")
         entries = find_models(folder, pool.digest)
+        for folder_of in {entry.product.parent for entry in entries}:
+            sweep_partials(folder_of)
         n_chunks = -(-pool.n_frames // CHUNK)
+    done = [entry.is_done() for entry in entries]
+    for entry, is_done in zip(entries, done, strict=True):
+        if is_done:
+            take_away(entry.chunks)  # a job was killed between the product and this
+    if any(entry.product.is_file() for entry, is_done in zip(entries, done, strict=True)
+           if not is_done):  # fmt: skip
+        place = StudyFolder(folder)  # the tables would speak of models that there are no longer
+        take_away(place.errors, place.worst, *(place.evaluation / name for name in seeds.TABLES))
     missing = [
         (i, chunk)
         for i, entry in enumerate(entries)
-        if not entry.is_done()
+        if not done[i]
         for chunk in range(n_chunks)
         if not entry.chunk_path(chunk).is_file()
     ]
@@ -205,7 +240,7 @@ def _measure(
             ids = range(CHUNK * chunk, min(n_frames, CHUNK * (chunk + 1)))
             errors, parity = measure(opened[index], pool, ids, elements, limit)
             path = entries[index].chunk_path(chunk)
-            with finishing(path) as partial, partial.open("wb") as file:
+            with creating(path, DurableFile) as file:
                 np.savez(file, parity=parity, **{f.name: getattr(errors, f.name)
                                                  for f in fields(errors)})  # fmt: skip
 
@@ -277,7 +312,7 @@ def _join(entries: list[Entry], n_frames: int, elements: list[int], limit: float
                 parts.append(FrameErrors(**{f.name: file[f.name] for f in fields(FrameErrors)}))
                 parity += file["parity"]
         errors = FrameErrors.join(parts)
-        with finishing(entry.product) as partial, h5py.File(partial, "w", locking=False) as file:
+        with creating_hdf5(entry.product) as (file, _):
             for f in fields(errors):
                 file[f.name] = getattr(errors, f.name)
             for name in ("sums", "largest"):
@@ -289,11 +324,10 @@ def _join(entries: list[Entry], n_frames: int, elements: list[int], limit: float
             file["parity"].attrs["unit"] = "eV Angstrom-1"
             file.attrs["force_quantities"] = list(FORCE_QUANTITIES)
             file.attrs["elements"] = elements
+            file.attrs["format_version"] = FORMAT
             file.attrs["identity"] = entry.identity
             file.attrs["versions"] = json.dumps(versions("numpy", "h5py"))
-        for path in entry.product.with_suffix("").glob("*.npz"):
-            path.unlink()
-        entry.product.with_suffix("").rmdir()
+        take_away(entry.chunks)
 
 
 def read_errors(path: Path) -> tuple[FrameErrors, list[int]]:
@@ -303,7 +337,7 @@ def read_errors(path: Path) -> tuple[FrameErrors, list[int]]:
         return errors, [int(z) for z in file.attrs["elements"]]
 
 
-def _conclude(study: Study, entries: list[Entry], test: Path, folder: Path) -> None:
+def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder) -> None:
     """Write the tables and figures."""
     from mlsel.evaluate import figure, parity
 
@@ -318,16 +352,27 @@ def _conclude(study: Study, entries: list[Entry], test: Path, folder: Path) -> N
     order = {name: k for k, name in enumerate(study.selection.methods)}
     for entry in sorted(entries, key=lambda e: (order.get(e.dataset, len(order)), e.title)):
         errors, elements = read_errors(entry.product)
-        kind = json.loads((entry.folder / "model.json").read_text(encoding="utf-8"))["kind"]
+        kind = read_json(entry.folder / MODEL)["kind"]
         rows += _rows(entry, kind, errors, elements, parts)
         worst += _worst(entry, errors, parts, sources)
-    write_text(folder / "errors.csv", _csv(COLUMNS, rows))
-    write_text(folder / "worst.csv", _csv(tuple(worst[0]), worst))
+    write_text(place.errors, _csv(COLUMNS, rows))
+    write_text(place.worst, _csv(tuple(worst[0]), worst))
     print(table(rows))
-    figure.draw(folder / "errors.csv", folder / "figure-2")
+    of_forces = [
+        row
+        for row in rows
+        if (row["part"], row["element"], row["quantity"])
+        == (ALL, ALL, next(iter(FORCE_QUANTITIES)))
+    ]
+    seeds.write_tables(of_forces, place.evaluation)
+    print("\n".join(seeds.sentences(seeds.comparisons(of_forces))))
+    figure.draw(place.errors, place.evaluation / "figure-2")
     for entry in entries:
         parity.draw(entry.product, entry.title, entry.product.with_suffix(""))
-    log.info("%s: errors.csv, worst.csv, figure-2.svg, parity plots", folder)
+    log.info(
+        "%s: errors.csv, summary.csv, comparisons.csv, worst.csv, figure-2.svg, parity plots",
+        place.evaluation,
+    )
 
 
 def _rows(

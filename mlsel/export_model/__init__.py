@@ -2,8 +2,10 @@
 
 The file is TorchScript with two more entries in its archive: `mlsel.json`, which tells what the
 model is, and `mlsel.bin`, the arrays of the compressed mode. docs/pair-styles.md is its
-specification; `export_schnet` and `export_painn` make it from schnetpack's models, and
-`export_message_passing` from any scriptable module with the same four methods.
+specification, docs/export-model.md says what of a model of schnetpack can be exported;
+`export_schnet` and `export_painn` make the file from schnetpack's models, and
+`export_message_passing` from any scriptable module with the same four methods. A file gets its name
+once it gave, read again, the energies and forces of the model itself.
 
 In SchNet every filter depends on the distance alone. The compressed mode keeps each layer's
 filters, cutoff function included, at knots in r, through which the pair style lays a quintic
@@ -15,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mlsel.export_model.layers import painn_layers, schnet_layers
+from mlsel.export_model.check import check_module, check_potential
+from mlsel.export_model.layers import painn_layers, schnet_layers, with_repulsion
 from mlsel.export_model.parts import Array, Parts, atomic_numbers_of, torchscript
-from mlsel.export_model.potential_file import read_metadata, write_potential
+from mlsel.export_model.potential_file import Potential, energy_offsets, read_metadata
 from mlsel.export_model.tables import SLOPE_ERROR_WANTED, compress_filters
+from mlsel.export_model.units import in_angstrom, in_ev
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +46,8 @@ def export_schnet(
     energy_offset: float | Mapping[str, float] = 0.0,
     dtype: str | None = None,
     compress: bool = True,
+    energy_unit: str | float = "eV",
+    length_unit: str | float = "Ang",
     provenance: Mapping[str, object] | None = None,
 ) -> Path:
     """Write schnetpack's SchNet as a file for `pair_style schnet`.
@@ -49,9 +55,9 @@ def export_schnet(
     Parameters
     ----------
     model : schnetpack.model.NeuralNetworkPotential
-        Energies in eV from distances in Å. It is left as it is: a copy is exported.
+        It is left as it is: a copy is exported.
     path : path
-        The file, model.pt for instance; it appears when it is whole.
+        The file, model.pt for instance; it appears when it is whole and found right.
     species : sequence of symbols or atomic numbers
         What the model was trained on, ("Na", "Cl") for instance.
     energy_offset : float or mapping of symbols to floats
@@ -61,6 +67,9 @@ def export_schnet(
         The precision that the file computes in; the model's own by default.
     compress : bool
         Write the tables of the compressed mode.
+    energy_unit, length_unit : str or float
+        The model's own units ("kcal/mol", "Ha", "Bohr", …; a number of eV or Å): the file is in eV
+        and Å.
     provenance : mapping, optional
         What JSON can hold; kept in the file's metadata.
 
@@ -71,29 +80,16 @@ def export_schnet(
     Raises
     ------
     MlselError
-        If the model is something that the file cannot express, in a sentence.
+        If the model is something that the file cannot express, in a sentence that names the part;
+        or if the file written gives other energies or forces than the model.
     """
     with torchscript():
         from schnetpack.representation import SchNet
 
-    parts = Parts.of(model, SchNet, dtype)
-    arrays: dict[str, Array] = {}
-    compressed: dict[str, object] | None = None
-    numbers = atomic_numbers_of(species)
-    if compress:
-        compressed = compress_filters(parts, numbers, arrays)
-    return write_potential(
-        schnet_layers(parts),
-        Path(path),
-        numbers,
-        parts,
-        "SchNet",
-        [int(parts.representation.n_atom_basis)] * (len(parts.representation.interactions) + 1),
-        energy_offset,
-        provenance,
-        compressed,
-        arrays,
-    )
+    return _export(
+        SchNet, model, path, species, energy_offset, dtype, energy_unit, length_unit, provenance,
+        compress,
+    )  # fmt: skip
 
 
 def export_painn(
@@ -103,6 +99,8 @@ def export_painn(
     *,
     energy_offset: float | Mapping[str, float] = 0.0,
     dtype: str | None = None,
+    energy_unit: str | float = "eV",
+    length_unit: str | float = "Ang",
     provenance: Mapping[str, object] | None = None,
 ) -> Path:
     """Write schnetpack's PaiNN as a file for `pair_style schnet`; see `export_schnet`.
@@ -113,20 +111,59 @@ def export_painn(
     with torchscript():
         from schnetpack.representation import PaiNN
 
-    parts = Parts.of(model, PaiNN, dtype)
+    return _export(
+        PaiNN, model, path, species, energy_offset, dtype, energy_unit, length_unit, provenance,
+        False,
+    )  # fmt: skip
+
+
+def _export(
+    kind: Any,
+    model: nn.Module,
+    path: str | Path,
+    species: Sequence[str | int],
+    energy_offset: float | Mapping[str, float],
+    dtype: str | None,
+    energy_unit: str | float,
+    length_unit: str | float,
+    provenance: Mapping[str, object] | None,
+    compress: bool,
+) -> Path:
+    from ase.data import chemical_symbols
+
+    numbers = atomic_numbers_of(species)
+    symbols = [chemical_symbols[number] for number in numbers]
+    given = energy_offsets(symbols, energy_offset)
+    ev, angstrom = in_ev(energy_unit, "energy_unit"), in_angstrom(length_unit, "length_unit")
+    parts = Parts.of(model, kind, numbers, dtype, ev, angstrom)
+    parts.tell()
+    arrays: dict[str, Array] = {}
+    compressed = compress_filters(parts, numbers, arrays) if compress else None
     representation = parts.representation
-    width = 4 * int(representation.n_atom_basis)
-    return write_potential(
-        painn_layers(parts),
-        Path(path),
-        atomic_numbers_of(species),
-        parts,
-        "PaiNN",
-        [width] * (int(representation.n_interactions) + 1),
-        energy_offset,
-        provenance,
-        None,
-        {},
+    n_layers, width = len(representation.interactions), int(representation.n_atom_basis)
+    if kind.__name__ == "SchNet":
+        layers = schnet_layers(parts)
+    else:
+        layers, width = painn_layers(parts), 4 * width
+    if parts.repulsion is not None:
+        layers, width = with_repulsion(layers, parts), width + 1
+    potential = Potential(
+        layers=layers,
+        name=kind.__name__,
+        numbers=numbers,
+        offsets={
+            symbol: given[symbol] + parts.offset(number)
+            for symbol, number in zip(symbols, numbers, strict=True)
+        },
+        cutoff=parts.cutoff,
+        dtype=parts.dtype,
+        widths=[width] * (n_layers + 1),
+        provenance=provenance or {},
+        compressed=compressed,
+        arrays=arrays,
+    )
+    return potential.write(
+        Path(path), lambda file: check_potential(file, model, given, energy_unit, length_unit)
     )
 
 
@@ -148,7 +185,7 @@ def export_message_passing(
     ----------
     layers : torch.nn.Module
         Can be scripted, and has the methods embed, edges, interact and readout of
-        docs/pair-styles.md.
+        docs/pair-styles.md. Energies in eV, vectors in Å.
     cutoff : float
         Å.
     widths : sequence of int
@@ -157,8 +194,12 @@ def export_message_passing(
     name, dtype
         What the model is called; "float32" or "float64".
     """
-    parts = Parts(layers, layers, None, cutoff, dtype, 1.0, 0.0, None)
-    return write_potential(
-        layers, Path(path), atomic_numbers_of(species), parts, name, list(widths), energy_offset,
-        provenance, None, {},
+    from ase.data import chemical_symbols
+
+    numbers = atomic_numbers_of(species)
+    symbols = [chemical_symbols[number] for number in numbers]
+    potential = Potential(
+        layers, name, numbers, energy_offsets(symbols, energy_offset), cutoff, dtype, widths,
+        provenance or {},
     )  # fmt: skip
+    return potential.write(Path(path), check_module)

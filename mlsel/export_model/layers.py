@@ -53,6 +53,7 @@ def schnet_layers(parts: Parts) -> nn.Module:
             self.layers = nn.ModuleList(Layer(one) for one in parts.representation.interactions)
             self.outnet = parts.readout.outnet
             self.scale = parts.scale
+            self.length = parts.length
             self.cutoff = parts.cutoff
             self.n_layers = len(self.layers)
 
@@ -62,7 +63,7 @@ def schnet_layers(parts: Parts) -> nn.Module:
 
         @torch.jit.export
         def edges(self, vectors: torch.Tensor) -> list[torch.Tensor]:
-            distances = torch.sqrt((vectors * vectors).sum(1))
+            distances = torch.sqrt((vectors * vectors).sum(1)) / self.length
             return [self.radial_basis(distances), self.cutoff_fn(distances).unsqueeze(1)]
 
         @torch.jit.export
@@ -146,6 +147,7 @@ def painn_layers(parts: Parts) -> nn.Module:
             )
             self.outnet = parts.readout.outnet
             self.scale = parts.scale
+            self.length = parts.length
             self.cutoff = parts.cutoff
             self.n_layers = len(self.layers)
             self.n = n
@@ -159,9 +161,11 @@ def painn_layers(parts: Parts) -> nn.Module:
         @torch.jit.export
         def edges(self, vectors: torch.Tensor) -> list[torch.Tensor]:
             distances = torch.sqrt((vectors * vectors).sum(1))
+            directions = vectors / distances.unsqueeze(1)
+            distances = distances / self.length
             smooth = self.cutoff_fn(distances).unsqueeze(1)
             filters = self.filter_net(self.radial_basis(distances)) * smooth
-            return [filters, vectors / distances.unsqueeze(1)]
+            return [filters, directions]
 
         @torch.jit.export
         def interact(
@@ -190,3 +194,89 @@ def painn_layers(parts: Parts) -> nn.Module:
             return self.embed(numbers)
 
     return PaiNNLayers()
+
+
+def with_repulsion(layers: nn.Module, parts: Parts) -> nn.Module:
+    """`layers`, and schnetpack's ZBLRepulsionEnergy beside them.
+
+    An atom's features get one number more: before the first layer its nuclear charge, after it its
+    half of the energies of its pairs, which is added to what the features give in the end.
+    """
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    zbl: Any = parts.repulsion
+
+    class Repulsion(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers
+            self.n_layers = len(parts.representation.interactions)
+            self.cutoff = parts.cutoff
+            self.length = parts.length
+            self.power = float(functional.softplus(zbl.a_pow))
+            self.scale = 0.5 * parts.repulsion_scale * float(zbl.ke)
+            coefficients = functional.normalize(functional.softplus(zbl.coefficients), p=1.0, dim=0)
+            self.register_buffer("coefficients", coefficients)
+            # a screening length's inverse: with the sum of the charges' powers, over a distance
+            exponents = functional.softplus(zbl.exponents) * functional.softplus(zbl.a_div)
+            self.register_buffer("exponents", exponents)
+            self.has_cutoff = zbl.cutoff_fn is not None
+            self.cutoff_fn = zbl.cutoff_fn if zbl.cutoff_fn is not None else nn.Identity()
+
+        @torch.jit.export
+        def embed(self, numbers: torch.Tensor) -> torch.Tensor:
+            x = self.layers.embed(numbers)
+            return torch.cat([x, numbers.to(x.dtype).unsqueeze(1)], 1)
+
+        @torch.jit.export
+        def edges(self, vectors: torch.Tensor) -> list[torch.Tensor]:
+            distances = torch.sqrt((vectors * vectors).sum(1)) / self.length
+            smooth = torch.ones_like(distances)
+            if self.has_cutoff:
+                smooth = self.cutoff_fn(distances)
+            found: list[torch.Tensor] = self.layers.edges(vectors)
+            found.append(distances)
+            found.append(smooth)
+            return found
+
+        def pairs(
+            self, a: torch.Tensor, b: torch.Tensor, edges: list[torch.Tensor]
+        ) -> torch.Tensor:
+            distances = edges[-2]
+            inverse = (a**self.power + b**self.power) * distances
+            screening = torch.exp(-inverse.unsqueeze(1) * self.exponents) @ self.coefficients
+            return self.scale * a * b / distances * screening * edges[-1]
+
+        @torch.jit.export
+        def interact(
+            self,
+            layer: int,
+            x: torch.Tensor,
+            edges: list[torch.Tensor],
+            receivers: torch.Tensor,
+            senders: torch.Tensor,
+            n_local: int,
+            n_mirrored: int,
+        ) -> torch.Tensor:
+            last = x[:, -1]
+            energies = last[:n_local]
+            if layer == 0:
+                a, b = last.index_select(0, receivers), last.index_select(0, senders)
+                shares = self.pairs(a, b, edges)
+                energies = torch.zeros_like(energies).index_add(0, receivers, shares)
+                energies = energies.index_add(0, senders[:n_mirrored], shares[:n_mirrored])
+            x = self.layers.interact(
+                layer, x[:, :-1], edges[:-2], receivers, senders, n_local, n_mirrored
+            )
+            return torch.cat([x, energies.unsqueeze(1)], 1)
+
+        @torch.jit.export
+        def readout(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layers.readout(x[:, :-1]) + x[:, -1]
+
+        def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+            return self.embed(numbers)
+
+    return Repulsion()

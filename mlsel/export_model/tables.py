@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +19,15 @@ if TYPE_CHECKING:
 
     from mlsel.export_model.parts import Parts
 
-FEWEST_KNOTS, MOST_KNOTS = 65, 2049
+log = logging.getLogger(__name__)
+
+FEWEST_KNOTS, MOST_KNOTS = 33, 8193
 SLOPE_ERROR_WANTED = {"float32": 1e-6, "float64": 2e-9}
 """Largest error of a table's slope, relative to the largest slope of its layer: as few knots as
 reach it are taken. Small tables are fast, because they stay in the cache."""
+
+
+WITHOUT = "export without its tables (compress=False, on the command line --no-tables)"
 
 
 def _activation(function: Any) -> str:
@@ -30,17 +37,42 @@ def _activation(function: Any) -> str:
 
     if function is shifted_softplus:
         return "shifted_softplus"
-    if function is torch.nn.functional.silu or isinstance(function, torch.nn.SiLU):
+    if function is torch.nn.functional.silu or type(function) is torch.nn.SiLU:
         return "silu"
-    if function is torch.tanh or isinstance(function, torch.nn.Tanh):
+    if function in (torch.tanh, torch.nn.functional.tanh) or type(function) is torch.nn.Tanh:
         return "tanh"
-    if isinstance(function, torch.nn.Identity):
+    if type(function) is torch.nn.Identity:
         return "identity"
     name = getattr(function, "__name__", type(function).__name__)
     raise MlselError(
         f"The compressed mode does not know the activation {name}, only shifted_softplus, silu "
-        "and tanh: export with compress=False."
+        f"and tanh: {WITHOUT}."
     )
+
+
+def _one_activation(dense_layers: Sequence[Any], where: str) -> str:
+    names = {_activation(dense.activation) for dense in dense_layers} or {"identity"}
+    if len(names) != 1:
+        raise MlselError(
+            f"The compressed mode needs one activation in all of {where}, which has "
+            f"{' and '.join(sorted(names))}: {WITHOUT}."
+        )
+    return names.pop()
+
+
+def activations(parts: Parts) -> tuple[str, str]:
+    """Return the activations of the interactions and of the output network.
+
+    Raises
+    ------
+    MlselError
+        If the compressed mode cannot express the model.
+    """
+    if parts.repulsion is not None:
+        raise MlselError(f"The compressed mode knows no ZBLRepulsionEnergy: {WITHOUT}.")
+    layers = parts.representation.interactions
+    inner = _one_activation([layer.f2out[0] for layer in layers], "the interactions")
+    return inner, _one_activation(list(parts.readout.outnet)[:-1], "the output network")
 
 
 @torchscript()  # forward derivatives are TorchScript inside
@@ -54,9 +86,10 @@ def compress_filters(
         return np.ascontiguousarray(tensor.detach().numpy(), dtype=np.float64)
 
     representation = parts.representation
+    inner, outer = activations(parts)
     arrays["embedding"] = array(representation.embedding(torch.tensor(numbers)))
     layers = list(representation.interactions)
-    inner = _activation(layers[0].f2out[0].activation)
+    outnet = list(parts.readout.outnet)
     tables, errors = _tables(parts)
     for k, layer in enumerate(layers):
         arrays[f"layer{k}/in2f"] = array(layer.in2f.weight)
@@ -64,10 +97,6 @@ def compress_filters(
             arrays[f"layer{k}/f2out{m}/weight"] = array(dense.weight)
             arrays[f"layer{k}/f2out{m}/bias"] = array(dense.bias)
         arrays[f"layer{k}/table"] = tables[k]
-    outnet = list(parts.readout.outnet)
-    activations = {_activation(dense.activation) for dense in outnet[:-1]} or {"identity"}
-    if len(activations) != 1:
-        raise MlselError("The compressed mode needs one activation in all of the output network.")
     for m, dense in enumerate(outnet):
         # the energy's scale goes into the last layer
         scale = parts.scale if m == len(outnet) - 1 else 1.0
@@ -82,71 +111,110 @@ def compress_filters(
         "n_knots": int(tables[0].shape[0]),
         "activation": inner,
         "readout": [int(dense.out_features) for dense in outnet],
-        "readout_activation": activations.pop(),
+        "readout_activation": outer,
         "table_errors": errors,
     }
 
 
-def _filters(representation: Any, k: int, distances: Array, curvature: bool) -> Array:
-    """Layer k's filters, their slopes and perhaps their curvatures in r, float64:
-    (2 or 3, n, n_filters)."""
-    import torch
+class _Filters:
+    """A layer's filters as functions of the distance in Å, in float64."""
 
-    layer = representation.interactions[k]
+    def __init__(self, representation: Any, k: int, cutoff: float, length: float) -> None:
+        self.representation, self.k, self.cutoff, self.length = representation, k, cutoff, length
 
-    def filters(r: torch.Tensor) -> torch.Tensor:
-        smooth: torch.Tensor = representation.cutoff_fn(r)
-        return layer.filter_network(representation.radial_basis(r)) * smooth[:, None]
+    def __call__(self, distances: Array, derivatives: int) -> Array:
+        """Values, slopes and so on: (derivatives + 1, n, n_filters)."""
+        import torch
 
-    def both(r: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        value, slope = torch.func.jvp(filters, (r,), (torch.ones_like(r),))
-        return value, slope
+        layer = self.representation.interactions[self.k]
 
-    r = torch.from_numpy(np.asarray(distances, dtype=np.float64))
-    if not curvature:
-        found = both(r)
-    else:
-        first, second = torch.func.jvp(both, (r,), (torch.ones_like(r),))
-        found = (*first, second[1])
-    return np.stack([part.detach().numpy() for part in found])
+        def filters(r: torch.Tensor) -> torch.Tensor:
+            r = r / self.length
+            smooth: torch.Tensor = self.representation.cutoff_fn(r)
+            return layer.filter_network(self.representation.radial_basis(r)) * smooth[:, None]
+
+        def both(r: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            value, slope = torch.func.jvp(filters, (r,), (torch.ones_like(r),))
+            return value, slope
+
+        r = torch.from_numpy(np.asarray(distances, dtype=np.float64))
+        if derivatives == 2:
+            first, second = torch.func.jvp(both, (r,), (torch.ones_like(r),))
+            found = [*first, second[1]]
+        else:
+            found = [filters(r)] if derivatives == 0 else list(both(r))
+        return np.stack([part.detach().numpy() for part in found])
+
+    @cached_property
+    def at_zero(self) -> Array:
+        """Value, slope and curvature at r = 0, (3, n_filters).
+
+        A basis with a division by r may have another value there than its limit (schnetpack's
+        BesselRBF gives 0). Then the limits are those of the polynomial through values close by.
+        """
+        there = self(np.zeros(1), 2)[:, 0]
+        beside = self(np.array([1e-9 * self.cutoff]), 0)[0, 0]
+        tolerance = 1e-6 * np.abs(beside).max()
+        if np.isfinite(there).all() and np.abs(there[0] - beside).max() <= tolerance:
+            return there
+        width, order = self.cutoff / 256, 10
+        places = 0.5 * (1 - np.cos(np.pi * (np.arange(order) + 0.5) / order))
+        values = self(places * width, 0)[0]
+        found = np.linalg.solve(places[:, None] ** np.arange(order), values)[:3]
+        if not np.abs(found[0] - beside).max() <= tolerance:
+            raise MlselError(
+                f"The filters of layer {self.k} have no limit at r = 0, and a table needs one: "
+                f"{WITHOUT}."
+            )
+        limits: Array = found * np.array([1.0, 1 / width, 2 / width**2])[:, None]
+        return limits
 
 
 def _tables(parts: Parts) -> tuple[list[Array], list[dict[str, float]]]:
     """Tables (n_knots, 3, n_filters) of value, slope and curvature, and what they cost."""
     double = copy.deepcopy(parts.representation).double()
-    layers = range(len(double.interactions))
+    n_layers = len(double.interactions)
+    layers = [_Filters(double, k, parts.cutoff, parts.length) for k in range(n_layers)]
     wanted, n_knots = SLOPE_ERROR_WANTED[parts.dtype], FEWEST_KNOTS
     best: tuple[float, list[Array], list[dict[str, float]]] = math.inf, [], []
     while True:
-        made = [_table(double, k, n_knots, parts.cutoff, parts.dtype) for k in layers]
+        made = [_table(filters, n_knots, parts.dtype) for filters in layers]
         worst = max(error["slope"] / max(error["largest_slope"], 1e-300) for _, error in made)
-        # more knots may not help: a slope is a difference of rounded numbers over the spacing
         helped = worst < best[0]
         if helped:
             best = worst, [table for table, _ in made], [error for _, error in made]
-        if worst <= wanted or n_knots >= MOST_KNOTS or not helped:
-            return best[1], best[2]
-        # the error of a slope goes with the fifth power of the spacing
+        # The error of a slope goes with the fifth power of the spacing, until it is that of a
+        # difference of rounded numbers over the spacing: more knots then make it no better. Too few
+        # knots to see what the filters do are another matter.
+        is_rounding = not helped and worst < 100 * wanted
+        if worst <= wanted or is_rounding or n_knots >= MOST_KNOTS:
+            break
         factor = min(max((worst / wanted) ** 0.2, 1.1), 4.0)
         n_knots = min(32 * math.ceil(n_knots * factor / 32) + 1, MOST_KNOTS)
+    if best[0] > wanted:
+        log.warning(
+            "The tables' slopes are off by up to %.2e of the largest slope, with %d knots: more "
+            "than the %.0e of docs/export-model.md, which more knots do not reach.",
+            best[0], len(best[1][0]), wanted,
+        )  # fmt: skip
+    return best[1], best[2]
 
 
-def _table(
-    representation: Any, k: int, n_knots: int, cutoff: float, dtype: str
-) -> tuple[Array, dict[str, float]]:
-    """Layer k's table, and its errors as they are between the knots, five places in each interval,
+def _table(filters: _Filters, n_knots: int, dtype: str) -> tuple[Array, dict[str, float]]:
+    """A layer's table, and its errors as they are between the knots, five places in each interval,
     with the polynomials that the pair style uses and in the file's precision."""
     places = np.arange(1, 6) / 6
-    spacing = cutoff / (n_knots - 1)
+    spacing = filters.cutoff / (n_knots - 1)
     knots = spacing * np.arange(n_knots)
     # cutoff functions are cut off hard: what counts at the last knot is the limit from inside
-    knots[-1] = cutoff * (1 - 1e-12)
+    knots[-1] = filters.cutoff * (1 - 1e-12)
     between = ((np.arange(n_knots - 1)[:, None] + places) * spacing).reshape(-1)
-    table = _filters(representation, k, knots, curvature=True)
-    exact, exact_slopes = _filters(representation, k, between, curvature=False)
+    table = filters(knots, 2)
+    table[:, 0] = filters.at_zero
+    exact, exact_slopes = filters(between, 1)
     if not (np.isfinite(table).all() and np.isfinite(exact_slopes).all()):
-        raise MlselError(f"The filters of layer {k} are not finite numbers everywhere.")
-    stored = _spline(table, spacing).astype(dtype).astype(np.float64)
+        raise MlselError(f"The filters of layer {filters.k} are not finite numbers everywhere.")
+    stored = spline(table, spacing).astype(dtype).astype(np.float64)
     rows = stored[np.arange(n_knots - 1)[:, None] + np.arange(6)]
     values, slopes = (
         np.einsum("pb,ibf->ipf", weights, rows).reshape(exact.shape) for weights in _splines(places)
@@ -159,24 +227,27 @@ def _table(
     }
 
 
-def _spline(table: Array, spacing: float) -> Array:
+def spline(table: Array, spacing: float) -> Array:
     """Coefficients of the quintic spline, (n_knots + 4, n_filters): rows k … k + 5 belong to the
     interval after knot k. It takes the values at all knots, and slopes and curvatures at both ends.
 
     `table` is (3, n_knots, n_filters). spline.cpp does the same when the pair style reads a file.
     """
+    from scipy.linalg import solve_banded
+
     value, slope, curvature = table[0], table[1] * spacing, table[2] * spacing**2
-    n = len(value)
-    matrix = np.zeros((n + 4, n + 4))
-    for k in range(n):
-        matrix[k + 2, k : k + 5] = 1, 26, 66, 26, 1
-    for first, rows in ((0, (1, 0)), (n - 1, (n + 2, n + 3))):
-        matrix[rows[0], first : first + 5] = -5, -50, 0, 50, 5
-        matrix[rows[1], first : first + 5] = 20, 40, -120, 40, 20
+    n, band = len(value), 4
+    diagonals = np.zeros((2 * band + 1, n + 4))  # row band + i − j, column j: element (i, j)
+    for column in range(5):
+        diagonals[band + 2 - column, column : column + n] = (1, 26, 66, 26, 1)[column]
+        for first, slope_row, curvature_row in ((0, 1, 0), (n - 1, n + 2, n + 3)):
+            j = first + column
+            diagonals[band + slope_row - j, j] = (-5, -50, 0, 50, 5)[column]
+            diagonals[band + curvature_row - j, j] = (20, 40, -120, 40, 20)[column]
     wanted = np.concatenate(
         [curvature[:1], slope[:1], value, slope[-1:], curvature[-1:]],
     )
-    solved: Array = np.linalg.solve(matrix, 120 * wanted)
+    solved: Array = solve_banded((band, band), diagonals, 120 * wanted)
     return solved
 
 
@@ -184,10 +255,10 @@ def _splines(places: Array) -> tuple[Array, Array]:
     """The six B-splines of an interval at places 0 … 1, and their slopes: (n, 6) each."""
     powers = places[:, None] ** np.arange(6)
     slope_powers = np.arange(6) * np.pad(powers[:, :5], ((0, 0), (1, 0)))
-    return powers @ _B_SPLINES.T, slope_powers @ _B_SPLINES.T
+    return powers @ B_SPLINES.T, slope_powers @ B_SPLINES.T
 
 
-_B_SPLINES = (
+B_SPLINES = (
     np.array(
         [
             [1, -5, 10, -10, 5, -1],

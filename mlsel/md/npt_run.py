@@ -6,31 +6,30 @@ A run's folder is named by its state point and holds
     run.h5                    the frames, once all are there
     log.lammps, timing.json   what LAMMPS printed, and how long it took
 
-and while it is not finished frames.bin (rows of doubles) and <phase>-<step>.restart. The order of
-writing makes a killed run resumable at any moment: frames first, then the restart file under its
-final name, then the older restart file goes. Frames beyond the restart file are cut off.
+and while it is not finished what `resumable_run` says, with frames.bin as its row file.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mlsel.core import stopping
-from mlsel.core.errors import MlselError
-from mlsel.core.files import partial_path, publish, write_json
+from mlsel.core.arrays import FloatArray
+from mlsel.core.files import remove, write_json, write_text
 from mlsel.core.provenance import derived_seed, versions
 from mlsel.md import deck
+from mlsel.md.resumable_run import ResumableRun
 from mlsel.md.row_file import BUFFER_BYTES, RowFile
-from mlsel.md.session import FloatArray, Frame, LammpsError, LammpsSession
+from mlsel.md.session import Frame, LammpsError, LammpsSession
 from mlsel.pool.pool import OBSERVABLE_UNITS
 from mlsel.pool.writer import PoolWriter
 from mlsel.study.study import Study
@@ -38,9 +37,7 @@ from mlsel.study.study import Study
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-PHASES = ("melt", "equilibrate", "sample")
-ENSEMBLES = {"melt": "melt", "equilibrate": "equilibrate", "sample": "equilibrate"}
-"""The section of the deck that sets each phase's thermostat and barostat."""
+FRAMES = "frames.bin"
 # A frame's row: these numbers, the cell (9), then positions, forces and atomic energies.
 SCALARS = ("step", "energy", "temperature", "pressure", "volume", "mean_square_displacement")
 OBSERVABLES = SCALARS[1:]
@@ -56,8 +53,55 @@ MOLTEN = (
 )
 
 
+class FrameRecorder:
+    """Advances a run of the pool and writes the frames of its last phase."""
+
+    def __init__(
+        self, session: LammpsSession, rows: RowFile, study: Study, report: Callable[[int], None]
+    ) -> None:
+        from ase.data import atomic_numbers
+
+        self._session, self._rows, self._report = session, rows, report
+        self._interval = study.pool.sampling_interval
+        species = study.system.species
+        self.numbers = [atomic_numbers[species[t - 1]] for t in session.types()]
+        """Atomic numbers in the order of atom ids."""
+        self._told, self._unreported = time.monotonic(), 0
+
+    def advance(self, phase: str, n_steps: int) -> None:
+        """Advance a segment."""
+        if phase == "sample":
+            self._session.sample(n_steps, self._interval, "atomic_energy", THERMO, self._keep)
+            self._tell()
+            return
+        self._session.run(0)
+        piece = self._interval * max(1, 1000 // self._interval)
+        while n_steps > 0:
+            done = min(piece, n_steps)
+            self._session.run(done, setup=False)
+            n_steps -= done
+            self._report(done)
+
+    def flush(self) -> None:
+        """Bring all rows to the disk."""
+        if self._session.comm.rank == 0:
+            self._rows.flush()
+
+    def _keep(self, frame: Frame) -> None:
+        atoms = frame.atoms
+        scalars = (frame.step, atoms.atomic_energies.sum(), *frame.thermo)
+        self._rows.add(scalars, frame.cell, atoms.positions, atoms.forces, atoms.atomic_energies)
+        self._unreported += self._interval
+        if time.monotonic() - self._told > 1.0:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._report(self._unreported)
+        self._told, self._unreported = time.monotonic(), 0
+
+
 @dataclass(frozen=True)
-class MdRun:
+class MdRun(ResumableRun[FrameRecorder]):
     """A run: its state point and its place.
 
     Attributes
@@ -72,6 +116,9 @@ class MdRun:
     pressure: float
     root: Path
     study: Study
+    phases = ("melt", "equilibrate", "sample")
+    ensembles: ClassVar = {"melt": "melt", "equilibrate": "equilibrate", "sample": "equilibrate"}
+    row_files = (FRAMES,)
 
     @property
     def name(self) -> str:
@@ -107,10 +154,6 @@ class MdRun:
         }
 
     @property
-    def n_steps(self) -> int:
-        return sum(self.phase_steps.values())
-
-    @property
     def segment(self) -> int:
         """Steps between checkpoints, a multiple of the sampling interval."""
         interval = self.study.pool.sampling_interval
@@ -144,6 +187,25 @@ class MdRun:
             },
         )
 
+    def rows(self, step: int) -> dict[str, tuple[int, int]]:
+        """Rows that frames.bin has at a step, and how many doubles a row is."""
+        sampled = max(0, step - self.end("equilibrate"))
+        return {FRAMES: (sampled // self.study.pool.sampling_interval, row_length(self._n_atoms))}
+
+    @cached_property
+    def _n_atoms(self) -> int:
+        text = (self.folder / "start.data").read_text(encoding="utf-8")
+        return next(
+            int(line.split()[0]) for line in text.splitlines() if line.split()[1:2] == ["atoms"]
+        )
+
+    @contextmanager
+    def recording(
+        self, session: LammpsSession, step: int, report: Callable[[int], None]
+    ) -> Iterator[FrameRecorder]:
+        with RowFile(self.folder / FRAMES, self.rows(step)[FRAMES][0]) as frames:
+            yield FrameRecorder(session, frames, self.study, report)
+
     def perform(self, comm: MPI.Intracomm, report: Callable[[int], None]) -> str:
         """Run on the ranks of comm from the last checkpoint to the product.
 
@@ -166,171 +228,28 @@ class MdRun:
         """
         started = time.perf_counter()
         try:
-            n_atoms, numbers = self._advance(comm, report)
+            recorded = self.advance(comm, report)
         except LammpsError as error:
             if comm.rank == 0:
-                self.failure.write_text(f"{error}\n", encoding="utf-8")
+                write_text(self.failure, f"{error}\n")
             return str(error)
         if comm.rank == 0:
-            self._write_product(n_atoms, numbers)
             seconds = time.perf_counter() - started
             write_json(
                 self.folder / "timing.json",
                 {"wall_seconds": seconds, "steps": self.n_steps, "ranks": comm.size},
             )
-            self.failure.unlink(missing_ok=True)
+            self._write_product(recorded.numbers)
+            self.tidy()
         return ""
 
-    def _advance(self, comm: MPI.Intracomm, report: Callable[[int], None]) -> tuple[int, list[int]]:
-        """Bring the run to its last step; frames.bin is then whole."""
-        text = (self.folder / "in.lammps").read_text(encoding="utf-8")
-        lines = deck.sections(text)
-        found = self._checkpoints() if comm.rank == 0 else None
-        for phase, step, path in [*comm.bcast(found), ("", 0, None)]:
-            root = {"root": lammps_path(self.root)}
-            with LammpsSession(comm, self.folder / "log.lammps", root) as session:
-                try:
-                    session.execute(lines[""])
-                    if path is None:
-                        session.execute(lines["box"])
-                    else:
-                        session.execute([f"read_restart {lammps_path(path)}"])
-                except LammpsError:
-                    if path is None:
-                        raise
-                    continue  # a restart file cut short by a full disk: the one before it
-                session.execute(lines["model"])
-                report(-step)
-                numbers = self._numbers(session)
-                kept = self._n_sampled(phase, step)
-                with RowFile(self.folder / "frames.bin", kept) as writer:
-                    self._run_phases(session, lines, phase, step, writer, report)
-                return session.n_atoms, numbers
-        raise AssertionError("unreachable: the last candidate starts anew")
+    def tidy(self) -> None:
+        super().tidy()
+        if self.product.is_file():
+            remove(self.failure)
 
-    def _run_phases(
-        self,
-        session: LammpsSession,
-        lines: dict[str, list[str]],
-        phase: str,
-        step: int,
-        writer: RowFile,
-        report: Callable[[int], None],
-    ) -> None:
-        start = PHASES.index(phase) if phase else 0
-        ends = np.cumsum([self.phase_steps[name] for name in PHASES])
-        ensemble = ""
-        for index in range(start, len(PHASES)):
-            name, end = PHASES[index], int(ends[index])
-            at_its_end = phase == name and step >= end
-            if ENSEMBLES[name] != ensemble:
-                # Also at a phase's end: the next may go on with this thermostat, whose state is
-                # in the restart file.
-                if ensemble:
-                    session.execute(["unfix ensemble"])
-                ensemble = ENSEMBLES[name]
-                session.execute(lines[ensemble])
-            if at_its_end:
-                continue
-            if name != ensemble:
-                session.execute(lines[name])
-            while True:
-                n_steps = min(self.segment, end - session.step)
-                if name == "sample":
-                    self._sample(session, n_steps, writer, report)
-                else:
-                    session.run(0)
-                    self._pass(session, n_steps, report)
-                self._checkpoint(session, name, writer)
-                if session.step < ends[-1]:
-                    stopping.check_at_checkpoint(session.comm)
-                if session.step >= end:
-                    break
-
-    def _pass(self, session: LammpsSession, n_steps: int, report: Callable[[int], None]) -> None:
-        piece = self.study.pool.sampling_interval * max(
-            1, 1000 // self.study.pool.sampling_interval
-        )
-        while n_steps > 0:
-            done = min(piece, n_steps)
-            session.run(done, setup=False)
-            n_steps -= done
-            report(done)
-
-    def _sample(
-        self,
-        session: LammpsSession,
-        n_steps: int,
-        writer: RowFile,
-        report: Callable[[int], None],
-    ) -> None:
-        interval = self.study.pool.sampling_interval
-        unreported = 0
-        told = time.monotonic()
-
-        def keep(frame: Frame) -> None:
-            nonlocal unreported, told
-            atoms = frame.atoms
-            scalars = (frame.step, atoms.atomic_energies.sum(), *frame.thermo)
-            writer.add(scalars, frame.cell, atoms.positions, atoms.forces, atoms.atomic_energies)
-            unreported += interval
-            if time.monotonic() - told > 1.0:
-                report(unreported)
-                unreported, told = 0, time.monotonic()
-
-        session.sample(n_steps, interval, "atomic_energy", THERMO, keep)
-        report(unreported)
-
-    def _checkpoint(self, session: LammpsSession, phase: str, writer: RowFile) -> None:
-        path = self.folder / f"{phase}-{session.step}.restart"
-        partial = partial_path(path)
-        if session.comm.rank == 0:
-            writer.flush()
-        session.execute([f"write_restart {lammps_path(partial)}"])
-        if session.comm.rank == 0:
-            publish(partial, path)
-            for _, _, old in self._checkpoints()[2:]:
-                old.unlink()
-
-    def _checkpoints(self) -> list[tuple[str, int, Path]]:
-        """The restart files that can be gone on from, newest first."""
-        frames = self.folder / "frames.bin"
-        n_bytes = frames.stat().st_size if frames.is_file() else 0
-        found = []
-        for path in self.folder.glob("*.restart"):
-            phase, _, step = path.stem.rpartition("-")
-            if phase in PHASES and step.isdigit():
-                found.append((PHASES.index(phase), int(step), path))
-        newest_first = sorted(found, reverse=True)
-        return [
-            (PHASES[phase], step, path)
-            for phase, step, path in newest_first
-            if self._n_sampled(PHASES[phase], step) * self._row_bytes() <= n_bytes
-        ]
-
-    def _n_sampled(self, phase: str, step: int) -> int:
-        """Frames that a run has at a checkpoint."""
-        if phase != "sample":
-            return 0
-        before = self.phase_steps["melt"] + self.phase_steps["equilibrate"]
-        return (step - before) // self.study.pool.sampling_interval
-
-    def _row_bytes(self) -> int:
-        text = (self.folder / "start.data").read_text(encoding="utf-8")
-        n_atoms = next(
-            int(line.split()[0]) for line in text.splitlines() if line.split()[1:2] == ["atoms"]
-        )
-        return 8 * row_length(n_atoms)
-
-    def _numbers(self, session: LammpsSession) -> list[int]:
-        """Atomic numbers in the order of atom ids."""
-        from ase.data import atomic_numbers
-
-        types = session.types()
-        return [atomic_numbers[self.study.system.species[t - 1]] for t in types]
-
-    def _write_product(self, n_atoms: int, numbers: list[int]) -> None:
-        path = self.folder / "frames.bin"
+    def _write_product(self, numbers: list[int]) -> None:
+        path, n_atoms = self.folder / FRAMES, len(numbers)
         parts = [part[:, : len(SCALARS) + 9].copy() for part in _blocks(path, n_atoms)]
         scalars, cell = np.split(np.concatenate(parts), [len(SCALARS)], axis=1)
         off_diagonal = cell[:, [1, 2, 3, 5, 6, 7]]
@@ -357,8 +276,6 @@ class MdRun:
                     atomic_energies=energies,
                     **values,
                 )
-        for leftover in [path, *self.folder.glob("*.restart")]:
-            leftover.unlink()
 
     def parameters(self) -> dict[str, Any]:
         """Return what makes the run: study, deck, versions (attributes of its file)."""
@@ -388,17 +305,6 @@ class MdRun:
             "diffusion_coefficient": slope / 6,
             "diffusion_coefficient_unit": "Angstrom+2 ps-1",
         }
-
-
-def lammps_path(path: Path) -> str:
-    """Return a path as LAMMPS commands can take it: from the current folder, without blanks."""
-    text = os.path.relpath(path)
-    if any(character.isspace() for character in text):
-        raise MlselError(
-            f'the folder "{path}" has blanks in its name, which LAMMPS commands can\'t take: '
-            "choose another with -o."
-        )
-    return text
 
 
 def row_length(n_atoms: int) -> int:

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from mlsel.core.files import DurableFile
+
 BUFFER_BYTES = 8 * 2**20
 
 
@@ -35,7 +37,7 @@ class RowFile:
     def __init__(self, path: Path, n_kept: int) -> None:
         self.path = path
         self._n_kept = n_kept
-        self._file: Any = None
+        self._file: DurableFile | None = None
         self._buffer: list[bytes] = []
         self._n_bytes = 0
 
@@ -51,7 +53,7 @@ class RowFile:
         row = np.concatenate([np.ravel(part) for part in parts]).astype(np.float64)
         if self._file is None:
             self.path.touch()
-            self._file = self.path.open("r+b", buffering=0)
+            self._file = DurableFile(self.path, "r+")
             if self.path.stat().st_size > self._n_kept * row.nbytes:
                 self._file.truncate(self._n_kept * row.nbytes)
             self._file.seek(0, os.SEEK_END)
@@ -61,13 +63,12 @@ class RowFile:
             self._write()
 
     def _write(self) -> None:
-        data = memoryview(b"".join(self._buffer))
-        while data:
-            data = data[self._file.write(data) :]
+        assert self._file is not None
+        self._file.write(b"".join(self._buffer))
         self._buffer, self._n_bytes = [], 0
 
     def flush(self) -> None:
         """Bring all rows to the disk."""
         if self._file is not None:
             self._write()
-            os.fsync(self._file.fileno())
+            self._file.sync()

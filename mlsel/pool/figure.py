@@ -24,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: beside it")
     args = parser.parse_args(argv)
     from mlsel.pool.pool import Pool
+    from mlsel.study.folder import StudyFolder
 
-    path = args.pool / "pool.h5" if args.pool.is_dir() else args.pool
+    path = StudyFolder(args.pool).pool if args.pool.is_dir() else args.pool
     output = args.output or path.with_suffix(".png")
     with Pool(path) as pool:
         draw(pool, output)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from mlsel.core import units
 from mlsel.core.arrays import Array, IntArray
-from mlsel.core.files import finishing
+from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.provenance import digest, versions
 from mlsel.pool.finite import require_finite
 from mlsel.pool.pool import (
@@ -24,6 +23,7 @@ from mlsel.pool.pool import (
     FORMAT_VERSION,
     LONG_LISTS,
     OBSERVABLE_UNITS,
+    VIRIAL,
     Layout,
     Pool,
     Run,
@@ -33,8 +33,15 @@ from mlsel.pool.pool import (
 class RunWriter:
     """Writes the frames of one run, in order; made by `PoolWriter.add_run`."""
 
-    def __init__(self, name: str, n_atoms: int, values: dict[str, Any], clock: tuple[Any, Any]):
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        n_atoms: int,
+        values: dict[str, Any],
+        clock: tuple[Any, Any],
+        check: Callable[[], None],
+    ) -> None:
+        self.name, self._check = name, check
         self.n_atoms = n_atoms
         self._values = values
         self._step, self._time = clock
@@ -63,6 +70,7 @@ class RunWriter:
                 raise ValueError(f"run {self.name}: {field} has shape {array.shape}")
             dataset[start:stop] = array
             self._hashes[field].update(array)
+        self._check()
         self.n_written = stop
 
     def digest(self) -> str:
@@ -112,8 +120,8 @@ class PoolWriter:
         self._order: tuple[Array, Array] | None = None
 
     def __enter__(self) -> Self:
-        self._finishing = finishing(self.path)
-        self._file = h5py.File(self._finishing.__enter__(), "w", locking=False)
+        self._creating = creating_hdf5(self.path)
+        self._file, self._check = self._creating.__enter__()
         h5md = self._file.create_group("h5md")
         h5md.attrs["version"] = np.array([1, 1], dtype=np.int32)
         h5md.create_group("author").attrs["name"] = self._author
@@ -137,18 +145,18 @@ class PoolWriter:
         except BaseException as failure:
             self._close_after(failure)
             raise
-        if kind is None:
-            self._file.close()
-            self._finishing.__exit__(None, None, None)
+        if error is None:
+            self._creating.__exit__(None, None, None)
         else:
-            assert error is not None
             self._close_after(error)
 
     def _close_after(self, error: BaseException) -> None:
-        with suppress(OSError):  # a full disk: the first error tells it
-            self._file.close()
-        with suppress(type(error)):  # the caller raises it
-            self._finishing.__exit__(type(error), error, error.__traceback__)
+        """Close, and raise what went wrong with the disk if that is what `error` came of."""
+        try:
+            self._creating.__exit__(type(error), error, error.__traceback__)
+        except BaseException as raised:
+            if raised is not error:  # which the caller raises
+                raise raised from None
 
     def add_run(
         self,
@@ -232,7 +240,7 @@ class PoolWriter:
             if how.per_atom:
                 self._atom_extras.add(extra)
         assert clock is not None
-        run = RunWriter(name, len(species), values, clock)
+        run = RunWriter(name, len(species), values, clock, self._check)
         self._runs.append(run)
         self._fields.append({*names, *(observables or {}), *(extras or {})})
         return run
@@ -311,6 +319,13 @@ class PoolWriter:
                 self._file["parameters"].attrs[name] = value
 
 
+LABELS = {
+    "energy": Layout(unit=units.ENERGY),
+    "forces": Layout(True, (3,), unit=units.FORCE),
+    "atomic_energies": Layout(True, unit=units.ENERGY),
+    "virial": VIRIAL,
+}
+"""What a calculation says of a frame, and how it lies in a run."""
 INTEGER = "integer"
 """Given instead of a unit, it makes an observable of whole numbers (indices, say)."""
 
@@ -321,6 +336,8 @@ def write_subset(
     path: str | Path,
     parameters: Mapping[str, Any] | None = None,
     author: str = "not stated",
+    labels: Callable[[IntArray], Mapping[str, Array]] | None = None,
+    label_names: Sequence[str] = (),
 ) -> None:
     """Write chosen frames of a pool as a data set, in the order given.
 
@@ -332,6 +349,9 @@ def write_subset(
     ----------
     frame_ids : int, (n,)
         Unique frame ids of the pool.
+    labels : callable, optional
+        labels(frame ids) returns, for frames of the same atoms, arrays of `label_names`: energy,
+        forces, virial or atomic_energies. They stand in place of all such that the pool has.
 
     Raises
     ------
@@ -345,6 +365,8 @@ def write_subset(
     for place, index in enumerate(run_of):
         if index not in kind_of_run:
             kind_of_run[index] = _kind(pool, pool.runs[index])
+            if labels is not None:
+                kind_of_run[index] = kind_of_run[index].labelled(label_names)
         kinds.setdefault(kind_of_run[index], []).append(place)
 
     group_of = np.empty(len(ids), dtype=np.int64)
@@ -370,7 +392,10 @@ def write_subset(
             fields = [f for f, _ in kind.layouts]
             for start in range(0, len(places), 1024):
                 part = places[start : start + 1024]
-                arrays = _gather(pool, ids[part], [*fields, "cell"])
+                own = [f for f in fields if labels is None or f not in LABELS]
+                arrays = _gather(pool, ids[part], [*own, "cell"])
+                if labels is not None:
+                    arrays |= labels(ids[part])
                 require_finite(pool, ids[part], arrays)
                 arrays["source_frame"], arrays["source_run"] = ids[part], run_of[part]
                 run_writer.append(part, np.zeros(len(part)), **arrays)
@@ -386,6 +411,11 @@ class _Kind:
     periodic: tuple[bool, bool, bool]
     orthogonal: bool
     layouts: tuple[tuple[str, Layout], ...]
+
+    def labelled(self, names: Sequence[str]) -> _Kind:
+        """Return the kind with other labels."""
+        kept = [(field, layout) for field, layout in self.layouts if field not in LABELS]
+        return replace(self, layouts=(*kept, *((name, LABELS[name]) for name in names)))
 
 
 def _kind(pool: Pool, run: Run) -> _Kind:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -31,9 +32,10 @@ th[aria-sort=descending]::after { content: " \\2193"; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
                        white-space: nowrap; }
 td.long { min-width: 16rem; }
-.word { font-weight: 600; white-space: nowrap; }
-.sound::before { content: "\\25CF "; color: #2a9d5c; }
-.deviates::before { content: "\\25B2 "; color: #d39b1f; }
+.word { font-weight: 600; min-width: 7rem; }
+.agrees-within-what-was-run::before { content: "\\25CF "; color: #2a9d5c; }
+.not-judged::before { content: "\\25CB "; }
+.differs::before { content: "\\25B2 "; color: #d39b1f; }
 .unphysical::before, .blown-up::before { content: "\\25A0 "; color: #c8412f; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; font-size: .9rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -72,7 +74,19 @@ for (const head of document.querySelectorAll("th")) {
 }
 """
 
-Cell = str | float | int | None
+
+@dataclass(frozen=True)
+class Shown:
+    """A number that is sorted by its value and shown as a text."""
+
+    value: float
+    text: str
+
+    def __float__(self) -> float:
+        return self.value
+
+
+Cell = str | float | int | Shown | None
 
 
 def page(title: str, parts: Sequence[str]) -> str:
@@ -133,7 +147,8 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Cell]]) -> str
     columns : mapping
         Key in the rows, and head.
     rows : sequence of mappings
-        Numbers are shown to four digits and sorted by their value; None is a dash.
+        Numbers are shown to four digits, or as their text, and sorted by their value; None is a
+        dash.
 
     Examples
     --------
@@ -143,7 +158,7 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Cell]]) -> str
     numeric = {
         key
         for key in columns
-        if rows and all(isinstance(row.get(key), int | float | None) for row in rows)
+        if rows and all(isinstance(row.get(key), int | float | Shown | None) for row in rows)
     }
     heads = "".join(
         f"<th{' class="number"' if key in numeric else ''}>{escape(head)}</th>"
@@ -163,7 +178,8 @@ def _cell(key: str, value: Cell, is_number: bool) -> str:
     if is_number:
         if value is None:
             return '<td class="number" data-value="">–</td>'
-        return f'<td class="number" data-value="{value}">{_shown(value)}</td>'
+        number = value.value if isinstance(value, Shown) else value
+        return f'<td class="number" data-value="{number}">{_shown(value)}</td>'
     text = str(value if value is not None else "–")
     if key == "word":
         return f'<td class="word {text.replace(" ", "-")}">{escape(text)}</td>'
@@ -171,6 +187,8 @@ def _cell(key: str, value: Cell, is_number: bool) -> str:
 
 
 def _shown(value: Cell) -> str:
+    if isinstance(value, Shown):
+        return escape(value.text)
     if isinstance(value, int):
         return f"{value}"
     return f"{value:.4g}".replace("-", "−", 1) if isinstance(value, float) else str(value)

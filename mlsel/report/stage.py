@@ -14,12 +14,21 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import Parser, add_folder_argument
 from mlsel.core.errors import MlselError
-from mlsel.core.parallel import launched_rank
+from mlsel.core.parallel import launched_rank, on_root
+from mlsel.core.record import read_json
 from mlsel.report import page
+from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.study.stage import BEGUN, DONE, MISSING, Item
+from mlsel.study.study import DEFAULT_STUDY, load_study, recorded_study
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from mlsel.study.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +43,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     if launched_rank() == 0:
         log.info("%s", write_report(args.folder))
     return 0
+
+
+def report(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
+    """Write the report, and print its path."""
+    path = on_root(comm, lambda: write_report(folder))
+    if comm.rank == 0:
+        print(path, flush=True)
+
+
+def items(study: Study, folder: Path) -> list[Item]:
+    """Return the page and its state."""
+    place = StudyFolder(folder)
+    if not place.report.is_file():
+        return [Item(place.report.name, MISSING)]
+    sources = [path for path in (place.pool, place.errors, place.verdicts) if path.is_file()]
+    written = place.report.stat().st_mtime
+    newer = [path.relative_to(folder).as_posix() for path in sources
+             if path.stat().st_mtime > written]  # fmt: skip
+    if newer:
+        return [Item(place.report.name, BEGUN, f"older than {', '.join(newer)}")]
+    return [Item(place.report.name, DONE)]
 
 
 def write_report(folder: Path) -> Path:
@@ -62,7 +92,7 @@ def write_report(folder: Path) -> Path:
         *_what_was_run(found),
         *_files(folder),
     ]
-    path = folder / "report.html"
+    path = StudyFolder(folder).report
     write_text(path, page.page(title, parts))
     return path
 
@@ -81,6 +111,7 @@ class Findings:
     models : a row a model
     errors : the rows of errors.csv
     validation : verdicts.json
+    no_verdicts : why it is empty, if it is
     """
 
     name: str
@@ -91,17 +122,30 @@ class Findings:
     models: Sequence[Mapping[str, page.Cell]]
     errors: Sequence[Mapping[str, Any]]
     validation: Mapping[str, Any]
+    no_verdicts: str
+
+    @property
+    def is_of_the_paper(self) -> bool:
+        """Whether the study is of the system that the paper is about, with its potential."""
+        paper = load_study(DEFAULT_STUDY).as_dict("system")["system"]
+        here = self.settings.get("system", {})
+        return all(here.get(key) == paper[key] for key in ("species", "potential"))
 
     @classmethod
     def of(cls, folder: Path) -> Findings:
         settings: dict[str, Any] = {}
         versions: dict[str, str] = {}
         pool: dict[str, Any] = {}
+        place = StudyFolder(folder)
         name = folder.resolve().name
-        if (folder / "pool.h5").is_file():
+        recorded = recorded_study(folder)
+        if recorded is not None:
+            name = recorded.name
+            settings |= recorded.as_dict("system")
+        if place.pool.is_file():
             from mlsel.pool.pool import Pool
 
-            with Pool(folder / "pool.h5") as opened:
+            with Pool(place.pool) as opened:
                 name = str(opened.attributes.get("study", name))
                 settings |= json.loads(opened.attributes.get("settings", "{}"))
                 versions |= json.loads(opened.attributes.get("versions", "{}"))
@@ -111,14 +155,14 @@ class Findings:
                     "digest": opened.digest,
                 }
         models = []
-        for path in sorted((folder / "models").glob("*/*/model.json")):
-            described = json.loads(path.read_text(encoding="utf-8"))
+        for title in place.finished_models():
+            described = read_json(place.model(title) / MODEL)
             versions |= described.get("versions", {})
             parameters = described.get("parameters", {})
             models.append(
                 {
-                    METHOD: path.parent.parent.name,
-                    "model": path.parent.name,
+                    METHOD: title.partition("/")[0],
+                    "model": title.partition("/")[2],
                     "kind": described.get("kind"),
                     "frames": described.get("data", {}).get("n_frames"),
                     "seed": parameters.get("seed"),
@@ -127,26 +171,31 @@ class Findings:
                 }
             )
         errors: list[dict[str, Any]] = []
-        path = folder / "evaluation" / "errors.csv"
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
+        if place.errors.is_file():
+            with place.errors.open(encoding="utf-8", newline="") as file:
                 errors = list(csv.DictReader(file))
         validation: dict[str, Any] = {}
-        path = folder / "validation" / "verdicts.json"
-        if path.is_file():
-            validation = json.loads(path.read_text(encoding="utf-8"))
+        no_verdicts = "No potential was validated in MD."
+        if place.verdicts.is_file() and place.validation_record.is_file():
             from mlsel.validate.results import read_results
+            from mlsel.validate.verdict import read_verdicts
 
-            reference = read_results(folder / "validation" / "reference" / "results.h5")
+            validation = read_verdicts(place.verdicts) or {}
+            if not validation:
+                no_verdicts = (
+                    "The verdicts are of an earlier version of mlsel: `mlsel validate` makes them "
+                    "anew."
+                )
+            reference = read_results(place.validation / "reference" / "results.h5")
             settings |= json.loads(reference.provenance["settings"])
             versions |= json.loads(reference.provenance["versions"])
-        if not (settings or models or errors):
+        data = _data_sets(folder)
+        if not (settings or data or models or errors):
             raise MlselError(
                 f"{folder} holds nothing to report on: run the stages first, `mlsel run` for all, "
                 "or name a study's folder."
             )
-        data = _data_sets(folder)
-        return cls(name, settings, versions, pool, data, models, errors, validation)
+        return cls(name, settings, versions, pool, data, models, errors, validation, no_verdicts)
 
 
 def _data_sets(folder: Path) -> list[dict[str, page.Cell]]:
@@ -156,11 +205,10 @@ def _data_sets(folder: Path) -> list[dict[str, page.Cell]]:
     from mlsel.pool.pool import Pool
 
     rows: list[dict[str, page.Cell]] = []
-    for path in sorted((folder / "data").glob("*.h5")):
-        if path.stem == "test" or path.stem.endswith("-validation"):
-            continue
-        with Pool(path) as data:
-            row: dict[str, page.Cell] = {METHOD: path.stem, "frames": len(data)}
+    place = StudyFolder(folder)
+    for name in place.data_sets():
+        with Pool(place.data_set(name)) as data:
+            row: dict[str, page.Cell] = {METHOD: name, "frames": len(data)}
             parts: dict[str, list[Any]] = {"energy": [], "atomic_energies": [], "forces": []}
             for block in data.blocks(*(field for field in parts if field in data.fields)):
                 for field, values in parts.items():
@@ -190,7 +238,8 @@ class Figure:
 
     number: int
     module: str
-    arguments: Callable[[Path], list[str]]
+    options: tuple[str, ...]
+    """Where the data sets are not those of the paper's figure."""
     caption: str
     paper: str
     here: Callable[[Findings], str]
@@ -200,21 +249,27 @@ def _figures(folder: Path, found: Findings) -> list[str]:
     parts = []
     for figure in FIGURES:
         parts.append(page.heading(f"Figure {figure.number}"))
-        stem = folder / "figures" / f"figure-{figure.number}"
+        stem = StudyFolder(folder).figures / f"figure-{figure.number}"
         try:
-            _draw(figure, folder, stem)
+            _draw(figure, folder, stem, () if found.is_of_the_paper else figure.options)
         except (MlselError, ModuleNotFoundError) as error:
             parts.append(page.paragraph(f"This figure could not be made: {error}"))
-            parts.append(page.beside(figure.paper, figure.here(found)))
+            parts.append(_words(figure, found))
             continue
         svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png"))
         name = f"Figure {figure.number}: {figure.caption}"
         parts.append(page.picture(svg, png, name, figure.caption, folder))
-        parts.append(page.beside(figure.paper, figure.here(found)))
+        parts.append(_words(figure, found))
     return parts
 
 
-def _draw(figure: Figure, folder: Path, stem: Path) -> None:
+def _words(figure: Figure, found: Findings) -> str:
+    """What is seen here; beside it what the paper says, where this is the paper's system."""
+    here = figure.here(found)
+    return page.beside(figure.paper, here) if found.is_of_the_paper else page.paragraph(here)
+
+
+def _draw(figure: Figure, folder: Path, stem: Path, options: Sequence[str]) -> None:
     """Have the figure's module draw it, as `mlsel figure` would, its output not on the terminal."""
     import io
     from contextlib import redirect_stdout
@@ -222,7 +277,7 @@ def _draw(figure: Figure, folder: Path, stem: Path) -> None:
 
     stem.parent.mkdir(exist_ok=True)
     with redirect_stdout(io.StringIO()):
-        import_module(figure.module).main([*figure.arguments(folder), "-o", str(stem)])
+        import_module(figure.module).main([str(folder), *options, "-o", str(stem)])
 
 
 def _distributions_here(found: Findings) -> str:
@@ -275,7 +330,7 @@ FIGURES = (
     Figure(
         1,
         "mlsel.selection.figure",
-        lambda folder: [str(folder)],
+        ("--all",),
         "distributions of global energy, atomic energies and force magnitude in the data sets",
         "Selecting uniformly in atomic energies gives their distribution fat tails: less probable "
         "environments are in the data. Global-energy selection gives more diverse global energies, "
@@ -285,7 +340,7 @@ FIGURES = (
     Figure(
         2,
         "mlsel.evaluate.figure",
-        lambda folder: [str(folder)],
+        (),
         "force errors (maximum, root mean square, mean absolute) by selection method",
         "Models trained on data selected by forces or atomic energies have lower maximum and "
         "root-mean-square errors than those of random or global-energy selection.",
@@ -294,7 +349,7 @@ FIGURES = (
     Figure(
         3,
         "mlsel.validate.figure",
-        lambda folder: [str(folder)],
+        (),
         "radial distribution function in MD with each potential, beside the reference's",
         "In MD of 1000 atoms at 1400 K potentials from global-energy selection show unphysical "
         "peaks at short range; those from atomic-energy selection fit the reference.",
@@ -303,44 +358,72 @@ FIGURES = (
 )
 
 
+NUMBERS = {
+    "rdf": "Δg(r)",
+    "peak_position": "main peak / Å",
+    "peak_height": "its height / %",
+    "coordination": "neighbours / %",
+    "inner_weight": "far too near",
+    "density": "density / %",
+    "energy": "energy / meV/atom",
+    "diffusion": "diffusion / %",
+    "nve_drift": "NVE drift / meV/atom/ps",
+}
+"""Criteria of the verdict, and their heads."""
+
+
 def _validation(found: Findings) -> list[str]:
     if not found.validation:
-        return [page.heading("Verdicts"), page.paragraph("No potential was validated in MD.")]
+        return [page.heading("Verdicts"), page.paragraph(found.no_verdicts)]
     speeds = found.validation["speeds"]
     rows = [
         {
-            **verdict,
+            "name": verdict["name"],
+            "word": verdict["word"],
+            "time": verdict["time"],
+            "stable_time": verdict["stable_time"],
+            **{name: _number(verdict["numbers"].get(name)) for name in NUMBERS},
+            "outside": verdict["outside"],
             "ns_per_day": speeds.get(verdict["name"], {}).get("ns_per_day"),
-            "reasons": "; ".join(verdict["reasons"]) or "none",
+            "reasons": "; ".join(verdict["reasons"]) or "no difference was seen",
+            "unseen": "; ".join(verdict["unseen"]) or "nothing",
         }
         for verdict in found.validation["verdicts"]
     ]
     columns = {
         "name": "potential",
         "word": "verdict",
+        "reasons": "reasons",
+        "unseen": "not measured or not seen",
         "time": "ps averaged",
         "stable_time": "stable / ps",
-        "rdf_score": "RDF score",
-        "rdf_mean": "RDF mean |Δg|",
-        "short_weight": "short-range weight",
-        "pressure_difference": "ΔP / bar",
-        "diffusion_ratio": "D / D_ref",
-        "nve_drift": "NVE drift",
+        **NUMBERS,
         "outside": "outside",
         "ns_per_day": "ns/day",
-        "reasons": "reasons",
     }
     return [
         page.heading("Verdicts"),
         page.paragraph(
-            "NVT from the same snapshot of the reference; each verdict is made of numbers, and "
-            "holds for the time that was run."
+            "NVT from the same snapshot of the reference. Differences from the reference, where "
+            "they tell most, and in brackets how sure they are, in standard deviations: what is "
+            "larger than its tolerance and surer than "
+            f"{found.validation['sigmas']:g} σ differs. The longer a run, the surer: compare sizes "
+            "between runs of other lengths, not σ."
         ),
         page.table(columns, rows),
         page.folded(
             "What the numbers mean", page.definitions(found.validation.get("definitions", {}))
         ),
+        page.folded("Tolerances", page.definitions(found.validation["tolerances"])),
     ]
+
+
+def _number(one: Mapping[str, Any] | None) -> page.Cell:
+    """A difference and how sure it is."""
+    if one is None or one["size"] is None:
+        return None
+    sigmas = "" if one["sigmas"] is None else f" ({one['sigmas']:.1f} σ)"
+    return page.Shown(one["size"], f"{one['size']:+.2g}".replace("-", "−", 1) + sigmas)
 
 
 def _main_errors(found: Findings) -> list[dict[str, page.Cell]]:

@@ -15,6 +15,7 @@ from mlsel.selection.binned.flat import FlatAtomicEnergy, FlatForce
 from mlsel.selection.binned.uniform import UniformAtomicEnergy, UniformForce, UniformGlobalEnergy
 from mlsel.selection.methods.at_random import Random, SingleMDRandom
 from mlsel.selection.methods.committee import Committee
+from mlsel.selection.methods.cur import Cur
 from mlsel.selection.methods.direct import Direct
 from mlsel.selection.methods.entropy import Entropy
 from mlsel.selection.methods.fps import FarthestPoint
@@ -31,6 +32,7 @@ _CLASSES: tuple[type[Selector], ...] = (
     FlatForce,
     FarthestPoint,
     Direct,
+    Cur,
     Entropy,
     Committee,
 )

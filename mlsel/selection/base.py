@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.provenance import digest
 from mlsel.pool import finite
-from mlsel.pool.pool import Block, FloatArray, IntArray, Pool
+from mlsel.pool.pool import Block, Pool
 from mlsel.pool.writer import write_subset
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class Task:
     comm : MPI communicator or None
     block_bytes : int
         Upper bound of the arrays that are read at a time.
+    elements : tuple of int
+        Atomic numbers of the pool's atoms and of the given ones, sorted.
+    given : Task or None
+        All frames of a data set that is there already.
     """
 
     pool: Pool
@@ -65,6 +70,12 @@ class Task:
     rng: np.random.Generator
     comm: MPI.Comm | None = None
     block_bytes: int = BLOCK_BYTES
+    elements: tuple[int, ...] = ()
+    given: Task | None = None
+
+    @property
+    def n_given(self) -> int:
+        return 0 if self.given is None else self.given.n
 
     @property
     def frame_ids(self) -> IntArray:
@@ -157,6 +168,8 @@ class Selection:
         Frames of the pool that were not allowed.
     excluded : str
         Digest of those frames' ids ('' for none).
+    given : str
+        Digest of the data set that was there already ('' for none).
     """
 
     frame_ids: IntArray
@@ -168,6 +181,7 @@ class Selection:
     pool_digest: str
     n_excluded: int
     excluded: str
+    given: str = ""
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -186,6 +200,7 @@ class Selection:
             "pool_digest": self.pool_digest,
             "n_excluded": self.n_excluded,
             "excluded": self.excluded,
+            **({"given": self.given} if self.given else {}),
         }
 
     def write(self, pool: Pool, path: Path) -> None:
@@ -236,6 +251,7 @@ class Selector(ABC):
         exclude: npt.ArrayLike = (),
         comm: MPI.Comm | None = None,
         block_bytes: int = BLOCK_BYTES,
+        given: Pool | None = None,
     ) -> Selection:
         """Choose n frames of a pool.
 
@@ -254,6 +270,10 @@ class Selector(ABC):
         comm : MPI communicator, optional
         block_bytes : int
             Upper bound of the arrays that are read at a time; the result doesn't depend on it.
+        given : Pool, optional
+            A data set that is there already, from this pool or another: the frames chosen are
+            those that go best with it, and of this pool's frames none that it holds. What is
+            drawn at random, or by what models say of a frame alone, looks at nothing else of it.
 
         Raises
         ------
@@ -265,6 +285,10 @@ class Selector(ABC):
         self._require_fields(pool)
         eligible = np.ones(pool.n_frames, dtype=bool)
         ids = np.unique(np.asarray(exclude, dtype=np.int64))
+        if given is not None:
+            self._require_fields(given)
+            if given.attributes.get("pool_digest") == pool.digest:
+                ids = np.union1d(ids, given.values("source_frame").astype(np.int64))
         if len(ids) and (ids[0] < 0 or ids[-1] >= pool.n_frames):
             raise refuse(
                 f"Asked to exclude frame {ids[0] if ids[0] < 0 else ids[-1]}, but frame ids of "
@@ -275,11 +299,19 @@ class Selector(ABC):
         check_n(n, n_left, pool, len(ids))
         seed = rng if isinstance(rng, int) else None
         generator = np.random.default_rng(rng) if isinstance(rng, int) else rng
-        task = Task(pool, n, eligible, generator, comm, block_bytes)
+        elements = _elements(pool, *([] if given is None else [given]))
+        there = None
+        if given is not None and len(given):
+            every = np.ones(len(given), dtype=bool)
+            there = Task(given, len(given), every, generator, comm, block_bytes, elements)
+        task = Task(pool, n, eligible, generator, comm, block_bytes, elements, there)
         chosen = self.choose(task)
         if len(chosen) != n or len(np.unique(chosen)) != n or not eligible[chosen].all():
             raise AssertionError(f"{self.name} broke its contract")
-        return dataclasses.replace(self.asked(pool, n, seed, ids), frame_ids=chosen)
+        asked = self.asked(pool, n, seed, ids)
+        return dataclasses.replace(
+            asked, frame_ids=chosen, given="" if given is None else given.digest
+        )
 
     def asked(self, pool: Pool, n: int, seed: int | None, exclude: npt.ArrayLike = ()) -> Selection:
         """Return the record of a selection that is still to be made: without its frames."""
@@ -299,12 +331,17 @@ class Selector(ABC):
     def _require_fields(self, pool: Pool) -> None:
         missing = [field for field in self.fields if field not in pool.fields]
         if missing:
-            possible = [kind.name for kind in _kinds() if set(kind.fields) <= set(pool.fields)]
+            possible = sorted(k.name for k in _kinds() if set(k.fields) <= set(pool.fields))
             raise refuse(
                 f"{self.name} needs {missing[0]}, and {pool.path} holds "
                 f"{', '.join(pool.fields)}: methods that would work on it are "
                 f"{', '.join(possible)}."
             )
+
+
+def _elements(*pools: Pool) -> tuple[int, ...]:
+    """Return the atomic numbers of pools' atoms, sorted."""
+    return tuple(sorted({int(z) for p in pools for run in p.runs for z in p.numbers(run)}))
 
 
 def _kinds(of: type[Selector] | None = None) -> Iterator[type[Selector]]:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import Parser
 from mlsel.core.errors import MlselError
+from mlsel.study.folder import StudyFolder
 
 if TYPE_CHECKING:
-    from mlsel.pool.pool import FloatArray, Pool
+    from mlsel.core.arrays import FloatArray
+    from mlsel.pool.pool import Pool
     from mlsel.selection.binned.properties import Property
 
 N_BINS = 100
@@ -120,9 +122,8 @@ def _inputs(
         if pool is None:
             raise MlselError("say from which --pool these data sets were chosen.")
         return pool, {path.stem: path for path in given}, first.parent
-    data = first / "data"
-    names = sorted(path.stem for path in data.glob("*.h5"))
-    training = [n for n in names if n != "test" and not n.endswith("-validation")]
+    place = StudyFolder(first)
+    training = place.data_sets()
     if everything:
         order = [*PAPER, "force", "single-md-random"]
         wanted = sorted(training, key=lambda n: (order.index(n) if n in order else 99, n))
@@ -130,10 +131,10 @@ def _inputs(
         wanted = [name for name in PAPER if name in training]
     if not wanted:
         raise MlselError(
-            f"{data} has none of the data sets {', '.join(PAPER)}: make them with "
+            f"{place.data} has none of the data sets {', '.join(PAPER)}: make them with "
             "`mlsel selection`, or name the files."
         )
-    return pool or first / "pool.h5", {name: data / f"{name}.h5" for name in wanted}, first
+    return pool or place.pool, {name: place.data_set(name) for name in wanted}, first
 
 
 def measure(pool: Pool, sets: dict[str, Path]) -> dict[str, dict[str, Distribution]]:

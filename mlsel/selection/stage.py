@@ -12,6 +12,7 @@ pool. With any number of ranks the frames are the same.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import tomllib
@@ -23,12 +24,15 @@ from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import on_root, world
+from mlsel.study.folder import HELD_OUT, TEST, StudyFolder
+from mlsel.study.stage import DONE, MISSING, STALE, Item
 
 if TYPE_CHECKING:
     import numpy as np
     from mpi4py import MPI
 
-    from mlsel.pool.pool import IntArray, Pool
+    from mlsel.core.arrays import IntArray
+    from mlsel.pool.pool import Pool
     from mlsel.study.study import SelectionSection, Study
 
 log = logging.getLogger(__name__)
@@ -57,26 +61,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="a data set of the same pool whose frames must not be chosen; may be repeated",
     )
+    one.add_argument(
+        "--given",
+        type=Path,
+        metavar="FILE",
+        help="a data set that is there already, of this pool or another: choose what goes with it",
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="make data sets anew whose parameters or pool changed"
+    )
     parser.add_argument("--list", action="store_true", help="list the methods and end")
     args = parser.parse_args(argv)
     if args.list:
         print(_list_methods())
         return 0
     if args.pool is None:
-        for option in ("method", "n", "parameter", "exclude"):
+        for option in ("method", "n", "parameter", "exclude", "given"):
             if getattr(args, option):
                 raise MlselError(f"--{option} is for one data set: say from which --pool, too.")
         comm = world()
         study, folder = open_study(args, comm)
         with stopping.heard():
-            select_study(study, folder, comm)
+            select_study(study, folder, comm, again=args.again)
         return 0
     for option in ("method", "n", "output"):
         if getattr(args, option) is None:
             name = {"method": "--method", "n": "-n", "output": "-o"}[option]
             raise MlselError(f"{name} is missing: with --pool give --method NAME -n N -o FILE.")
     if args.set or args.study != parser.get_default("study"):
-        raise MlselError("STUDY and --set are for a whole study: leave them away with --pool.")
+        raise MlselError("STUDY and --set are for a whole study: leave them out with --pool.")
     _select_one(args, world())
     return 0
 
@@ -104,7 +117,11 @@ def _select_one(args: argparse.Namespace, comm: MPI.Intracomm) -> None:
     selector = make_selector(args.method, parameters)
     with _opened(args.pool, comm) as pool:
         exclude = on_root(comm, lambda: _frames_of(args.exclude, pool))
-        selection = selector.select(pool, args.n, args.seed, exclude, comm)
+        if args.given is None:
+            selection = selector.select(pool, args.n, args.seed, exclude, comm)
+        else:
+            with _opened(args.given, comm) as given:
+                selection = selector.select(pool, args.n, args.seed, exclude, comm, given=given)
         on_root(comm, lambda: selection.write(pool, args.output))
     if comm.rank == 0:
         with Pool(args.output) as made:
@@ -156,23 +173,24 @@ def _frames_of(paths: Iterable[Path], pool: Pool) -> list[int]:
     return frames
 
 
-def select_study(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
+def select_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:
     """Make every data set of a study that is missing.
 
     Raises
     ------
     MlselError
-        If a data set that is there was made otherwise than the study now says.
+        If a data set that is there was made otherwise than the study now says, and `again` is
+        false.
     Stopped
         After a data set, if a signal asked for it.
     """
     from mlsel.core.lock import FolderLock
 
-    with _opened(folder / "pool.h5", comm) as pool:
+    with _opened(StudyFolder(folder).pool, comm) as pool:
         lock = FolderLock(folder)
         on_root(comm, lock.acquire)
         try:
-            _Sets(study.selection, pool, folder / "data", comm).make()
+            _Sets(study.selection, pool, StudyFolder(folder), comm, again).make()
         finally:
             if comm.rank == 0:
                 lock.release()
@@ -182,22 +200,33 @@ class _Sets:
     """The data sets of a study, in the order in which they must be made."""
 
     def __init__(
-        self, section: SelectionSection, pool: Pool, folder: Path, comm: MPI.Intracomm
+        self,
+        section: SelectionSection,
+        pool: Pool,
+        folder: StudyFolder,
+        comm: MPI.Intracomm,
+        again: bool,
     ) -> None:
         self._section, self._pool, self._folder, self._comm = section, pool, folder, comm
+        self._again = again
 
     def make(self) -> None:
         import numpy as np
 
         section = self._section
-        training = [self._one(m, "", section.n_train, ()) for m in section.methods]
-        taken = _union(training)
+        left_out = np.empty(0, dtype=np.int64)
+        if section.molten_only:
+            left_out = self._solid
+            if self._comm.rank == 0:
+                self._tell_left_out()
+        training = [self._one(m, "", section.n_train, left_out) for m in section.methods]
+        taken = _union([left_out, *training])
         validation = []
         if section.n_validation:
             validation = [
-                self._one(m, "-validation", section.n_validation, taken) for m in section.methods
+                self._one(m, HELD_OUT, section.n_validation, taken) for m in section.methods
             ]
-        taken = _union([*training, *validation])
+        taken = _union([left_out, *training, *validation])
         if not section.n_test:
             return
         test = self._test(taken)
@@ -205,6 +234,37 @@ class _Sets:
         n_double = int((np.diff(frames) == 0).sum()) + len(np.intersect1d(frames, taken))
         if n_double or len(frames) != section.n_test:
             raise AssertionError(f"{n_double} frames of the test set are not its own")
+
+    @functools.cached_property
+    def _molten(self) -> list[bool | None]:
+        """Whether each run of the pool stayed molten, None where it does not say."""
+        told = (self._pool.run_attributes(run).get("molten") for run in self._pool.runs)
+        return [None if value is None else bool(value) for value in told]
+
+    @functools.cached_property
+    def _solid(self) -> IntArray:
+        """The frames of runs that did not stay molten."""
+        import numpy as np
+
+        run_of, _ = self._pool.locate(np.arange(len(self._pool)))
+        solid = [index for index, molten in enumerate(self._molten) if molten is False]
+        frames: IntArray = np.flatnonzero(np.isin(run_of, solid))
+        return frames
+
+    def _tell_left_out(self) -> None:
+        log.info(
+            "%d of %d frames are left out: their runs did not stay molten (selection.molten_only)",
+            len(self._solid),
+            len(self._pool),
+        )
+        untold = self._molten.count(None)
+        if untold:
+            log.warning(
+                "%d of %d runs of %s don't say whether they stayed molten: their frames stay in",
+                untold,
+                len(self._molten),
+                self._pool.path,
+            )
 
     def _parameters(self, method: str) -> dict[str, Any]:
         from mlsel.selection import METHODS
@@ -215,14 +275,14 @@ class _Sets:
         has_bins = method in METHODS and "bins" in METHODS[method].defaults()
         return {"bins": section.bins} if has_bins else {}
 
-    def _one(self, method: str, suffix: str, n: int, exclude: IntArray | tuple[()]) -> IntArray:
+    def _one(self, method: str, suffix: str, n: int, exclude: IntArray) -> IntArray:
         """Make <method><suffix>.h5 unless it is there; return its frames."""
         from mlsel.core.provenance import derived_seed
         from mlsel.selection import make_selector
 
         selector = make_selector(method, self._parameters(method))
         seed = derived_seed(self._section.seed, method + suffix)
-        path = self._folder / f"{method}{suffix}.h5"
+        path = self._folder.data_set(method + suffix)
         expected = selector.asked(self._pool, n, seed, exclude).record()
         frames = on_root(self._comm, lambda: self._there(path, expected))
         if frames is None:
@@ -231,7 +291,7 @@ class _Sets:
             on_root(self._comm, lambda: selection.write(self._pool, path))
             frames = selection.frame_ids
             stopping.count_unit()
-            self._tell(path, n, method)
+            self._tell(path, frames, method)
         return frames
 
     def _test(self, taken: IntArray) -> IntArray:
@@ -263,7 +323,7 @@ class _Sets:
             "n_excluded": len(taken),
             "excluded": digest(taken.tobytes()),
         }
-        path = self._folder / "test.h5"
+        path = self._folder.test_set
         frames = on_root(self._comm, lambda: self._there(path, expected))
         if frames is not None:
             return frames
@@ -285,7 +345,7 @@ class _Sets:
             write_subset(pool, frames, path, stamp)
 
         on_root(self._comm, write)
-        self._tell(path, section.n_test, f"{len(parts)} methods, {each} each")
+        self._tell(path, frames, f"{len(parts)} methods, {each} each")
         return frames
 
     def _runs_at_lowest_pressure(self) -> int:
@@ -295,25 +355,26 @@ class _Sets:
 
     def _there(self, path: Path, expected: Mapping[str, Any]) -> IntArray | None:
         """Return the frames of a data set that is there; raise if it was made otherwise."""
-        from mlsel.core.provenance import differing_keys
+        from mlsel.core.record import settle, take_away
         from mlsel.pool.pool import Pool
 
-        if not path.is_file():
-            return None
-        with Pool(path) as data:
-            there = {key: _plain(data.attributes.get(key)) for key in expected}
-            changed = differing_keys(there, {key: _plain(v) for key, v in expected.items()})
-            if changed:
-                raise MlselError(
-                    f"{path} was made otherwise than the study now says: {'; '.join(changed)}. "
-                    "Remove it to have it made again, or choose another folder with -o."
-                )
-            frames: np.ndarray = data.values("source_frame")
-            return frames
+        if path.is_file():
+            with Pool(path) as data:
+                recorded = {key: _plain(data.attributes.get(key)) for key in expected}
+                made_from = {key: _plain(value) for key, value in expected.items()}
+                if settle(path, recorded, made_from, again=self._again):
+                    frames: np.ndarray = data.values("source_frame")
+                    return frames
+        take_away(path)
+        return None
 
-    def _tell(self, path: Path, n: int, method: str) -> None:
+    def _tell(self, path: Path, frames: IntArray, method: str) -> None:
+        import numpy as np
+
         if self._comm.rank == 0:
-            log.info("%s: %d frames, %s", path, n, method)
+            share = float(np.isin(frames, self._solid).mean())
+            solid = f", {share:.0%} of runs that did not stay molten" if share else ""
+            log.info("%s: %d frames, %s%s", path, len(frames), method, solid)
 
 
 def _plain(value: Any) -> Any:
@@ -328,3 +389,38 @@ def _union(frames: Sequence[Any]) -> IntArray:
     import numpy as np
 
     return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *frames]))
+
+
+def items(study: Study, folder: Path) -> list[Item]:
+    """Return the data sets and their states."""
+    from mlsel.pool.pool import Pool
+
+    section, place = study.selection, StudyFolder(folder)
+    wanted = dict.fromkeys(section.methods, section.n_train)
+    if section.n_validation:
+        wanted |= {method + HELD_OUT: section.n_validation for method in section.methods}
+    if section.n_test:
+        wanted[TEST] = section.n_test
+    digest = None
+    if place.pool.is_file():
+        with Pool(place.pool) as pool:
+            digest = pool.digest
+    found = []
+    for name, n_wanted in wanted.items():
+        path = place.data_set(name)
+        if not path.is_file():
+            found.append(Item(name, MISSING))
+            continue
+        with Pool(path) as data:
+            n, made_from = len(data), data.attributes.get("pool_digest")
+        if n != n_wanted:
+            found.append(Item(name, STALE, f"{n} frames, and the study wants {n_wanted}"))
+        elif digest is not None and made_from != digest:
+            found.append(Item(name, STALE, "selected from another pool than pool.h5 now is"))
+        else:
+            found.append(Item(name, DONE, f"{n} frames"))
+    for path in sorted(place.data.glob("*.h5")):
+        if path.stem not in wanted:
+            with Pool(path) as data:
+                found.append(Item(path.stem, DONE, f"{len(data)} frames, not of the study"))
+    return found

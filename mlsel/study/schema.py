@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
-from mlsel.core.errors import MlselError, nearest
+from mlsel.core.errors import MlselError, nearest, shortened
+from mlsel.study.toml_text import MAX_DEPTH, parse_toml
+
+MAX_SERIES = 10_000
+"""Values of { from, to, n }."""
+MAX_TEXT = 1000
+MAX_INTEGER = 2**31 - 1
+"""LAMMPS's integers have no more."""
+MAX_NUMBER, MIN_NUMBER = 1e12, 1e-15
+"""In size; 0 apart."""
 
 
 def quantity(
@@ -50,11 +58,12 @@ def set_key(values: dict[str, Any], override: str) -> None:
     """Put "section.key=value" into TOML's values; a bare word is a string."""
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
-    if not equals or len(path) < 2 or not all(path):
+    override = shortened(override, 100)
+    if not equals or not 2 <= len(path) <= MAX_DEPTH or not all(path):
         raise MlselError(f"--set {override}: write section.key=value, for instance pool.seed=7.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}", f"--set {override}")["value"]
+    except MlselError:
         value = text.strip()
     table = values
     for part in path[:-1]:
@@ -81,9 +90,10 @@ def build(section: Any, values: Mapping[str, Any], source: str, prefix: str = ""
         if key not in fields:
             known = [k for k in fields if prefix or k not in ("name", "source")]
             where = f"section [{prefix[:-1]}] has" if prefix else "a study has the sections"
+            listed = shortened(", ".join(known), 200)
             raise MlselError(
-                f"{source}: unknown key {prefix}{key}{nearest(key, known)}; "
-                f"{where} {', '.join(known)}."
+                f"{source}: unknown key {prefix}{shortened(key, 40)}{nearest(key, known)}; "
+                f"{where} {listed}."
             )
     made = {}
     for name, declared in fields.items():
@@ -124,6 +134,8 @@ def _convert(value: Any, hint: Any, meta: Mapping[str, Any], source: str, key: s
         if not isinstance(value, dict):
             raise refuse()
         inner = typing.get_args(hint)[1]
+        for name in value:
+            _check_text(name, source, key)
         return {k: _convert(v, inner, meta, source, f"{key}.{k}") for k, v in value.items()}
     if origin is tuple:
         inner = typing.get_args(hint)[0]
@@ -134,10 +146,14 @@ def _convert(value: Any, hint: Any, meta: Mapping[str, Any], source: str, key: s
         return tuple(
             _convert(element, inner, meta, source, f"{key}[{i}]") for i, element in enumerate(value)
         )
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int and abs(value) > MAX_INTEGER:
+        raise _too_large(value, f"from {-MAX_INTEGER} to {MAX_INTEGER}", source, key)
+    if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise refuse()
+    if hint is str:
+        _check_text(value, source, key)
     low, above, high = meta.get("at_least"), meta.get("above"), meta.get("at_most")
     if (
         (low is not None and value < low)
@@ -145,6 +161,9 @@ def _convert(value: Any, hint: Any, meta: Mapping[str, Any], source: str, key: s
         or (high is not None and value > high)
     ):
         raise refuse()
+    if hint is float and value and not MIN_NUMBER <= abs(value) <= MAX_NUMBER:
+        limits = f"from {MIN_NUMBER:g} to {MAX_NUMBER:g} in size, or 0"
+        raise _too_large(value, limits, source, key)
     choices = meta.get("choices")
     if choices is not None and value not in choices:
         raise MlselError(
@@ -156,23 +175,39 @@ def _convert(value: Any, hint: Any, meta: Mapping[str, Any], source: str, key: s
 
 def _series(value: dict[str, Any], source: str, key: str) -> list[float]:
     """Expand { from = 900, to = 2200, n = 16 }, evenly spaced, or in the logarithm if log."""
-    form = "{ from = number, to = number, n = whole number above 0, log = true or false }"
+    form = (
+        "{ from = number, to = number, n = whole number above 0 "
+        f"and at most {MAX_SERIES}, log = true or false }}"
+    )
     known = {"from", "to", "n", "log"}
     ends = value.get("from"), value.get("to")
     n, log = value.get("n"), value.get("log", False)
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
-    if not (numbers and type(n) is int and n > 0 and type(log) is bool and value.keys() <= known):
+    if numbers:
+        numbers = all(abs(end) <= MAX_NUMBER for end in ends if end is not None)
+    counted = type(n) is int and 0 < n <= MAX_SERIES
+    if not (numbers and counted and type(log) is bool and value.keys() <= known):
         raise MlselError(f"{source}: {key} is {_show(value)}: it must be a list or {form}.")
     first, last = (float(end) for end in ends if end is not None)
     if log and min(first, last) <= 0:
         raise MlselError(f"{source}: {key} is {_show(value)}: with log both ends must be above 0.")
     if log:
         first, last = math.log(first), math.log(last)
+    assert n is not None
     points = [first + (last - first) * i / max(1, n - 1) for i in range(n)]
     return [math.exp(p) for p in points] if log else points
 
 
-_TYPE_NAMES = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
+def _check_text(value: str, source: str, key: str) -> None:
+    if len(value) > MAX_TEXT or not value.isprintable():
+        raise MlselError(
+            f"{source}: {key} is {_show(value)}: it must be a text of at most {MAX_TEXT} "
+            "characters, without control characters."
+        )
+
+
+def _too_large(value: float, limits: str, source: str, key: str) -> MlselError:
+    return MlselError(f"{source}: {key} is {_show(value)}: it must be a number {limits}.")
 
 
 def _allowed(hint: Any, meta: Mapping[str, Any]) -> str:
@@ -207,10 +242,19 @@ def _allowed(hint: Any, meta: Mapping[str, Any]) -> str:
 
 def _show(value: Any) -> str:
     if isinstance(value, str):
-        return f'"{value}"'
+        return f'"{shortened(value, 60)}"'
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if type(value) is int and abs(value) > MAX_INTEGER:
+        return f"a number of {value.bit_length() * 3 // 10 + 1} digits or so"
+    return f"{value:g}" if isinstance(value, float) else shortened(_text(value), 80)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python's limit on the digits of a number
+        return "…"
 
 
 def plain(value: Any) -> Any:
@@ -218,3 +262,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def default_values(section: Any) -> dict[str, Any]:
+    """Return the defaults of a section's keys; keys that have none are left out."""
+    hints, found = typing.get_type_hints(section), {}
+    for declared in dataclasses.fields(section):
+        if dataclasses.is_dataclass(hints[declared.name]):
+            found[declared.name] = default_values(hints[declared.name])
+        elif declared.default is not dataclasses.MISSING:
+            found[declared.name] = declared.default
+        elif declared.default_factory is not dataclasses.MISSING:
+            found[declared.name] = declared.default_factory()
+    return found

@@ -8,18 +8,22 @@ A stage that is added brings its section: a dataclass and a field of `Study`.
 from __future__ import annotations
 
 import dataclasses
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from mlsel.core.errors import MlselError, nearest
-from mlsel.study.schema import build, plain, quantity, set_key
+from mlsel.core.errors import MlselError, nearest, shortened
+from mlsel.core.record import Record
+from mlsel.study.folder import StudyFolder
+from mlsel.study.schema import build, default_values, plain, quantity, set_key
+from mlsel.study.toml_text import parse_toml, read_toml
 
 DEFAULT_STUDY = "paper"
+MAX_ATOMS = 10_000_000
+MAX_RUNS = 100_000
+MAX_STEPS = 10**15
 ELEMENTS = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "
     "Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy "
@@ -33,7 +37,9 @@ class System:
 
     species: tuple[str, ...] = quantity(one_or_more=True)
     potential: str = quantity(doc="a name in potentials/, or the path of a LAMMPS include")
-    n_atoms: int = quantity(100, at_least=1, doc="ignored where `start` is a file")
+    n_atoms: int = quantity(
+        100, at_least=1, at_most=MAX_ATOMS, doc="ignored where `start` is a file"
+    )
     composition: tuple[int, ...] = quantity((), at_least=1, doc="per formula unit; default 1 each")
     start: str = quantity("grid", doc='"grid", or a structure file that ASE reads')
     spacing: float = quantity(3.0, unit="Å", above=0, doc="of the start grid's sites")
@@ -97,7 +103,17 @@ class PoolSection:
         for name in ("temperatures", "pressures"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
-                return f"pool.{name} names one value twice: {', '.join(f'{v:g}' for v in values)}"
+                listed = shortened(", ".join(f"{v:g}" for v in values), 100)
+                return f"pool.{name} names one value twice: {listed}"
+        n_runs = len(self.temperatures) * len(self.pressures)
+        if n_runs > MAX_RUNS:
+            return (
+                f"pool.temperatures and pool.pressures make {n_runs} runs: they must make at most "
+                f"{MAX_RUNS}"
+            )
+        longest = max(self.melt, self.equilibration) * 1000 / self.timestep
+        if max(longest, self.frames_per_run * self.sampling_interval) > MAX_STEPS:
+            return f"[pool] asks for a run of more than {MAX_STEPS:g} steps: make it shorter"
         if self.melt > 0 and self.melt_temperature == 0:
             return (
                 f"pool.melt is {self.melt:g} ps but pool.melt_temperature is 0: "
@@ -110,7 +126,7 @@ class PoolSection:
 class SelectionSection:
     """The data sets that are selected from the pool: one for each method, and a test set.
 
-    Of each method there is a training set and a validation set; the test set has equal parts from
+    Of each method there is a training set and a held-out set; the test set has equal parts from
     `test_methods`, and shares no frame with any of them.
     """
 
@@ -118,10 +134,13 @@ class SelectionSection:
         ("random", "single-md-random", "global-energy", "atomic-energy", "force"), one_or_more=True
     )
     n_train: int = quantity(512, at_least=1)
-    n_validation: int = quantity(128, at_least=0)
+    n_validation: int = quantity(128, at_least=0, doc="held out of training to judge it")
     n_test: int = quantity(20480, at_least=0)
     test_methods: tuple[str, ...] = quantity(
         ("random", "single-md-random", "global-energy", "atomic-energy", "force")
+    )
+    molten_only: bool = quantity(
+        False, doc="leave out the runs that the pool says did not stay molten"
     )
     bins: int = quantity(512, at_least=1, doc="of the methods that are uniform in a property")
     run: str = quantity("", doc="of single-md-random; empty: at the lowest pressure and nearest to")
@@ -153,20 +172,23 @@ class SchNetSection:
         ("small", "medium", "large"), choices=("small", "medium", "large"), doc="Table 1"
     )
     n_gaussians: Mapping[str, int] = quantity(
-        {}, at_least=2, doc="of a size's radial basis; a size that isn't named: Table 1's"
+        {},
+        at_least=2,
+        at_most=10_000,
+        doc="of a size's radial basis; a size that isn't named: Table 1's",
     )
     energy_weights: tuple[float, ...] = quantity(
         (0.01, 0.1), at_least=0, at_most=1, doc="of the energy in the loss; forces: 1 less it"
     )
     n_train: int = quantity(512, at_least=2, doc="the first frames of a data set")
     validation_share: float = quantity(
-        0.1, above=0, at_most=0.5, doc="of the frames, where a data set has no validation set"
+        0.1, above=0, at_most=0.5, doc="of the frames held out, where a set has none of its own"
     )
     cutoff: float = quantity(6.0, unit="Å", above=0)
     batch_size: int = quantity(8, at_least=1)
     learning_rate: float = quantity(5e-4, above=0)
     max_epochs: int = quantity(500, at_least=1)
-    patience: int = quantity(50, at_least=1, doc="epochs without a better validation loss")
+    patience: int = quantity(50, at_least=1, doc="epochs without a better held-out loss")
     decay_factor: float = quantity(1.0, above=0, at_most=1, doc="of the learning rate; 1: none")
     decay_patience: int = quantity(20, at_least=1, doc="epochs without gain before each decay")
     average: float = quantity(0.0, at_least=0, at_most=0.9999, doc="of weights over steps; 0: none")
@@ -189,12 +211,17 @@ class SchNetSection:
 class GapSection:
     """GAPs: one model for each pair of sparse points and force sigma."""
 
-    n_sparse: tuple[int, ...] = quantity((500,), at_least=1, doc="sparse points of each element")
+    n_sparse: tuple[int, ...] = quantity((1000,), at_least=1, doc="sparse points of each element")
+    sparse_method: str = quantity(
+        "random", choices=("random", "cur_points", "covariance", "kmeans"), doc="gap_fit's names"
+    )
+    two_body: bool = quantity(False, doc="a distance_2b before the SOAP")
+    two_body_delta: float = quantity(1.0, unit="eV", above=0, doc="of distance_2b")
     force_sigmas: tuple[float, ...] = quantity((0.1,), unit="eV/Å", above=0)
-    energy_sigma: float = quantity(0.001, unit="eV/atom", above=0)
+    energy_sigma: float = quantity(0.003, unit="eV/atom", above=0)
     n_train: int = quantity(128, at_least=1)
-    n_max: int = quantity(8, at_least=1)
-    l_max: int = quantity(6, at_least=0)
+    n_max: int = quantity(8, at_least=1, at_most=100)
+    l_max: int = quantity(6, at_least=0, at_most=100)
     atom_sigma: float = quantity(0.825, unit="Å", above=0)
     zeta: float = quantity(4.0, above=0)
     cutoff: float = quantity(6.5, unit="Å", above=0)
@@ -205,15 +232,80 @@ class GapSection:
 
 
 @dataclass(frozen=True)
+class BaselineSection:
+    """Known interactions that are taken out of the labels and added to every model."""
+
+    zbl: tuple[float, ...] = quantity(
+        (), unit="Å", above=0, doc="screened nuclear repulsion, switched off between two distances"
+    )
+    charges: Mapping[str, float] = quantity({}, unit="e", doc="of each element, by Ewald's sum")
+    include: str = quantity("", doc="the path of a LAMMPS include in metal units, in place of both")
+
+    def check(self) -> str | None:
+        if self.zbl and not (len(self.zbl) == 2 and self.zbl[0] < self.zbl[1]):
+            return (
+                f"training.baseline.zbl is [{', '.join(f'{r:g}' for r in self.zbl)}]: it must be "
+                "two distances (Å), the smaller one first, for instance [2.0, 4.0]"
+            )
+        if self.include and (self.zbl or self.charges):
+            return "training.baseline has an include beside zbl or charges: give one or the other"
+        for symbol in self.charges:
+            if symbol not in ELEMENTS.split():
+                hint = nearest(symbol, ELEMENTS.split())
+                return f'training.baseline.charges names "{symbol}", which is no element{hint}'
+        return None
+
+
+@dataclass(frozen=True)
+class PairSection:
+    """A pair potential, by least squares: the floor that other models must beat."""
+
+    n_train: int = quantity(0, at_least=0, doc="the first frames of a data set; 0: all")
+    cutoff: float = quantity(6.5, unit="Å", above=0)
+    spacing: float = quantity(0.25, unit="Å", above=0, doc="of the splines' knots, at most")
+    energy_sigma: float = quantity(0.005, unit="eV/atom", above=0)
+    force_sigma: float = quantity(0.1, unit="eV/Å", above=0)
+
+
+@dataclass(frozen=True)
 class TrainingSection:
     """Which models are trained on each data set."""
 
-    kinds: tuple[str, ...] = quantity(("schnet", "gap"), doc="names in mlsel.training.registry")
+    kinds: tuple[str, ...] = quantity(
+        ("schnet", "gap", "pair"), doc="names in mlsel.training.registry"
+    )
+    seeds: int = quantity(
+        1, at_least=1, at_most=1000, doc="models of each kind that differ in their seed alone"
+    )
     memory: float = quantity(
         0.0, unit="GiB", at_least=0, doc="for a machine's GAP fits together; 0: 90 % of what it has"
     )
     schnet: SchNetSection = field(default_factory=SchNetSection)
     gap: GapSection = field(default_factory=GapSection)
+    pair: PairSection = field(default_factory=PairSection)
+    baseline: BaselineSection = field(default_factory=BaselineSection)
+
+    def check(self) -> str | None:
+        for kind in self.kinds:
+            if not all(part.isidentifier() for part in kind.split(".")):
+                return f'training.kinds names "{kind}": give a kind, or the dotted name of a module'
+        return None
+
+
+@dataclass(frozen=True)
+class ToleranceSection:
+    """What counts as agreement with the reference: the largest differences, of mean values."""
+
+    rdf: float = quantity(0.1, at_least=0, doc="of g(r), averaged over 0.4 Å")
+    peak_position: float = quantity(0.03, unit="Å", at_least=0)
+    peak_height: float = quantity(5.0, unit="%", at_least=0)
+    coordination: float = quantity(3.0, unit="%", at_least=0)
+    short_weight: float = quantity(1e-3, unit="neighbours", at_least=0, doc="below the onset")
+    inner_weight: float = quantity(1e-3, unit="neighbours", at_least=0, doc="far below the onset")
+    density: float = quantity(2.0, unit="%", at_least=0, doc="from the pressure")
+    energy: float = quantity(5.0, unit="meV/atom", at_least=0)
+    diffusion: float = quantity(10.0, unit="%", at_least=0)
+    nve_drift: float = quantity(0.05, unit="meV/atom/ps", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -230,11 +322,22 @@ class ValidationSection:
     potentials: Mapping[str, str] = quantity(
         {}, doc="more potentials: a name, and the path of a LAMMPS include"
     )
-    repeats: int = quantity(1, at_least=0, doc="more runs of the reference, with other seeds")
-    n_atoms: int = quantity(1000, at_least=2, doc="ignored where system.start is a file")
+    repeats: int = quantity(
+        1, at_least=0, at_most=1000, doc="more runs of the reference, with other seeds"
+    )
+    n_atoms: int = quantity(
+        1000, at_least=2, at_most=MAX_ATOMS, doc="ignored where system.start is a file"
+    )
     temperature: float = quantity(1400.0, unit="K", above=0)
     pressure: float = quantity(1.0, unit="bar", doc="of the NPT run that gives the density")
     density_time: float = quantity(20.0, unit="ps", above=0, doc="over which it is averaged")
+    density_error: float = quantity(
+        0.5, unit="%", above=0, doc="the NPT run goes on until the density is known as well as this"
+    )
+    density_parts: int = quantity(
+        5, at_least=1, doc="of density_time, after which it ends all the same"
+    )
+    expect_solid: bool = quantity(False, doc="the reference is no liquid: no hot start from a grid")
     equilibration: float = quantity(
         5.0, unit="ps", at_least=0, doc="of each run, not averaged; at most a quarter of duration"
     )
@@ -252,7 +355,7 @@ class ValidationSection:
     trajectory_interval: int = quantity(100, unit="steps", at_least=1)
     block: float = quantity(1.0, unit="ps", above=0, doc="over which RDFs are averaged")
     checkpoint_interval: float = quantity(10.0, unit="ps", above=0)
-    rdf_bins: int = quantity(500, at_least=10)
+    rdf_bins: int = quantity(500, at_least=10, at_most=100_000)
     rdf_cutoff: float = quantity(10.0, unit="Å", above=0)
     short_distance: float = quantity(
         0.75, above=0, at_most=1, doc="of the reference's shortest distance of a pair: too short"
@@ -260,6 +363,7 @@ class ValidationSection:
     watch: bool = quantity(False, doc="how far the models of one data set disagree on the way")
     ranks_per_run: int = quantity(1, at_least=0, doc="0: all ranks for one run after another")
     seed: int = quantity(1, at_least=0)
+    tolerances: ToleranceSection = field(default_factory=ToleranceSection)
 
     def check(self) -> str | None:
         if self.trajectory_interval % self.sampling_interval:
@@ -267,6 +371,12 @@ class ValidationSection:
                 f"validation.trajectory_interval is {self.trajectory_interval} steps, which is no "
                 f"multiple of validation.sampling_interval ({self.sampling_interval} steps)"
             )
+        longest = max(
+            self.density_time * self.density_parts, self.equilibration, self.duration, self.nve,
+            self.block, self.checkpoint_interval, *self.durations.values(),
+        )  # fmt: skip
+        if longest * 1000 / self.timestep > MAX_STEPS:
+            return f"[validation] asks for a run of more than {MAX_STEPS:g} steps: make it shorter"
         for name in self.potentials:
             if name in ("reference", "start") or not name.replace("-", "").isalnum():
                 return (
@@ -288,27 +398,51 @@ class Study:
     training: TrainingSection
     validation: ValidationSection
 
+    def check(self) -> str | None:
+        if not self.name or self.name in (".", "..") or "/" in self.name or len(self.name) > 200:
+            return f'name is "{self.name}": it must be one that a folder can have'
+        return None
+
+    @property
+    def is_of_contents(self) -> bool:
+        """Whether it only stands for what a folder holds: nobody named or kept a study."""
+        return not self.system.potential
+
     def as_dict(self, *sections: str) -> dict[str, Any]:
         """Return sections as plain values, for provenance and comparison."""
         return {name: plain(dataclasses.asdict(getattr(self, name))) for name in sections}
 
 
-RECORD = "study.json"
+def defaults() -> dict[str, Any]:
+    """Return the defaults of the sections' keys, as plain values."""
+    hints = get_type_hints(Study)
+    sections = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    return {name: plain(default_values(section)) for name, section in sections.items()}
 
 
 def record_study(study: Study, folder: Path) -> None:
     """Keep a study in its folder, so that `recorded_study` knows it."""
-    from mlsel.core.files import write_json
-
-    write_json(folder / RECORD, plain(dataclasses.asdict(study)))
+    Record(StudyFolder(folder).study).write(plain(dataclasses.asdict(study)))
 
 
-def recorded_study(folder: Path) -> Study | None:
-    """Return the study that was kept in a folder, None if there is none."""
-    path = folder / RECORD
-    if not path.is_file():
+def recorded_study(folder: Path, overrides: Sequence[str] = ()) -> Study | None:
+    """Return the study that was kept in a folder, with overrides; None if there is none.
+
+    Raises
+    ------
+    MlselError
+        If the file is damaged or its values are not allowed.
+    """
+    record = Record(StudyFolder(folder).study)
+    values = record.read()
+    if values is None:
         return None
-    study = build(Study, json.loads(path.read_text(encoding="utf-8")), str(path))
+    try:
+        for override in overrides:
+            set_key(values, override)
+        study = build(Study, values, str(record.path))
+    except MlselError as error:
+        raise MlselError(shortened(str(error))) from None
     assert isinstance(study, Study)
     return study
 
@@ -342,23 +476,30 @@ def load_study(source: str = DEFAULT_STUDY, overrides: Sequence[str] = ()) -> St
     7
     """
     path = Path(source)
-    if path.is_file():
-        text, name = path.read_text(encoding="utf-8"), path.stem
-    elif source in presets():
-        preset = resources.files("mlsel.study") / "presets" / f"{source}.toml"
-        text, name = preset.read_text(encoding="utf-8"), source
-    else:
-        raise MlselError(
-            f"There is no study {source}: give the path of a TOML file or one of the presets "
-            f"{', '.join(presets())}{nearest(source, presets())}."
-        )
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise MlselError(f"{source} is not valid TOML: {error}.") from None
-    for override in overrides:
-        set_key(values, override)
-    values = {"name": name, "source": source, **values}
-    study = build(Study, values, source)
+        if _is_file(path):
+            values, name = read_toml(path), path.stem
+        elif source in presets():
+            preset = resources.files("mlsel.study") / "presets" / f"{source}.toml"
+            values, name = parse_toml(preset.read_text(encoding="utf-8"), source), source
+        else:
+            raise MlselError(
+                f"There is no study {source}: give the path of a TOML file or one of the presets "
+                f"{', '.join(presets())}{nearest(source, presets())}."
+            )
+        for override in overrides:
+            set_key(values, override)
+        if "source" in values:
+            raise MlselError(f"{source}: unknown key source: it is where a study was read from.")
+        study = build(Study, {"name": name, "source": source, **values}, source)
+    except MlselError as error:
+        raise MlselError(shortened(str(error))) from None
     assert isinstance(study, Study)
     return study
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say
+        return False

@@ -19,11 +19,12 @@ import numpy.typing as npt
 from mlsel.core.errors import MlselError
 from mlsel.core.provenance import versions
 from mlsel.pool.pool import Pool
+from mlsel.study.folder import MODEL
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 
-MODEL_FILE = "model.json"
+MODEL_FILE = MODEL
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Frames:
     @property
     def n_atoms(self) -> int:
         return len(self.numbers)
+
+    def atoms(self, row: int) -> Any:
+        """Return a frame as ASE's Atoms, without its labels."""
+        from ase import Atoms
+
+        return Atoms(self.numbers, self.positions[row], cell=self.cell[row], pbc=self.periodic)
 
     def take(self, rows: npt.ArrayLike) -> Frames:
         """Return the frames of these rows."""
@@ -160,7 +167,7 @@ class Trainer(ABC):
     is_external: ClassVar[bool] = False
     """Whether the work is done by another program, one core each."""
     uses_validation: ClassVar[bool] = True
-    """Whether the result depends on validation frames."""
+    """Whether the result depends on held-out frames."""
     name: str
     n_train: int | None
     """Frames of the data set to use, the first of them; None: all."""
@@ -204,7 +211,7 @@ class Trainer(ABC):
     def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> TrainedModel:
         """Train, or go on training, and leave the product in the folder `out`.
 
-        Without validation frames, a trainer that needs some takes them from `train`.
+        Without held-out frames (`validation`), a trainer that needs some takes them from `train`.
 
         `model.json` must not be written here: it is the sign that the product is whole, and
         `stage.train` writes it last.
@@ -247,7 +254,7 @@ def read_frames(
 def split(
     frames: Sequence[Frames], fraction: float, seed: int
 ) -> tuple[list[Frames], list[Frames]]:
-    """Split frames at random into training and validation, at least one of each.
+    """Split frames at random into training and held-out ones, at least one of each.
 
     Raises
     ------
@@ -259,7 +266,7 @@ def split(
     if total < 2:
         raise MlselError(
             f"The data set holds {total} frame{'s' * (total != 1)}: training needs at least 2, "
-            "one of them for validation."
+            "one of them held out."
         )
     n_validation = min(total - 1, max(1, round(fraction * total)))
     chosen = np.zeros(total, dtype=bool)

@@ -8,6 +8,7 @@ a kind can be added without touching mlsel (docs/training.md has one on a page).
 
 from __future__ import annotations
 
+import dataclasses
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,13 @@ from typing import Any
 from mlsel.core.errors import MlselError, nearest
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
+from mlsel.training.baseline import SumModel, read_baseline
 
-KINDS = {"schnet": "mlsel.training.schnet.trainer", "gap": "mlsel.training.gap.trainer"}
+KINDS = {
+    "schnet": "mlsel.training.schnet.trainer",
+    "gap": "mlsel.training.gap.trainer",
+    "pair": "mlsel.training.pair.trainer",
+}
 
 
 def kind_module(name: str) -> Any:
@@ -44,12 +50,29 @@ def kind_module(name: str) -> Any:
 
 def trainers(section: TrainingSection) -> list[Trainer]:
     """Return one trainer for each model that is wanted of a data set."""
-    made: list[Trainer] = [t for kind in section.kinds for t in kind_module(kind).trainers(section)]
+    made: list[Trainer] = [
+        seeded
+        for kind in section.kinds
+        for trainer in kind_module(kind).trainers(section)
+        for seeded in _seeded(trainer, section.seeds)
+    ]
     names = [trainer.name for trainer in made]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise MlselError(f"Two models of the study have the name {', '.join(sorted(twice))}.")
     return made
+
+
+def _seeded(trainer: Trainer, seeds: int) -> list[Trainer]:
+    """Return the trainer with each seed, the first under its own name; one without a seed alone."""
+    seed = getattr(trainer, "seed", None)
+    if seeds == 1 or seed is None or not dataclasses.is_dataclass(trainer):
+        return [trainer]
+    more = [
+        dataclasses.replace(trainer, name=f"{trainer.name}-s{k + 1}", seed=seed + k)
+        for k in range(1, seeds)
+    ]
+    return [trainer, *more]
 
 
 def trainer_named(section: TrainingSection, name: str) -> Trainer:
@@ -83,4 +106,5 @@ def load_model(folder: str | Path) -> TrainedModel:
     description = read_description(folder)
     module = kind_module(description.get("module", description["kind"]))
     model: TrainedModel = module.MODEL.load(folder)
-    return model
+    baseline = read_baseline(folder)
+    return model if baseline is None else SumModel(baseline, model)

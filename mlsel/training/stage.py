@@ -8,31 +8,34 @@ made with other parameters, from other data or by another trainer is named, neve
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
-from mlsel.core.files import write_json
+from mlsel.core.files import remove, sweep_partials, write_json, write_text
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.provenance import differing_keys
+from mlsel.core.record import Record, sweep, take_away
 from mlsel.core.shards import Part, add_part_option
+from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study
 from mlsel.training.base import MODEL_FILE, TrainedModel, Trainer, describe, read_frames
+from mlsel.training.baseline import Baseline
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 log = logging.getLogger(__name__)
+
+BEGUN = "begun.json"
+"""What a training that is not finished was begun from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--validation",
         type=Path,
         metavar="FILE",
-        help="a data set to validate on (default: a share of the frames)",
+        help="a data set held out to stop by (default: a share of the frames)",
     )
     one.add_argument("-n", type=int, metavar="N", help="use the first N frames (default: all)")
     parser.add_argument(
@@ -68,21 +71,22 @@ def _main(args: argparse.Namespace) -> int:
         train_study(study, folder, comm, again=args.again, part=args.part)
         return 0
     if args.part is not None:
-        raise MlselError("--part is for a whole study: leave it away with --data.")
+        raise MlselError("--part is for a whole study: leave it out with --data.")
     return _train_one(args)
 
 
 def _train_one(args: argparse.Namespace) -> int:
-    from mlsel.study.study import load_study
+    from mlsel.study.study import DEFAULT_STUDY, load_study
     from mlsel.training.registry import trainer_named
 
-    study = load_study(args.study, args.set)
+    study = load_study(args.study or DEFAULT_STUDY, args.set)  # its [training] alone is used
     if not args.model:
         raise MlselError("--data needs --model NAME, for instance --model schnet-small.")
     trainer = trainer_named(study.training, args.model)
     use_threads()
     out = args.output or Path(trainer.name)
-    task = Task(args.data.stem, args.data, args.validation, trainer, args.n, out)
+    baseline = Baseline.of(study.training.baseline, study.system.species)
+    task = Task(args.data.stem, args.data, args.validation, trainer, args.n, out, baseline)
     if task.is_done(again=args.again):
         log.info("%s is there already, made from the same data and parameters", task.out)
         return 0
@@ -117,6 +121,7 @@ class Task:
     trainer: Trainer
     n: int | None
     out: Path
+    baseline: Baseline | None = None
 
     @property
     def name(self) -> str:
@@ -150,35 +155,44 @@ class Task:
         if self.validation is not None and self.trainer.uses_validation:
             with Pool(self.validation) as pool:
                 data["validation_digest"] = pool.digest
-        return {"parameters": self.trainer.parameters, "data": data}
+        baseline = {} if self.baseline is None else self.baseline.identity
+        return {"parameters": self.trainer.parameters, "data": data, "baseline": baseline}
 
     def is_done(self, *, again: bool = False) -> bool:
-        """Whether the model is there, made from the same.
+        """Whether the model is there, made from the same; what is stale is taken away.
 
         Raises
         ------
         MlselError
-            If it is there and made from something else, and `again` is false.
+            If it, or what was begun of it, is made from something else, and `again` is false.
         """
-        path = self.out / MODEL_FILE
+        sweep(self.out)
+        sweep_partials(self.out, alone=True)
         made_from = self.made_from()
-        if not path.is_file():
-            return False
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-            changed = differing_keys({k: there[k] for k in made_from}, made_from)
-        except (ValueError, KeyError, TypeError):
-            changed = ["model.json is damaged"]
-        if not changed:
+        model = self._record(MODEL_FILE)
+        if model.settle(made_from, again=again):
+            take_away(self.out / BEGUN)
             return True
-        if not again:
-            raise MlselError(
-                f"{self.out} is stale: {'; '.join(changed)}. Give --again to train it anew, or "
-                "choose another folder with -o."
-            )
-        log.info("%s is stale (%s): trained anew", self.out, "; ".join(changed))
-        shutil.rmtree(self.out)
+        begun = self._record(BEGUN)
+        # Without a record an earlier mlsel began it: its checkpoint says of what it is.
+        is_mine = begun.settle(made_from, again=again) if begun.path.is_file() else not again
+        if model.path.is_file() or not is_mine:
+            take_away(self.out)
         return False
+
+    def _record(self, name: str) -> Record:
+        """What is there was made from; a parameter that was added since had its default."""
+        known = vars(type(self.trainer)).get("__dataclass_fields__", {})
+        added = {key: field.default for key, field in known.items() if field.default is not MISSING}
+        return Record(self.out / name, defaults={"baseline": {}, "parameters": added})
+
+    def differences(self) -> list[str]:
+        """Return how what is there, finished or begun, was made otherwise than is asked for now."""
+        for name in (MODEL_FILE, BEGUN):
+            record = self._record(name)
+            if record.path.is_file():
+                return record.differences(self.made_from())
+        return []
 
     def perform(self, report: Callable[[Report], None]) -> TrainedModel:
         """Train, or go on training, and finish with model.json."""
@@ -193,21 +207,32 @@ class Task:
                 validation = list(read_frames(pool))
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
-        self.failure.unlink(missing_ok=True)
+        remove(self.failure)
+        if not any(self.out.glob("[!.]*")):  # else it goes on, with what an earlier mlsel left too
+            Record(self.out / BEGUN).write(made_from)
         try:
+            if self.baseline is not None:
+                self.baseline.write(self.out)
+                frames, validation = (
+                    [self.baseline.taken_from(part) for part in parts]
+                    for parts in (frames, validation)
+                )
             model = self.trainer.fit(frames, validation, self.out)
         except Stopped:
             raise
         except MlselError as error:
-            self.failure.write_text(f"{error}\n", encoding="utf-8")
+            write_text(self.failure, f"{error}\n")
             raise
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])
-        write_json(self.out / MODEL_FILE, {**description, "result": model.facts})
+        whole = {
+            **description,
+            "baseline": made_from["baseline"],
+            "result": model.facts,
+        }
+        write_json(self.out / MODEL_FILE, whole)
+        take_away(self.out / BEGUN)
         return model
-
-
-VALIDATION, TEST = "-validation", "test"
 
 
 def data_sets(study: Study, folder: Path) -> list[str]:
@@ -216,9 +241,7 @@ def data_sets(study: Study, folder: Path) -> list[str]:
     They are those of the study's selection methods, and any other that lies beside them.
     """
     names = list(study.selection.methods)
-    others = sorted(path.stem for path in (folder / "data").glob("*.h5"))
-    names += [x for x in others if x != TEST and not x.endswith(VALIDATION) and x not in names]
-    return names
+    return names + [name for name in StudyFolder(folder).data_sets() if name not in names]
 
 
 def model_names(study: Study, folder: Path) -> list[str]:
@@ -229,35 +252,38 @@ def model_names(study: Study, folder: Path) -> list[str]:
     return [f"{name}/{model}" for name in data_sets(study, folder) for model in models]
 
 
-def tasks_of(study: Study, folder: Path) -> list[Task]:
+def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Task]:
     """Return all models to be made, as `model_names` orders them.
 
     Raises
     ------
     MlselError
-        If a data set of the study is not there.
+        If a data set of the study is not there, and they `must_exist`.
     """
     from mlsel.training.registry import trainers
 
-    data = folder / "data"
+    place = StudyFolder(folder)
     names = data_sets(study, folder)
-    absent = [name for name in names if not (data / f"{name}.h5").is_file()]
-    if absent:
+    absent = [name for name in names if not place.data_set(name).is_file()]
+    if absent and must_exist:
         raise MlselError(
-            f"{data} lacks the data sets {', '.join(absent)}: make them with `mlsel selection`."
+            f"{place.data} lacks the data sets {', '.join(absent)}: make them with "
+            "`mlsel selection`."
         )
+    baseline = Baseline.of(study.training.baseline, study.system.species)
     made = []
     for name in names:
-        validation = data / f"{name}{VALIDATION}.h5"
+        held_out = place.held_out(name)
         for trainer in trainers(study.training):
             made.append(
                 Task(
                     name,
-                    data / f"{name}.h5",
-                    validation if validation.is_file() else None,
+                    place.data_set(name),
+                    held_out if held_out.is_file() else None,
                     trainer,
                     trainer.n_train,
-                    folder / "models" / name / trainer.name,
+                    place.model(f"{name}/{trainer.name}"),
+                    baseline,
                 )
             )
     return made
@@ -283,7 +309,7 @@ def train_study(
     from mlsel.core.lock import FolderLock
 
     names = on_root(comm, lambda: model_names(study, folder))
-    lock = FolderLock(folder / "models", part.label(names) if part else "")
+    lock = FolderLock(StudyFolder(folder).models, part.label(names) if part else "")
     chosen = on_root(comm, lambda: part.of(names) if part else names)
     on_root(comm, lock.acquire)
     try:

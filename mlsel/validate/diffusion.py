@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from mlsel.core.arrays import FloatArray
+from mlsel.validate.blocking import Mean
 
 MAX_PARTS = 8
 LONGEST_LAG = 5.0
@@ -76,16 +75,8 @@ def mean_square_displacement(
     return lags, msd
 
 
-@dataclass(frozen=True)
-class Diffusion:
-    """A diffusion coefficient and its standard error, Å²/ps."""
-
-    value: float
-    error: float
-
-
-def diffusion(lag: FloatArray, msd: FloatArray) -> Diffusion:
-    """Return D of one kind of atom: a sixth of the slope of MSD(t).
+def diffusion(lag: FloatArray, msd: FloatArray) -> Mean:
+    """Return D of one kind of atom, Å²/ps: a sixth of the slope of MSD(t).
 
     The slope is that of a straight line through the lags from 40 % of the longest on, fitted in
     each part; the error is that of the parts' mean (NaN with one part).
@@ -100,9 +91,9 @@ def diffusion(lag: FloatArray, msd: FloatArray) -> Diffusion:
     A. Einstein, Ann. Phys. 322, 549 (1905).
     """
     chosen = lag >= FIT_FROM * lag[-1] if lag.size else np.zeros(0, bool)
-    if chosen.sum() < 2:
-        return Diffusion(float("nan"), float("nan"))
+    if chosen.sum() < 2 or not len(msd):
+        return Mean.unknown()
     slopes = np.polyfit(lag[chosen], msd[:, chosen].T, 1)[0] / 6
     n = len(slopes)
-    error = slopes.std(ddof=1) / np.sqrt(n) if n > 1 else float("nan")
-    return Diffusion(float(slopes.mean()), float(error))
+    error = slopes.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return Mean.of(float(slopes.mean()), float(error), n - 1.0)

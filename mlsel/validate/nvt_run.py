@@ -6,9 +6,7 @@ A run's folder holds
     results.h5, trajectory.h5  what was measured, and the frames, once the run has ended
     log.lammps, timing.json    what LAMMPS printed, and how fast it was
 
-and while it is not finished samples.bin, blocks.bin, trajectory.bin (rows of doubles) and
-<phase>-<step>.restart. As in generation, rows are on the disk before the restart file gets its
-name, and rows beyond the restart file are cut off: an average is made of whole blocks, each
+and while it is not finished what `resumable_run` says. An average is made of whole blocks, each
 measured once, however often the run was killed.
 
 A run that LAMMPS ends, or that gets hopeless, has failure.json and results like any other.
@@ -18,32 +16,31 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mlsel.core import stopping
+from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError, Stopped
-from mlsel.core.files import finishing, partial_path, publish, write_json
+from mlsel.core.files import write_json
 from mlsel.core.provenance import derived_seed, versions
 from mlsel.md import deck
-from mlsel.md.npt_run import lammps_path
-from mlsel.md.session import FloatArray, LammpsError, LammpsSession
+from mlsel.md.resumable_run import ResumableRun
+from mlsel.md.session import LammpsError, LammpsSession
 from mlsel.study.study import Study
 from mlsel.validate.diffusion import mean_square_displacement
-from mlsel.validate.recorder import SAMPLE, Recorder
-from mlsel.validate.results import Measured, Results, write_results, write_trajectory
+from mlsel.validate.recorder import SAMPLE, SOUND, Recorder
+from mlsel.validate.results import WATCH, Measured, Results, write_results, write_trajectory
+from mlsel.validate.schedule import Schedule
 from mlsel.validate.stability import Bounds, pair_names
-from mlsel.validate.uncertainty import WATCH
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-PHASES = ("equilibrate", "production", "nve")
 
 
 def species_pairs(species: Sequence[str]) -> list[tuple[int, int]]:
@@ -57,52 +54,7 @@ def species_pairs(species: Sequence[str]) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Steps of a run: those of each phase, and between samples, frames, blocks, checkpoints."""
-
-    equilibrate: int
-    production: int
-    nve: int
-    sample: int
-    frame: int
-    block: int
-    segment: int
-
-    @classmethod
-    def of(cls, study: Study, duration: float) -> Schedule:
-        """Return the schedule of a study; phases of NVT are made of whole blocks.
-
-        Equilibration and NVE take at most a quarter of the duration each, for slow potentials.
-        """
-        section = study.validation
-        sample = section.sampling_interval
-
-        def steps(picoseconds: float, whole: int) -> int:
-            return -(-round(picoseconds * 1000 / section.timestep) // whole) * whole
-
-        block = steps(section.block, section.trajectory_interval)
-        return cls(
-            steps(min(section.equilibration, duration / 4), block),
-            steps(duration, block),
-            steps(min(section.nve, duration / 4), sample),
-            sample,
-            section.trajectory_interval,
-            block,
-            steps(section.checkpoint_interval, block),
-        )
-
-    @property
-    def total(self) -> int:
-        return self.equilibrate + self.production + self.nve
-
-    def end(self, phase: str) -> int:
-        """The last step of a phase."""
-        lengths = (self.equilibrate, self.production, self.nve)
-        return sum(lengths[: PHASES.index(phase) + 1])
-
-
-@dataclass(frozen=True)
-class ValidationRun:
+class ValidationRun(ResumableRun[Recorder]):
     """A run: which potential, for how long, where.
 
     Attributes
@@ -124,6 +76,9 @@ class ValidationRun:
     study: Study
     committee: tuple[Path, ...] = ()
     """Folders of models that are asked how far the run leaves the training data."""
+    phases = ("equilibrate", "production", "nve")
+    ensembles: ClassVar = {"equilibrate": "equilibrate", "production": "equilibrate", "nve": "nve"}
+    row_files = ("samples.bin", "blocks.bin", "trajectory.bin", "watch.bin", SOUND)
 
     @property
     def folder(self) -> Path:
@@ -140,6 +95,15 @@ class ValidationRun:
     @property
     def schedule(self) -> Schedule:
         return Schedule.of(self.study, self.duration)
+
+    @property
+    def phase_steps(self) -> dict[str, int]:
+        schedule = self.schedule
+        return {phase: getattr(schedule, phase) for phase in self.phases}
+
+    @property
+    def segment(self) -> int:
+        return self.schedule.segment
 
     @property
     def seed(self) -> int:
@@ -198,114 +162,40 @@ class ValidationRun:
             On all ranks, at a checkpoint, if rank 0 was asked to stop.
         """
         if not comm.bcast(self.failure.is_file() if comm.rank == 0 else None):
-            self._advance(comm, report)
+            self.advance(comm, report)
         if comm.rank == 0:
             self._conclude()
 
-    def _advance(self, comm: MPI.Intracomm, report: Callable[[int], None]) -> None:
-        """Bring the run to its last step, or to its failure."""
-        lines = deck.sections((self.folder / "in.lammps").read_text(encoding="utf-8"))
-        found = self._checkpoints() if comm.rank == 0 else None
-        for phase, step, path in [*comm.bcast(found), ("", 0, None)]:
-            root = {"root": lammps_path(self.root)}
-            with LammpsSession(comm, self.folder / "log.lammps", root) as session:
-                try:
-                    session.execute(lines[""])
-                    if path is None:
-                        session.execute(lines["box"])
-                    else:
-                        session.execute([f"read_restart {lammps_path(path)}"])
-                except LammpsError:
-                    if path is None:
-                        raise
-                    continue  # a restart file cut short by a full disk: the one before it
-                session.execute(lines["model"])
-                report(-step)
-                started = time.perf_counter()
-                stop = None
-                with Recorder(self, session, step, report) as recorder:
-                    try:
-                        self._run_phases(session, lines, phase, step, recorder)
-                    except Stopped as error:
-                        stop = error
-                    except LammpsError as error:
-                        recorder.end_early()
-                        recorder.flush()
-                        self._fail(session, error)
-                if comm.rank == 0:
-                    self._record_speed(session.step - step, time.perf_counter() - started, comm)
-                if stop is not None:
-                    raise stop
-                return
-        raise AssertionError("unreachable: the last candidate starts anew")
-
-    def _run_phases(
-        self,
-        session: LammpsSession,
-        lines: dict[str, list[str]],
-        phase: str,
-        step: int,
-        recorder: Recorder,
-    ) -> None:
-        ensemble = ""
-        for name in PHASES[PHASES.index(phase) if phase else 0 :]:
-            end = self.schedule.end(name)
-            wanted = "nve" if name == "nve" else "equilibrate"
-            if wanted != ensemble:
-                # Also at a phase's end: the next may go on with this thermostat, whose state is
-                # in the restart file.
-                if ensemble:
-                    session.execute(["unfix ensemble"])
-                ensemble = wanted
-                session.execute(lines[ensemble])
-            while session.step < end:
-                n_steps = min(self.schedule.segment, end - session.step)
-                session.run(0)
-                for _ in range(n_steps // self.schedule.sample):
-                    session.run(self.schedule.sample, setup=False)
-                    recorder.sample(name)
-                self._checkpoint(session, name, recorder)
-                if session.step < self.schedule.total:
-                    stopping.check_at_checkpoint(session.comm)
-
-    def _checkpoint(self, session: LammpsSession, phase: str, recorder: Recorder) -> None:
-        path = self.folder / f"{phase}-{session.step}.restart"
-        partial = partial_path(path)
-        recorder.flush()
-        session.execute([f"write_restart {lammps_path(partial)}"])
+    @contextmanager
+    def recording(
+        self, session: LammpsSession, step: int, report: Callable[[int], None]
+    ) -> Iterator[Recorder]:
+        """Measure; an error of LAMMPS's is the run's result."""
+        started = time.perf_counter()
+        stop = None
+        with Recorder(self, session, step, report) as recorder:
+            try:
+                yield recorder
+            except Stopped as error:
+                stop = error
+            except LammpsError as error:
+                recorder.end_early()
+                recorder.flush()
+                self._fail(session, error)
         if session.comm.rank == 0:
-            publish(partial, path)
-            for _, _, old in self._checkpoints()[2:]:
-                old.unlink()
+            self._record_speed(session.step - step, time.perf_counter() - started, session.comm)
+        if stop is not None:
+            raise stop
 
-    def _checkpoints(self) -> list[tuple[str, int, Path]]:
-        """The restart files that can be gone on from, newest first."""
-        found = []
-        for path in self.folder.glob("*.restart"):
-            phase, _, step = path.stem.rpartition("-")
-            if phase in PHASES and step.isdigit() and self._has_rows(int(step)):
-                found.append((phase, int(step), path))
-        return sorted(found, key=lambda entry: -entry[1])
-
-    def _has_rows(self, step: int) -> bool:
-        for name, (n_rows, length) in self._rows(step).items():
-            path = self.folder / name
-            if n_rows and (not path.is_file() or path.stat().st_size < 8 * length * n_rows):
-                return False
-        return True
-
-    def _rows(self, step: int) -> dict[str, tuple[int, int]]:
-        """Rows that each file has at a step, and how many doubles a row is."""
+    def rows(self, step: int) -> dict[str, tuple[int, int]]:
+        """Rows that each row file has at a step, and how many doubles a row is."""
         schedule = self.schedule
         n_pairs = len(species_pairs(self.study.system.species))
-        nvt = min(step, schedule.end("production"))
-        averaged = max(0, nvt - schedule.end("equilibrate"))
+        averaged = schedule.averaged(step)
+        n_bins = self.study.validation.rdf_bins
         rows = {
             "samples.bin": (step // schedule.sample, len(SAMPLE) + n_pairs),
-            "blocks.bin": (
-                averaged // schedule.block,
-                2 * n_pairs * self.study.validation.rdf_bins,
-            ),
+            "blocks.bin": (averaged // schedule.block, 2 * n_pairs * n_bins),
             "trajectory.bin": (averaged // schedule.frame, 1 + 3 * self._n_atoms()),
         }
         if self.committee:
@@ -372,23 +262,19 @@ class ValidationRun:
         )
 
     def _conclude(self) -> None:
-        """Write results.h5 and trajectory.h5 from the rows, then remove these."""
+        """Write trajectory.h5 and results.h5 from the rows, then remove these."""
         results = self._results()
         if results.frames.size:
-            with finishing(self.folder / "trajectory.h5") as partial:
-                write_trajectory(partial, results, self.study)
+            write_trajectory(self.folder / "trajectory.h5", results, self.study)
         write_results(self.product, results)
-        for name in self._rows(0):
-            (self.folder / name).unlink(missing_ok=True)
-        for leftover in [*self.folder.glob("*.restart"), self.folder / "sound.bin"]:
-            leftover.unlink(missing_ok=True)
+        self.tidy()
 
     def _results(self) -> Results:
         from ase.data import atomic_masses, chemical_symbols
 
         study, schedule = self.study, self.schedule
         rows = {}
-        for name, (_, length) in self._rows(0).items():
+        for name, (_, length) in self.rows(0).items():
             path = self.folder / name
             values = np.fromfile(path) if path.is_file() else np.empty(0)
             rows[name] = values[: len(values) // length * length].reshape(-1, length)
@@ -401,8 +287,8 @@ class ValidationRun:
         if self.failure.is_file():
             failure = json.loads(self.failure.read_text(encoding="utf-8"))
         sound = np.empty(0)
-        if (self.folder / "sound.bin").is_file():
-            sound = np.fromfile(self.folder / "sound.bin")
+        if (self.folder / SOUND).is_file():
+            sound = np.fromfile(self.folder / SOUND)
         width = study.validation.rdf_cutoff / study.validation.rdf_bins
         numbers = np.array(start["numbers"])
         frames = rows["trajectory.bin"][:, 1:].reshape(-1, len(numbers), 3)
@@ -418,7 +304,7 @@ class ValidationRun:
             cell=np.array(start["cell"]),
             temperature=study.validation.temperature,
             timestep=study.validation.timestep / 1000,
-            phase_ends=tuple(schedule.end(phase) for phase in PHASES),
+            phase_ends=tuple(self.end(phase) for phase in self.phases),
             ended_at=failure["step"],
             ended_by=failure["message"],
             closest=self.closest_bound,

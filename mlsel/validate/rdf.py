@@ -1,4 +1,4 @@
-"""Radial distribution functions: means and errors of blocks, and how far two curves are apart."""
+"""Radial distribution functions: means of blocks, main peaks, coordination, smoothing."""
 
 from __future__ import annotations
 
@@ -8,53 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core.arrays import FloatArray
+from mlsel.validate.blocking import FEWEST_BLOCKS, Mean, blocked
+
 if TYPE_CHECKING:
     from mlsel.validate.results import Results
 
-FloatArray = npt.NDArray[np.float64]
 
-FEWEST_BLOCKS = 8
 ONSET = 0.01
 """The reference's first onset is where its g(r) first reaches this."""
+SMOOTHING = 0.4
+"""Å, over which g(r) is averaged before two are compared: bins nearer to each other than the width
+of a peak rise and fall together, and tell the same."""
+PEAK_LEVEL = 0.8
+"""The main peak's top is where g is above this share of its maximum: a parabola is laid there."""
 
-
-def block_error(values: npt.ArrayLike) -> FloatArray:
-    """Return the standard error of the mean of correlated values along the first axis.
-
-    Neighbouring values are averaged in pairs again and again; the naive error of each level with
-    at least 8 values left is an estimate, too low as long as the values of the level are
-    correlated, and the largest is taken. NaN for a single value.
-
-    Parameters
-    ----------
-    values : (n, ...)
-
-    Returns
-    -------
-    (...)
-
-    References
-    ----------
-    H. Flyvbjerg and H. G. Petersen, J. Chem. Phys. 91, 461 (1989).
-
-    Examples
-    --------
-    >>> float(block_error([1.0, 2.0, 3.0, 4.0])).__round__(3)
-    0.645
-    """
-    level = np.asarray(values, dtype=np.float64)
-    if len(level) < 2:
-        return np.full(level.shape[1:], np.nan)
-    error = _naive_error(level)
-    while len(level) // 2 >= FEWEST_BLOCKS:
-        level = 0.5 * (level[0 : len(level) // 2 * 2 : 2] + level[1 : len(level) // 2 * 2 : 2])
-        error = np.maximum(error, _naive_error(level))
-    return error
-
-
-def _naive_error(values: FloatArray) -> FloatArray:
-    error: FloatArray = np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
-    return error
+TOP_SMOOTHING = 0.1
+"""Å, over which g is averaged to find these bins, so that noise does not cut them short."""
 
 
 @dataclass(frozen=True)
@@ -97,53 +67,128 @@ class Curve:
 
 def curve(results: Results, pair: int) -> Curve:
     """Return the RDF of a pair of species, averaged over the blocks of a run."""
-    g, coordination = results.g[:, pair], results.coordination[:, pair]
-    n_blocks = len(g)
-    if n_blocks == 0:
-        nothing = np.full(len(results.r), np.nan)
-        return Curve(results.r, nothing, nothing, nothing, nothing, 0)
-    return Curve(
-        results.r,
-        g.mean(axis=0),
-        block_error(g),
-        coordination.mean(axis=0),
-        block_error(coordination),
-        n_blocks,
-    )
+    return curve_of(results.r, results.g[:, pair], results.coordination[:, pair])
+
+
+def curve_of(r: FloatArray, g: FloatArray, coordination: FloatArray) -> Curve:
+    """Return the RDF that blocks (n_blocks, n_bins) make."""
+    if len(g) == 0:
+        nothing = np.full(len(r), np.nan)
+        return Curve(r, nothing, nothing, nothing, nothing, 0)
+    height, number = blocked(g), blocked(coordination)
+    return Curve(r, height.value, height.error, number.value, number.error, len(g))
+
+
+def smoothed(g: FloatArray, width: float) -> FloatArray:
+    """Return the averages of g over 0.4 Å, at distances half as far apart as that.
+
+    Parameters
+    ----------
+    g : (..., n_bins)
+    width : float
+        Å, of a bin.
+
+    Returns
+    -------
+    (..., n_windows)
+
+    Examples
+    --------
+    >>> smoothed(np.arange(8.0), 0.1).tolist()
+    [1.5, 3.5, 5.5]
+    """
+    n = min(max(1, round(SMOOTHING / width)), g.shape[-1])
+    sums = np.cumsum(np.concatenate([np.zeros((*g.shape[:-1], 1)), g], axis=-1), axis=-1)
+    starts = np.arange(0, g.shape[-1] - n + 1, max(1, n // 2))
+    averages: FloatArray = (sums[..., starts + n] - sums[..., starts]) / n
+    return averages
 
 
 @dataclass(frozen=True)
-class RdfDifference:
-    """How far two RDFs are apart.
+class Peak:
+    """The main peak of an RDF: position, Å, and height, with errors."""
 
-    Attributes
+    position: Mean
+    height: Mean
+
+
+def main_peak(r: FloatArray, g: FloatArray) -> Peak:
+    """Return where the highest maximum of the mean of g is, and how high; in simple liquids it is
+    the first peak.
+
+    Both are those of a parabola through the bins about the maximum in which g is above 0.8 of it.
+    Errors are those of the jackknife over 8 or more parts of the run, each left out in turn.
+
+    Parameters
     ----------
-    area : Å
-        ∫ |g − g_ref| dr over the whole range.
-    noise : Å
-        What chance alone makes of `area`: ∫ √(2/π) σ(r) dr with σ² = σ_g² + σ_ref², the mean of
-        |x| for a normal x. It holds however the bins are correlated.
+    r : (n_bins,), Å
+    g : (n_blocks, n_bins)
+
+    References
+    ----------
+    B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans (SIAM, 1982), chapter 3.
+
+    Examples
+    --------
+    >>> r = np.arange(0.5, 100) / 20
+    >>> g = 3 * np.exp(-((r - 2.71) ** 2) / 0.1)
+    >>> peak = main_peak(r, np.tile(g, (8, 1)))
+    >>> round(float(peak.position.value), 2), round(float(peak.height.value), 1)
+    (2.71, 3.0)
     """
+    nothing = Mean.unknown()
+    n_parts = min(len(g), FEWEST_BLOCKS)
+    if n_parts < FEWEST_BLOCKS or not np.isfinite(g).all() or not g.any():
+        return Peak(nothing, nothing)
+    mean = g.mean(axis=0)
+    bins = _top(mean, float(r[1] - r[0]))
+    edges = np.linspace(0, len(g), n_parts + 1).astype(int)
+    parts = np.add.reduceat(g, edges[:-1], axis=0)
+    sizes = np.diff(edges)[:, None]
+    without = (g.sum(axis=0) - parts) / (len(g) - sizes)
+    whole = _vertex(r[bins], mean[bins])
+    left_out = np.array([_vertex(r[bins], row[bins]) for row in without])
+    errors = np.sqrt((n_parts - 1) * left_out.var(axis=0))
+    position, height = (
+        Mean.of(value, float(error), n_parts - 1.0)
+        for value, error in zip(whole, errors, strict=True)
+    )
+    return Peak(position, height)
 
-    area: float
-    noise: float
-    length: float
 
-    @property
-    def score(self) -> float:
-        """area over noise: about 1 where the two differ by chance."""
-        return self.area / self.noise if self.noise else float("nan")
-
-    @property
-    def mean(self) -> float:
-        """The mean of |g − g_ref| over the range."""
-        return self.area / self.length
+def _top(g: FloatArray, width: float) -> npt.NDArray[np.int64]:
+    """The bins about the maximum in which g is above 0.8 of it; three or more."""
+    n = max(1, round(TOP_SMOOTHING / width))
+    g = np.convolve(g, np.ones(n) / n, mode="same")
+    place = int(g.argmax())
+    below = np.flatnonzero(g < PEAK_LEVEL * g[place])
+    before, after = below[below < place], below[below > place]
+    first = int(before[-1]) + 1 if before.size else 0
+    last = int(after[0]) - 1 if after.size else len(g) - 1
+    return np.arange(max(0, min(first, place - 1)), min(len(g) - 1, max(last, place + 1)) + 1)
 
 
-def difference(one: Curve, reference: Curve) -> RdfDifference:
-    """Return how far an RDF is from the reference's (bins must be the same)."""
-    width = one.width
-    area = float(np.abs(one.g - reference.g).sum() * width)
-    sigma = np.hypot(one.g_error, reference.g_error)
-    noise = float(np.sqrt(2 / np.pi) * sigma.sum() * width)
-    return RdfDifference(area, noise, width * len(one.g))
+def _vertex(r: FloatArray, g: FloatArray) -> tuple[float, float]:
+    """Position and height of the top of a parabola laid through points."""
+    middle = r.mean()
+    a, b, c = np.polyfit(r - middle, g, 2)
+    if not a < 0:
+        return float("nan"), float("nan")
+    return float(middle - b / (2 * a)), float(c - b * b / (4 * a))
+
+
+def first_minimum(r: FloatArray, g: FloatArray) -> int:
+    """Return the bin of the first minimum of g behind its main peak, −1 if there is none.
+
+    Parameters
+    ----------
+    r, g : (n_bins,)
+    """
+    n = max(1, round(SMOOTHING / (r[1] - r[0])))
+    peak = int(np.nan_to_num(g).argmax())
+    behind = np.convolve(g[peak:], np.ones(n) / n, mode="valid")
+    rises = np.flatnonzero(np.diff(behind) > 0)
+    if not rises.size or rises[0] == 0:
+        return -1
+    place: int = peak + int(rises[0]) + n // 2
+    return place

@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from mlsel.core.files import finishing
+from mlsel.core.arrays import FloatArray
+from mlsel.core.files import write_bytes
 from mlsel.md.row_file import RowFile
-from mlsel.md.session import FloatArray, LammpsError, LammpsSession
+from mlsel.md.session import LammpsError, LammpsSession
+from mlsel.study.study import Study
+from mlsel.validate.schedule import Schedule
 from mlsel.validate.stability import Bounds
 from mlsel.validate.uncertainty import Committee
-
-if TYPE_CHECKING:
-    from mlsel.validate.nvt_run import ValidationRun
 
 SAMPLE = ("step", "temperature", "pressure", "potential_energy", "total_energy")
 """The numbers of a sample; the shortest distance of each pair of species follows."""
 HOPELESS = 10.0
 """A temperature this many times the thermostat's ends a run: LAMMPS would lose the atoms next."""
+SOUND = "sound.bin"
+"""Step and positions of the last frame before the run left its bounds."""
+
+
+class Recorded(Protocol):
+    """The run whose samples are taken."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def root(self) -> Path: ...
+    @property
+    def study(self) -> Study: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def committee(self) -> tuple[Path, ...]: ...
+    @property
+    def start(self) -> Mapping[str, Any]: ...
+    def rows(self, step: int) -> dict[str, tuple[int, int]]: ...
+    def bounds(self, first_energy: float) -> Bounds: ...
 
 
 class Recorder:
@@ -29,7 +51,7 @@ class Recorder:
 
     def __init__(
         self,
-        run: ValidationRun,
+        run: Recorded,
         session: LammpsSession,
         step: int,
         report: Callable[[int], None],
@@ -37,7 +59,7 @@ class Recorder:
         self._run, self._session, self._report = run, session, report
         self._rows = {
             name.removesuffix(".bin"): RowFile(run.folder / name, n_rows)
-            for name, (n_rows, _) in run._rows(step).items()
+            for name, (n_rows, _) in run.rows(step).items()
         }
         self._stack = ExitStack()
         self._unwatched: list[tuple[int, FloatArray]] = []
@@ -59,6 +81,20 @@ class Recorder:
         if self._is_root:
             self.flush()
         self._stack.close()
+
+    def advance(self, phase: str, n_steps: int) -> None:
+        """Advance a segment, taking its samples.
+
+        Raises
+        ------
+        LammpsError
+            As `sample`, and with LAMMPS's own message.
+        """
+        interval = self._run.schedule.sample
+        self._session.run(0)
+        for _ in range(n_steps // interval):
+            self._session.run(interval, setup=False)
+            self.sample(phase)
 
     def sample(self, phase: str) -> None:
         """Measure at the current step.
@@ -109,7 +145,7 @@ class Recorder:
         """Where the run leaves its bounds first, keep the frame before."""
         if self._bounds is None:
             self._bounds = self._run.bounds(numbers[2])
-            path = self._run.folder / "sound.bin"
+            path = self._run.folder / SOUND
             self._is_sound = not (path.is_file() and np.fromfile(path)[0] < self._resumed_at)
         if not self._is_sound:
             return
@@ -121,8 +157,8 @@ class Recorder:
     def _write_sound(self) -> None:
         if self._before is not None:
             step, positions = self._before
-            with finishing(self._run.folder / "sound.bin") as partial:
-                np.concatenate([[float(step)], positions.ravel()]).tofile(partial)
+            row = np.concatenate([[float(step)], positions.ravel()])
+            write_bytes(self._run.folder / SOUND, row.tobytes())
         self._is_sound = False
 
     def end_early(self) -> None:

@@ -28,16 +28,19 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.core.errors import MlselError
-from mlsel.core.files import finishing
+from mlsel.core.files import FORMAT
+from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.provenance import digest
+from mlsel.core.record import check_format
 from mlsel.pool.writer import PoolWriter
 from mlsel.study.study import Study
 from mlsel.validate.stability import Bounds, pair_names
-from mlsel.validate.uncertainty import WATCH
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+WATCH = ("mean", "largest", "outside")
+"""Columns of what a committee says of a frame."""
 UNITS = {
     "step": "",
     "time": "ps",
@@ -214,7 +217,8 @@ def write_trajectory(path: Path, results: Results, study: Study) -> None:
 
 def write_results(path: Path, results: Results) -> None:
     """Write results.h5, whole or not at all."""
-    with finishing(path) as partial, h5py.File(partial, "w") as file:
+    with creating_hdf5(path) as (file, _):
+        file.attrs["format_version"] = FORMAT
         samples = file.create_group("samples")
         columns = {
             "step": results.samples.step,
@@ -279,6 +283,7 @@ def read_results(path: Path) -> Results:
     try:
         with h5py.File(path, "r", locking=False) as file:
             attributes = dict(file.attrs)
+            check_format(path, attributes.get("format_version", 1))
             columns = {name: values[()] for name, values in file["samples"].items()}
             step, closest = columns.pop("step"), columns.pop("closest")
             columns.pop("time")

@@ -10,9 +10,7 @@ stopped at any moment and started again with the same command. A run that blows 
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +21,10 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
+from mlsel.core.record import Record, read_json, take_away
 from mlsel.core.shards import Part, add_part_option
+from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.study.study import defaults, record_study, recorded_study
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 NOT_OF_THE_RUNS = (
     "models", "potentials", "repeats", "duration", "durations", "watch", "ranks_per_run",
-    "checkpoint_interval",
+    "checkpoint_interval", "tolerances",
 )  # fmt: skip
 """Keys of [validation] that can change without the finished runs being others."""
 
@@ -87,7 +88,7 @@ def validate(
             _find_plugins(comm)
         runs, missing, costs = on_root(comm, lambda: _prepare_runs(study, folder, again))
         _perform(study, runs, missing, costs, size, comm)
-        return on_root(comm, lambda: _conclude(runs, folder))
+        return on_root(comm, lambda: _conclude(study, runs, folder))
 
 
 def make_start(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:
@@ -130,7 +131,7 @@ def validate_part(
 def _locked(folder: Path, comm: MPI.Intracomm, part: str = "") -> Iterator[None]:
     from mlsel.core.lock import FolderLock
 
-    lock = FolderLock(folder / "validation", part)
+    lock = FolderLock(StudyFolder(folder).validation, part)
     on_root(comm, lock.acquire)
     try:
         yield
@@ -153,7 +154,8 @@ def _group_size(study: Study, comm: MPI.Intracomm) -> int:
 
 def _require_start(study: Study, folder: Path) -> None:
     """Check that the snapshot is there and of this study."""
-    if not (folder / "validation" / "start.json").is_file():
+    place = StudyFolder(folder)
+    if not (place.start.is_file() and place.validation_record.is_file()):
         raise MlselError(
             f"{folder}/validation/start.json is missing: `mlsel validate STUDY --start` makes what "
             "all runs start from, and must end before parts begin."
@@ -163,44 +165,49 @@ def _require_start(study: Study, folder: Path) -> None:
 
 def _prepare_start(study: Study, folder: Path, again: bool) -> None:
     """Write the inputs of the reference's NPT run, after checking what is there."""
-    from mlsel.core.files import write_json
-    from mlsel.core.provenance import differing_keys, digest
+    from mlsel.pool.elements import check_elements
+
+    check_elements(StudyFolder(folder), study.system.species)
+    if recorded_study(folder) is None:
+        record_study(study, folder)
+    from mlsel.core.provenance import digest
     from mlsel.md import deck
     from mlsel.validate.start import density_run, large_system, reference_potential, write_inputs
 
     run = density_run(study, folder)
-    values = study.as_dict("validation")["validation"]
     pool = run.study.as_dict("pool")["pool"]
     system = {**study.as_dict("system")["system"], "n_atoms": large_system(study).n_atoms}
     made_from = {
         "system": system,
         "pool": {key: pool[key] for key in ("melt_temperature", "melt", "equilibration")},
-        "validation": {k: v for k, v in values.items() if k not in NOT_OF_THE_RUNS},
+        "validation": settings_of_runs(study),
         "potential_digest": digest(reference_potential(study).encode()),
         "deck_digest": digest(deck.template("in.validate").encode()),
         "start_deck_digest": digest(deck.template("in.generate").encode()),
     }
-    record = folder / "validation" / "settings.json"
-    if record.is_file():
-        there = json.loads(record.read_text(encoding="utf-8"))
-        changed = differing_keys(there, made_from)
-        if changed and not again:
-            raise MlselError(
-                f"{record.parent} was made otherwise than the study now says: "
-                f"{'; '.join(changed)}. Give --again to make it anew, choose another folder with "
-                "-o, or set these keys back."
-            )
-        if changed:
-            log.info("%s is made anew: %s", record.parent, "; ".join(changed))
-            for entry in record.parent.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                elif entry.name != ".lock":
-                    entry.unlink()
+    place = StudyFolder(folder)
+    record = record_of(place)
+    is_recorded = record.settle(made_from, again=again)
+    if not is_recorded:
+        # The record first: what is left of the rest by a kill is then known to be stale.
+        take_away(record.path)
+        hidden = place.validation.glob(".*.aside")  # other hidden files are of jobs at work
+        take_away(*hidden, *place.validation.glob("[!.]*"))
     write_inputs(study, run)
-    if not record.is_file():
+    if not is_recorded:
         _try_point(run.folder / "in.lammps", run.root, f"the potential {study.system.potential}")
-        write_json(record, made_from)
+        record.write(made_from)
+
+
+def record_of(place: StudyFolder) -> Record:
+    """What the validation of a folder was made from."""
+    return Record(place.validation_record, defaults=defaults())
+
+
+def settings_of_runs(study: Study) -> dict[str, Any]:
+    """Return the keys of [validation] that decide all runs."""
+    values: dict[str, Any] = study.as_dict("validation")["validation"]
+    return {key: value for key, value in values.items() if key not in NOT_OF_THE_RUNS}
 
 
 def _try_point(deck_path: Path, root: Path, what: str, n_steps: int = 0) -> float:
@@ -216,8 +223,7 @@ def _try_point(deck_path: Path, root: Path, what: str, n_steps: int = 0) -> floa
     from mpi4py import MPI
 
     from mlsel.md import deck
-    from mlsel.md.npt_run import lammps_path
-    from mlsel.md.session import LammpsError, LammpsSession
+    from mlsel.md.session import LammpsError, LammpsSession, lammps_path
 
     lines = deck.sections(deck_path.read_text(encoding="utf-8"))
     with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(root)}) as session:
@@ -242,7 +248,7 @@ def _make_start(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
     from mlsel.validate import start as validation_start
     from mlsel.validate.start import density_run, read_start
 
-    known = folder / "validation" / "start.json"
+    known = StudyFolder(folder).start
     if on_root(comm, known.is_file):
         return
     run = density_run(study, folder)
@@ -287,8 +293,7 @@ def run_names(study: Study, folder: Path) -> list[str]:
 
     from mlsel.training.stage import model_names
 
-    there = [f"{p.parts[-3]}/{p.parts[-2]}" for p in folder.glob("models/*/*/model.json")]
-    models = sorted({*model_names(study, folder), *there})
+    models = sorted({*model_names(study, folder), *StudyFolder(folder).finished_models()})
     chosen = [m for pattern in study.validation.models for m in models if fnmatch(m, pattern)]
     section = study.validation
     return [*_reference_names(study), *section.potentials, *dict.fromkeys(chosen)]
@@ -340,7 +345,7 @@ def runs_of(
     for model in chosen_models(study, folder, names):
         kind, commands = _model_commands(model, study.system.species)
         text = f"# {model.parent.name}/{model.name}\n" + "\n".join(commands) + "\n"
-        made_of = digest((model / "model.json").read_bytes())
+        made_of = digest((model / MODEL).read_bytes())
         length = section.durations.get(kind, section.duration)
         committee = committee_of(model) if section.watch else ()
         name = f"{model.parent.name}/{model.name}"
@@ -352,9 +357,8 @@ def chosen_models(study: Study, folder: Path, names: Collection[str] | None = No
     """Return the folders of the trained models that the study's patterns name, or of `names`."""
     from fnmatch import fnmatch
 
-    models = folder / "models"
-    there = sorted(path.parent for path in models.glob("*/*/model.json"))
-    named = [f"{path.parent.name}/{path.name}" for path in there]
+    place = StudyFolder(folder)
+    models, named = place.models, place.finished_models()
     chosen: list[Path] = []
     if names is not None:
         absent = [name for name in names if "/" in name and name not in named]
@@ -362,9 +366,9 @@ def chosen_models(study: Study, folder: Path, names: Collection[str] | None = No
             raise MlselError(
                 f"{models} lacks the trained models {', '.join(absent)}: `mlsel training` first."
             )
-        return [path for path, name in zip(there, named, strict=True) if name in names]
+        return [place.model(name) for name in named if name in names]
     for pattern in study.validation.models:
-        found = [path for path, name in zip(there, named, strict=True) if fnmatch(name, pattern)]
+        found = [place.model(name) for name in named if fnmatch(name, pattern)]
         if not found:
             known = ", ".join(named[:12]) + (", …" if len(named) > 12 else "")
             raise MlselError(
@@ -411,32 +415,25 @@ def _prepare_runs(
     MlselError
         If a run that is there, or begun, was made from something else.
     """
-    from mlsel.core.files import write_json, write_text
-    from mlsel.core.provenance import differing_keys
+    from mlsel.core.files import write_text
 
     runs = runs_of(study, folder, names)
+    verdicts = StudyFolder(folder).verdicts
     missing, costs = [], []
     for index, run in enumerate(runs):
-        record = run.folder / "run.json"
-        identity = run.identity()
-        if record.is_file():
-            there = json.loads(record.read_text(encoding="utf-8"))
-            changed = differing_keys(there, identity)
-            if changed and not again:
-                raise MlselError(
-                    f"{run.folder} was made otherwise than the study now says: "
-                    f"{'; '.join(changed)}. Give --again to make it anew, or set these keys back."
-                )
-            if changed:
-                log.info("%s is made anew: %s", run.name, "; ".join(changed))
-                shutil.rmtree(run.folder)
+        record = Record(run.folder / "run.json", defaults={"watched_by": []})
+        is_recorded = record.settle(run.identity(), again=again)
+        if not is_recorded:
+            take_away(verdicts, verdicts.with_suffix(".csv"), run.folder)
+        run.tidy()
         if run.product.is_file():
             continue
         write_text(run.folder / "potential.lmp", run.potential)
         write_text(run.folder / "in.lammps", run.deck_text())
         missing.append(index)
         costs.append(_try_point(run.folder / "in.lammps", folder, run.name, 2))
-        write_json(record, identity)
+        if not is_recorded:
+            record.write(run.identity())
     return runs, missing, costs
 
 
@@ -497,37 +494,64 @@ def _line(run: ValidationRun) -> str:
 
     results = read_results(run.product)
     path = run.folder / "timing.json"
-    timing: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    timing = read_json(path) if path.is_file() else {}
     speed = f", {timing['ns_per_day']:.3g} ns/day" if timing.get("ns_per_day") else ""
     how = f"ended early: {results.ended_by}" if results.ended_by else "done"
     return f"{run.name}: {results.averaged_time:.4g} ps averaged{speed}; {how}"
 
 
-def _conclude(runs: list[ValidationRun], folder: Path) -> list[Verdict]:
-    """Judge all runs beside the reference; write verdicts.json and verdicts.csv."""
-    from mlsel.core.files import write_json, write_text
-    from mlsel.validate.results import read_results
-    from mlsel.validate.verdict import DEFINITIONS, as_csv, judge
+def _conclude(study: Study, runs: list[ValidationRun], folder: Path) -> list[Verdict]:
+    """Judge all runs beside the reference's; write verdicts.json and verdicts.csv.
 
-    reference = read_results(runs[0].product)
-    verdicts = [judge(reference, reference)]
-    verdicts += [judge(read_results(run.product), reference) for run in runs[1:]]
-    target = folder / "validation"
+    Raises
+    ------
+    MlselError
+        If the reference is none.
+    """
+    from dataclasses import asdict
+
+    from mlsel.core.files import write_json, write_text
+    from mlsel.validate.criteria import SIGMAS
+    from mlsel.validate.reference import Reference
+    from mlsel.validate.results import read_results
+    from mlsel.validate.start import compressibility
+    from mlsel.validate.verdict import DEFINITIONS, VERSION, as_csv, judge
+
+    target = StudyFolder(folder).verdicts
+    own = tuple(read_results(run.product) for run in runs if run.kind == "reference")
+    section = study.validation
+    reference = Reference(
+        own, compressibility(study, folder), section.tolerances, section.expect_solid
+    )
+    try:
+        unknown = reference.check()
+    except MlselError:
+        # Verdicts of an earlier version, or of fewer runs, do not outlive it.
+        take_away(target, target.with_suffix(".csv"))
+        raise
+    verdicts = [judge(read_results(run.product), reference) for run in runs]
     write_json(
-        target / "verdicts.json",
+        target,
         {
+            "verdict_version": VERSION,
             "definitions": DEFINITIONS,
+            "tolerances": asdict(section.tolerances),
+            "sigmas": SIGMAS,
+            "reference": {"thresholds": reference.thresholds, "unknown": unknown},
             "speeds": {run.name: _speed(run) for run in runs},
             "verdicts": [verdict.as_dict() for verdict in verdicts],
         },
     )
-    write_text(target / "verdicts.csv", as_csv(verdicts))
+    write_text(target.with_suffix(".csv"), as_csv(verdicts))
     for verdict in verdicts:
-        log.info("%-34s %-10s %s", verdict.name, verdict.word, "; ".join(verdict.reasons))
-    log.info("%s", target / "verdicts.csv")
+        said = "; ".join(verdict.reasons or verdict.unseen)
+        log.info("%-34s %-27s %s", verdict.name, verdict.word, said)
+    for text in unknown:
+        log.warning("too short to tell %s", text)
+    log.info("%s", target.with_suffix(".csv"))
     return verdicts
 
 
 def _speed(run: ValidationRun) -> dict[str, Any]:
     path = run.folder / "timing.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

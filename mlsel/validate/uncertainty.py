@@ -24,7 +24,6 @@ FloatArray = npt.NDArray[np.float64]
 
 N_KNOWN = 64
 """Training frames on which the committee's usual disagreement is measured."""
-WATCH = ("mean", "largest", "outside")
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,20 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.cli import study_parser
 from mlsel.core.errors import MlselError
+from mlsel.core.record import told
+from mlsel.study.stage import STALE
+from mlsel.workflow.stages import STAGES
 
 if TYPE_CHECKING:
+    from mlsel.study.stage import Item, StageState
     from mlsel.study.study import Study
-    from mlsel.workflow.status import StageState
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.init:
         write_scripts(args.scripts)
         return 0
-    from mlsel.study.study import load_study
+    from mlsel.study.choice import choose_study
 
-    study = load_study(args.study, args.set)
-    folder = args.output or Path(study.name)
-    words = [str(Path(args.study).resolve()) if Path(args.study).is_file() else args.study]
-    words += ["-o", str(folder.resolve())]
+    study, folder = choose_study(args.study, args.output, args.set)
+    words = ["-o", str(folder.resolve())]
+    if args.study is not None:
+        words.insert(0, str(Path(args.study).resolve()) if Path(args.study).is_file()
+                     else args.study)  # fmt: skip
     for override in args.set:
         words += ["--set", override]
     submit(study, folder, args.scripts, words, dry_run=args.dry_run)
@@ -106,7 +110,7 @@ def write_scripts(folder: Path) -> None:
              folder / "site.sh")  # fmt: skip
 
 
-def jobs_of(study: Study, stages: Sequence[StageState], *, use_gpus: bool = False) -> list[Job]:
+def jobs_of(stages: Sequence[StageState], *, use_gpus: bool = False) -> list[Job]:
     """Return the jobs for what of a study is missing, each after those that it needs.
 
     With `use_gpus` the models that compute on GPUs are an array of their own.
@@ -116,53 +120,32 @@ def jobs_of(study: Study, stages: Sequence[StageState], *, use_gpus: bool = Fals
     MlselError
         If something is stale: it must be removed, or made anew, by the user's decision.
     """
-    by_name = {stage.name: stage for stage in stages}
     stale = [f"{item.name} ({item.text})" for s in stages for item in s.items
-             if item.state == "stale"]  # fmt: skip
+             if item.state == STALE]  # fmt: skip
     if stale:
         raise MlselError(
             f"{len(stale)} products were made otherwise than the study now says: "
-            + "; ".join(stale[:3])
-            + ("; …" if len(stale) > 3 else "")
+            + told(stale)
             + ". Remove them or make them anew (--again of their stages), or set the study back."
         )
+    undone: dict[str, list[Item]] = {}
+    for stage, state in zip(STAGES, stages, strict=True):
+        for item in state.undone:
+            undone.setdefault(item.script or next(iter(stage.scripts)), []).append(item)
+    last = next(iter(STAGES[-1].scripts))
+    if undone:
+        undone.setdefault(last, [])  # it sums up what the others do
     jobs: list[Job] = []
-
-    def add(
-        script: str, needs: Iterable[str], parts: Sequence[int] = (), gpu: bool = False
-    ) -> None:
-        submitted = {job.script for job in jobs}
-        after = tuple(name for name in needs if name in submitted)
-        jobs.append(Job(script, after, tuple(parts), gpu))
-
-    if not by_name["generate"].is_done:
-        add("generate", ())
-    if not by_name["selection"].is_done:
-        add("select", ["generate"])
-    undone = [item for item in by_name["training"].undone if item.part]
-    gpu_models = _models_on_gpus(study) if use_gpus else set()
-    for on_gpu in (True, False):
-        parts = [i.part for i in undone if (i.name.partition("/")[2] in gpu_models) == on_gpu]
-        if parts:
-            add("train", ["generate", "select"], parts, on_gpu)
-    needed = ["generate", "select", "train"]
-    if not by_name["evaluate"].is_done:
-        add("evaluate", needed)
-    validation = by_name["validate"]
-    if any(item.name == "start" for item in validation.undone):
-        add("start", ())
-    parts = [item.part for item in validation.undone if item.part]
-    if parts:
-        add("validate", [*needed, "start"], parts)
-    if jobs or not validation.is_done or not by_name["report"].is_done:
-        add("report", [*needed, "evaluate", "start", "validate"])
+    for stage in STAGES:
+        for script, needs in stage.scripts.items():
+            after = tuple(name for name in needs if name in undone)
+            for on_gpu in (True, False):
+                chosen = [item for item in undone.get(script, ())
+                          if (use_gpus and item.on_gpu) == on_gpu]  # fmt: skip
+                if chosen or (script == last and undone and not on_gpu):
+                    parts = tuple(item.part for item in chosen if item.part)
+                    jobs.append(Job(script, after, parts, on_gpu))
     return jobs
-
-
-def _models_on_gpus(study: Study) -> set[str]:
-    from mlsel.training.registry import trainers
-
-    return {trainer.name for trainer in trainers(study.training) if trainer.uses_gpu}
 
 
 def submit(
@@ -201,7 +184,7 @@ def submit(
             "--dry-run to see what it would do."
         )
     gpu_options, limit = _site_values(site)
-    jobs = jobs_of(study, states(study, folder), use_gpus=bool(gpu_options))
+    jobs = jobs_of(states(study, folder), use_gpus=bool(gpu_options))
     if not jobs:
         log.info("%s: all is done", folder)
         return
@@ -231,7 +214,7 @@ def submit(
             log.info("%s %s%s", number, job.script,
                      f" (parts {_ranges(job.parts)})" if job.parts else "")  # fmt: skip
             submitted.append({"job": number, "script": job.script})
-            write_json(folder / JOBS, submitted)
+            write_json(folder / JOBS, {"jobs": submitted})
         numbers.setdefault(job.script, []).append(number)
     if not dry_run:
         log.info("`squeue` shows the jobs, `mlsel status %s` what is done; logs are in %s", folder,
@@ -286,7 +269,9 @@ def _refuse_while_queued(folder: Path) -> None:
     path = folder / JOBS
     if not path.is_file():
         return
-    numbers = [job["job"] for job in json.loads(path.read_text(encoding="utf-8"))]
+    known = json.loads(path.read_text(encoding="utf-8"))
+    # Before format_version it was the list alone.
+    numbers = [job["job"] for job in (known if isinstance(known, list) else known["jobs"])]
     done = subprocess.run(
         ["squeue", "--noheader", "--format=%F", "--me"], capture_output=True, text=True, check=False
     )

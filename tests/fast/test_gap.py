@@ -11,7 +11,10 @@ import pytest
 from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames
 from mlsel.training.gap.evaluator import open_gap
-from mlsel.training.gap.trainer import GIB, PROGRAM, GapModel, GapTrainer, find_program, xml_label
+from mlsel.training.gap.gap_fit import PROGRAM, find_program
+from mlsel.training.gap.memory import GIB
+from mlsel.training.gap.model import GapModel, xml_label
+from mlsel.training.gap.trainer import GapTrainer
 from tests.support import Tolerance
 from tests.support.training_data import frames
 
@@ -74,14 +77,20 @@ def test_the_product_is_clean_and_says_what_it_is(fitted: GapModel) -> None:
         fitted.lammps_commands(["K"])
 
 
+def test_two_fits_are_the_same_file(fitted: GapModel, tmp_path: Path) -> None:
+    again = trainer().fit([frames(6)], [], tmp_path)
+    files = [model.folder / "gap.xml" for model in (fitted, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_the_paper_is_in_the_arguments() -> None:
     arguments = GapTrainer(name="gap").arguments({11: -3.7, 17: -3.7})
     soap = next(a for a in arguments if a.startswith("gap="))
     for word in ("n_max=8", "l_max=6", "atom_sigma=0.825", "zeta=4", "cutoff=6.5",
-                 "cutoff_transition_width=0.5", "delta=1.0", "n_sparse=500"):  # fmt: skip
+                 "cutoff_transition_width=0.5", "delta=1.0", "n_sparse=1000"):  # fmt: skip
         assert f" {word} " in f"{soap} "
     assert "e0={Na:-3.700000000:Cl:-3.700000000}" in arguments
-    assert "default_sigma={0.001 0.1 0 0}" in arguments
+    assert "default_sigma={0.003 0.1 0 0}" in arguments
 
 
 def test_memory_is_that_of_gap_fit_itself() -> None:

@@ -13,8 +13,9 @@ from ase.neighborlist import neighbor_list
 
 from mlsel.training.base import Frames
 from mlsel.training.schnet import kernels
+from mlsel.training.schnet.architecture import SIZES, Architecture
 from mlsel.training.schnet.graphs import Batch, Graphs
-from mlsel.training.schnet.network import SIZES, Architecture, Network, potential
+from mlsel.training.schnet.network import Network, potential
 from tests.support import Tolerance
 from tests.support.training_data import frames
 

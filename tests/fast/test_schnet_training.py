@@ -56,6 +56,8 @@ def test_stopped_and_started_again_it_is_the_same_model(tmp_path: Path) -> None:
     one, two = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+    (tmp_path / "parts" / "metrics.csv").write_text("")  # as a kill after a checkpoint leaves it
+    trainer(**options).fit(train, validation, tmp_path / "parts")
     curves = [read_metrics(tmp_path / name / "metrics.csv") for name in ("whole", "parts")]
     for name in curves[0].keys() - {"rate"}:
         np.testing.assert_array_equal(curves[0][name], curves[1][name])

@@ -139,6 +139,31 @@ def test_contract(
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("other", [False, True], ids=["same pool", "another pool"])
+@settings(relaxed, max_examples=5)
+@given(seed=st.integers(0, 2**32), data=st.data())
+def test_given_frames_are_not_chosen_again(
+    method: str, other: bool, make_pool: MakePool, seed: int, data: st.DataObject
+) -> None:
+    pool = make_pool([7, 9], seed, "spread")
+    selector = selector_for(method, pool)
+    source = make_pool([8], seed + 1, "spread") if other else pool
+    made = make_selector("random").select(source, data.draw(st.integers(1, 6), "given"), seed)
+    path = pool.path.with_name(f"given-{other}.h5")
+    made.write(source, path)
+    own = set() if other else set(made.frame_ids.tolist())
+    n = data.draw(st.integers(1, len(pool) - len(own)), "n")
+    with Pool(path) as there:
+        chosen = selector.select(pool, n, seed, given=there)
+        again = selector.select(pool, n, seed, given=there, block_bytes=200)
+        with pytest.raises(MlselError, match="Asked for 17 frames"):
+            selector.select(pool, 17, seed, given=there)
+    assert len(set(chosen.frame_ids.tolist())) == n and not own & set(chosen.frame_ids.tolist())
+    assert again.frame_ids.tolist() == chosen.frame_ids.tolist()
+    assert chosen.record()["given"]
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_not_finite_is_refused(method: str, tmp_path: Path, value: float) -> None:
     path = tmp_path / "pool.h5"
@@ -201,6 +226,8 @@ def test_missing_field_names_the_methods_that_work(tmp_path: Path) -> None:
         run.append([0, 1], [0, 1], positions=one, forces=one, energy=[1, 2], cell=[np.eye(3)] * 2)
     with (
         Pool(tmp_path / "pool.h5") as pool,
-        pytest.raises(MlselError, match=r"needs atomic_energies.*work on it are random,.*force"),
+        pytest.raises(
+            MlselError, match=r"needs atomic_energies.*work on it are committee,.*force,.*random"
+        ),
     ):
         make_selector("atomic-energy").select(pool, 1, 1)

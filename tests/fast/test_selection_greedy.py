@@ -20,6 +20,7 @@ from mlsel.selection import make_selector
 from mlsel.selection.descriptors import radial
 from mlsel.selection.descriptors.radial import Radial
 from mlsel.selection.methods import entropy, fps
+from mlsel.selection.methods.cur import by_leverage
 from mlsel.selection.methods.entropy import greedy_entropy, log_kernel_sums
 from mlsel.selection.methods.fps import farthest_points
 
@@ -207,3 +208,23 @@ def test_array_operations_give_what_the_kernels_give(
     assert np.array_equal(compiled[0], plain[0])
     assert compiled[1] == plain[1]
     assert np.allclose(compiled[2], plain[2], rtol=1e-12, atol=1e-12)
+
+
+def test_leverage_by_explicit_orthogonalisation() -> None:
+    """CUR against its definition: singular vectors of rows that are really made orthogonal."""
+    rng = np.random.default_rng(5)
+    features = rng.standard_normal((40, 6)) * [5, 4, 3, 2, 1, 0.5] @ rng.standard_normal((6, 6))
+    keys = rng.random(40)
+    rows = (features - features.mean(axis=0)) / features.std(axis=0)
+    expected: list[int] = []
+    left = rows.copy()
+    for _ in range(6):
+        axis = np.linalg.svd(left)[2][0]
+        leverage = np.square(left @ axis)
+        leverage[expected] = -np.inf
+        expected.append(int(np.argmax(leverage)))
+        unit = left[expected[-1]] / np.linalg.norm(left[expected[-1]])
+        left = left - np.outer(left @ unit, unit)
+    assert by_leverage(features, 6, keys).tolist() == expected
+    assert by_leverage(features, 4, keys, features[expected[:2]]).tolist() == expected[2:]
+    assert sorted(by_leverage(features, 40, keys).tolist()) == list(range(40))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -49,6 +51,23 @@ def test_all_data_sets_of_a_study(folder: Path) -> None:
     assert not taken & set(chosen.tolist())
     assert [part["method"] for part in parts] == list(PAPER_METHODS)
     assert [part["n"] for part in parts] == [20] * 5
+
+
+def test_only_molten_runs(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two of four runs are solid: left out, or told."""
+    caplog.set_level("INFO")
+    with h5py.File(folder / "pool.h5", "r+") as file:
+        for index in range(4):
+            file[f"particles/run-{index:04d}"].attrs["molten"] = index >= 2
+    solid = set(range(200))
+    assert run_stage(folder, "selection.molten_only=false") == 0
+    assert frames(folder / "data" / "random.h5") & solid
+    assert "% of runs that did not stay molten" in caplog.text
+    shutil.rmtree(folder / "data")
+    assert run_stage(folder, "selection.n_test=20", "selection.run=run-0003") == 0
+    assert "200 of 400 frames are left out" in caplog.text
+    for path in (folder / "data").glob("*.h5"):
+        assert not frames(path) & solid
 
 
 def test_starting_again_does_nothing(folder: Path) -> None:
@@ -96,7 +115,7 @@ def test_one_data_set(folder: Path) -> None:
         (["--pool", "no.h5", "--method", "force", "-n", "1", "-o", "x"], "There is no pool no.h5"),
         (["--pool", "a", "--method", "farce", "-n", "1", "-o", "x"], r"did you mean force\?"),
         (["--pool", "a", "--method", "force", "-n", "1", "-o", "x", "--parameter", "k"], "write K"),
-        (["quick", "--pool", "a", "--method", "force", "-n", "1", "-o", "x"], "leave them away"),
+        (["quick", "--pool", "a", "--method", "force", "-n", "1", "-o", "x"], "leave them out"),
     ],
 )
 def test_mistakes_are_told(words: list[str], sentence: str) -> None:

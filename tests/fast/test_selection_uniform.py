@@ -24,12 +24,16 @@ def by_definition(
     rng = np.random.default_rng(seed)
     keys = rng.random(len(values))
     frames = [f for f in range(len(values)) if f not in exclude and len(values[f])]
-    low = min(values[f].min() for f in frames)
-    high = max(values[f].max() for f in frames)
+    lows, highs = ([end(values[f]) for f in frames] for end in (np.min, np.max))
+    low, high = min(lows), max(highs)
+    q, middle = np.quantile(lows, [0.25, 0.75])
+    low = max(low, q - 10 * (middle - q)) if middle > q else low
+    middle, q = np.quantile(highs, [0.25, 0.75])
+    high = min(high, q + 10 * (q - middle)) if q > middle else high
     holders: list[list[int]] = [[] for _ in range(n_bins)]
     for f in sorted(frames, key=lambda f: (keys[f], f)):
         for k in {
-            0 if low == high else min(n_bins - 1, int((x - low) / (high - low) * n_bins))
+            0 if low == high else int(min(max((x - low) / (high - low) * n_bins, 0), n_bins - 1))
             for x in values[f]
         }:
             holders[k].append(f)
@@ -122,7 +126,9 @@ def test_force_and_global_energy_are_their_definition(
         by_energy = make_selector("global-energy", sizes).select(pool, n, seed).frame_ids.tolist()
     norms = [np.sqrt(f[:, 0] ** 2 + f[:, 1] ** 2 + f[:, 2] ** 2) for run in forces for f in run]
     assert by_force == by_definition(norms, n, seed, 16, [])
-    energies = [np.array([row.sum() / len(row)]) for run in atomic for row in run]
+    # Na and Cl have different shares of 2 and of 5 atoms: less the elements' energies, which two
+    # compositions settle, each has the mean 0.
+    energies = [x[None] for run in atomic for x in run.mean(axis=1) - run.mean()]
     assert by_energy == by_definition(energies, n, seed, 16, [])
 
 
@@ -165,6 +171,63 @@ def test_tails_are_fatter_than_the_pools(tmp_path: Path) -> None:
     # In the pool, and so in a random set, one in a thousand.
     assert shares["atomic-energy"] > 5e-3
     assert max(shares["random"], shares["global-energy"]) < 2.5e-3
+
+
+def test_global_energy_of_mixed_compositions(tmp_path: Path) -> None:
+    """The case global_energy_of_mixed_compositions: three kinds, references far apart."""
+    rng = np.random.default_rng(1)
+    spread = rng.normal(0, 0.35, (3, 300))
+    with PoolWriter(tmp_path / "pool.h5") as writer:
+        for k, numbers in enumerate(([13] * 4, [22] * 4, [13, 22, 13, 22])):
+            reference = (-108.9 * numbers.count(13) - 1593.1 * numbers.count(22)) / 4
+            run = writer.add_run(f"run-{k}", numbers, 300, ["positions"], {"energy": "eV"})
+            run.append(
+                np.arange(300),
+                np.arange(300),
+                positions=np.zeros((300, 4, 3)),
+                cell=np.tile(np.eye(3), (300, 1, 1)),
+                energy=4 * (reference + spread[k]),
+            )
+    values = spread.ravel()
+
+    def entropy(x: np.ndarray) -> float:
+        share = np.histogram(x, 20, (values.min(), values.max()))[0] / len(x)
+        share = share[share > 0]
+        return float(-(share * np.log(share)).sum())
+
+    with Pool(tmp_path / "pool.h5") as pool:
+        chosen = make_selector("global-energy", {"bins": 20}).select(pool, 60, 1).frame_ids
+        random = make_selector("random").select(pool, 60, 1).frame_ids
+    assert entropy(values[chosen]) > np.log(20) - 0.15  # flat; the outermost bins have few frames
+    assert entropy(values[random]) < np.log(20) - 0.3
+
+
+def test_given_frames_count_in_their_bins(tmp_path: Path) -> None:
+    """Ten bins of ten frames; given: four of the first bin. It gives none for four rounds."""
+    energies = (np.arange(100) / 10.0)[:, None]
+    write(tmp_path / "pool.h5", [energies])
+    with Pool(tmp_path / "pool.h5") as pool:
+        selector = make_selector("global-energy", {"bins": 10})
+        make_selector("random").select(pool, 4, 1, exclude=range(10, 100)).write(
+            pool, tmp_path / "given.h5"
+        )
+        with Pool(tmp_path / "given.h5") as given:
+            chosen = selector.select(pool, 46, 1, given=given).frame_ids
+    counts = np.bincount(chosen // 10, minlength=10)
+    assert counts[0] == 1 and (counts[1:] == 5).all()
+
+
+def test_an_outlier_does_not_stretch_the_bins(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    energies = rng.uniform(0, 1, (1000, 1))
+    energies[17] = 1e6
+    write(tmp_path / "pool.h5", [energies])
+    with Pool(tmp_path / "pool.h5") as pool:
+        chosen = make_selector("global-energy", {"bins": 64}).select(pool, 64, 1).frame_ids
+    assert 17 in chosen, "the outlier is in the last bin, alone"
+    others = energies[chosen[chosen != 17], 0]
+    # The range ends ten interquartile ranges beyond: 1 of 6 or so of the bins are the bulk's.
+    assert len(np.unique((others * 10).astype(int))) == 10
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 13, 512])

@@ -36,6 +36,12 @@ CASES: dict[str, Case] = {
     "before 2015": ({}, {"version": None}),
     "one element": ({"cutoff_transition_width": 1.0}, {"numbers": [11]}),
     "three elements": ({"n_max": 3}, {"numbers": [11, 17, 19]}),
+    "pairs": ({}, {"pairs": {"cutoff": 4.0, "compact_clusters": "T"}}),
+    "pairs, another cutoff": (
+        {"cutoff": 3.5},
+        {"pairs": {"cutoff": 4.0, "cutoff_transition_width": 1.3, "theta": 0.4}},
+    ),
+    "pairs of any element": ({}, {"pairs": {"cutoff": 3.7, "any_element": True}}),
 }
 
 
@@ -152,14 +158,15 @@ def soap(words: str) -> tuple[str, str]:
 
 
 NOT_COVERED = {
-    "has the descriptor distance_2b, not soap alone": (">soap ", ">distance_2b "),
-    "has the descriptor soap_turbo, not soap alone": (">soap ", ">soap_turbo "),
+    "has the descriptor distance_2b with dot_product": (">soap ", ">distance_2b "),
+    "has the descriptor soap_turbo with dot_product": (">soap ", ">soap_turbo "),
     "has the unknown word n_maxx in a descriptor": soap("n_maxx=1"),
     "has a descriptor with radial_basis=GTO": soap("radial_basis=GTO"),
     "has a descriptor with diagonal_radial": soap("diagonal_radial=T"),
     "has a descriptor with nu_R=1": soap("nu_R=1"),
     "has a descriptor with cutoff_dexp=2": soap("cutoff_dexp=2"),
-    "has another covariance than dot_product": ('covariance_type="2"', 'covariance_type="1"'),
+    "has another covariance than dot_product": ('covariance_type="2"', 'covariance_type="4"'),
+    "has the descriptor soap with ard_se": ('covariance_type="2"', 'covariance_type="1"'),
     "has a core potential": ('do_core="F"', 'do_core="T"'),
     "does not list n_species": ("n_species=2", "n_species=3"),
     'is more than a GAP: "IP GAP label=GAP_test E_scale=2"': (

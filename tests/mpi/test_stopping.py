@@ -5,37 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.mpi.test_generate import hashes
-from tests.support import environment, mpirun, run_mlsel, write_study
+from tests.support import environment, run_mlsel, run_with_signal, write_study
 from tests.support.training_data import frames, write_pool
-
-
-def stopped(
-    words: list[str],
-    ready: Path,
-    pattern: str,
-    number: int,
-    variables: dict[str, str] | None = None,
-) -> tuple[int, str]:
-    """Start a command, send it a signal when a file is there; return its exit code and output."""
-    process = subprocess.Popen(
-        words,
-        env=variables or environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    end = time.monotonic() + 250
-    while not list(ready.glob(pattern)) and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=250)
-    return process.returncode, errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -43,11 +19,10 @@ def test_generation_stops_at_a_checkpoint(
     number: signal.Signals, tiny_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "tiny"
-    generate = [sys.executable, "-m", "mlsel", "generate", str(write_study(tmp_path)),
-                "-o", str(folder)]  # fmt: skip
-    code, errors = stopped([*mpirun(2), *generate], folder, "runs/*/*.restart", number)
-    assert code == 75, errors
-    assert errors.count("stopped by a signal") == 1 and "goes on from here" in errors
+    words = ("generate", write_study(tmp_path), "-o", folder)
+    done = run_with_signal(number, "*.restart", *words, ranks=2)
+    assert done.returncode == 75, done.stderr
+    assert done.stderr.count("stopped by a signal") == 1 and "goes on from here" in done.stderr
     assert not (folder / ".lock").exists()
     assert list(folder.glob("runs/*/*.restart")) and not (folder / "pool.h5").exists()
     done = run_mlsel("generate", tmp_path / "tiny.toml", "-o", folder, ranks=2)
@@ -60,7 +35,7 @@ def test_tasks_are_not_begun_after_the_signal(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import os, signal, sys\n"
-        "from mlsel import stopping\n"
+        "from mlsel.core import stopping\n"
         "from mlsel.cli import run_main\n"
         "from mlsel.core.parallel import share, world\n"
         "def main(argv):\n"
@@ -85,7 +60,7 @@ def test_gap_fit_is_ended_and_a_network_goes_on(tmp_path: Path) -> None:
     """A GAP can't go on from a part: if that is all there is to do the code is 1."""
     write_pool(tmp_path / "data" / "random.h5", [frames(8)])
     slow = tmp_path / "gap_fit"
-    slow.write_text("#!/bin/sh\ntouch started\nexec sleep 60\n")
+    slow.write_text("#!/bin/sh\nkill -USR1 $PPID\nexec sleep 60\n")
     slow.chmod(0o755)
     settings = {
         "selection.methods": '["random"]', "training.schnet.sizes": '["small"]',
@@ -93,17 +68,14 @@ def test_gap_fit_is_ended_and_a_network_goes_on(tmp_path: Path) -> None:
         "training.schnet.max_epochs": "100000", "training.schnet.patience": "100000",
         "training.gap.n_train": "4", "training.gap.cutoff": "4.0",
     }  # fmt: skip
-    words = [sys.executable, "-m", "mlsel", "training", "quick", "-o", str(tmp_path)]
+    words = ["training", "quick", "-o", str(tmp_path)]
     for key, value in settings.items():
         words += ["--set", f"{key}={value}"]
-    variables = environment() | {"MLSEL_GAP_FIT": str(slow)}
-    begun = "models/random/gap-*/started"
-    code, errors = stopped([*words, "--part", "2"], tmp_path, begun, signal.SIGUSR1, variables)
-    assert code == 1, errors
-    assert "gap_fit was ended" in errors and "needs a job that is longer" in errors
-    begun = "models/random/schnet-*/metrics.csv"
-    code, errors = stopped([*words, "--part", "1"], tmp_path, begun, signal.SIGTERM)
-    assert code == 75, errors
+    done = run_mlsel(*words, "--part", "2", MLSEL_GAP_FIT=str(slow))
+    assert done.returncode == 1, done.stderr
+    assert "gap_fit was ended" in done.stderr and "needs a job that is longer" in done.stderr
+    done = run_with_signal(signal.SIGTERM, "*/checkpoint.pt", *words, "--part", "1")
+    assert done.returncode == 75, done.stderr
     model = tmp_path / "models" / "random" / "schnet-small-e0.01"
     assert (model / "checkpoint.pt").is_file() and not (model / "model.json").exists()
     assert not list(tmp_path.glob("models/.lock*"))

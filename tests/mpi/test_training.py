@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.mpi.test_generate import ranks_of
-from tests.support import environment, mpirun, run_mlsel
+from tests.support import run_mlsel
 from tests.support.training_data import frames, write_pool
 
 STUDY = """
@@ -80,24 +73,3 @@ def test_on_ranks_the_models_and_errors_are_the_same(alone: Path, tmp_path: Path
     assert_same_models(alone, made)
     errors = [(f / "evaluation" / "errors.csv").read_text() for f in (alone, made)]
     assert errors[0] == errors[1]
-
-
-def test_killed_and_given_again_the_models_are_the_same(alone: Path, tmp_path: Path) -> None:
-    """SIGKILL of a rank of two, three times, each when another model has got a checkpoint."""
-    made = prepared(tmp_path)
-    chance = random.Random(20261125)
-    command = [*mpirun(2), sys.executable, "-m", "mlsel", "training", "tiny.toml"]
-    variables = environment() | {"OMP_NUM_THREADS": "1"}
-    for k in range(3):
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=variables, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        while len(list(made.glob("models/*/*/checkpoint.pt"))) <= k:
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.kill(chance.choice(ranks_of(process.pid)), signal.SIGKILL)
-        assert process.wait(timeout=60) != 0
-    assert not all((made / "models" / name / "model.json").is_file() for name in MODELS)
-    done = run_mlsel("training", "tiny.toml", cwd=tmp_path, ranks=2, OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    assert_same_models(alone, made)

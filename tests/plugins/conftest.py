@@ -52,14 +52,22 @@ def files(models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     }
 
 
-@pytest.fixture(scope="session")
-def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+SOAP = (
+    "soap n_max=4 l_max=3 atom_sigma=0.825 zeta=4 cutoff=5.0 cutoff_transition_width=0.5 delta=1.0 "
+    "n_sparse=10 covariance_type=dot_product sparse_method=cur_points add_species=T"
+)
+PAIRS = (
+    "distance_2b cutoff=5.5 n_sparse=12 covariance_type=ard_se delta=0.5 theta_uniform=0.8 "
+    "sparse_method=uniform compact_clusters=T add_species=T"
+)
+
+
+def fit(folder: Path, terms: str) -> Path:
     """A GAP of a few sparse points, fitted in seconds to a pair potential."""
     import numpy as np
     from ase.calculators.lj import LennardJones
     from ase.io import write
 
-    folder = tmp_path_factory.mktemp("gap")
     frames = []
     for k, frame in enumerate(support.melts()):
         atoms = frame.repeat(1)
@@ -74,9 +82,7 @@ def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             str(Path(sys.executable).with_name("gap_fit")),
             "at_file=train.xyz",
-            "gap={soap n_max=4 l_max=3 atom_sigma=0.825 zeta=4 cutoff=5.0 "
-            "cutoff_transition_width=0.5 delta=1.0 n_sparse=10 covariance_type=dot_product "
-            "sparse_method=cur_points add_species=T}",
+            f"gap={{{terms}}}",
             "energy_parameter_name=REF_energy",
             "force_parameter_name=REF_forces",
             "default_sigma={0.002 0.05 0 0}",
@@ -88,3 +94,14 @@ def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
     )
     return folder / "gap.xml"
+
+
+@pytest.fixture(scope="session")
+def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(tmp_path_factory.mktemp("gap"), SOAP)
+
+
+@pytest.fixture(scope="session")
+def gap_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a term over distances beside SOAP's."""
+    return fit(tmp_path_factory.mktemp("pairs"), f"{PAIRS} : {SOAP}")

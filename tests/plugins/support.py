@@ -108,7 +108,10 @@ def _potential(
         representation,
         input_modules=[spk.atomistic.PairwiseDistances()],
         output_modules=[atomwise, spk.atomistic.Forces()],
-        postprocessors=[spk.transform.ScaleProperty("energy", scale=torch.tensor([scale]))],
+        postprocessors=[
+            spk.transform.ScaleProperty(key, scale=torch.tensor([scale]))
+            for key in ("energy", "forces")
+        ],
     )
     return model.to(getattr(torch, dtype))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlsel.plugins.builder import CACHE_VARIABLE
+from mlsel.core.native import CACHE_VARIABLE
 from tests.plugins.support import melts
 from tests.support import environment, mpirun
 

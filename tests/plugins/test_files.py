@@ -141,7 +141,7 @@ def test_the_model_must_agree(message: str, files: dict[str, Path], tmp_path: Pa
 
 @pytest.mark.usefixtures("plugins")
 def test_wrong_use_is_a_sentence(files: dict[str, Path], tmp_path: Path) -> None:
-    assert "there is no such file" in refuse(tmp_path / "none.pt")
+    assert "there is no file" in refuse(tmp_path / "none.pt")
     assert "knows nothing of K" in refuse(files["schnet32"], elements="Na K")
     assert "2 atom types" in refuse(files["schnet32"], elements="Na")
     assert "no tables" in refuse(files["painn64"], mode="compressed")

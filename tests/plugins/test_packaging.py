@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlsel import plugins
+from mlsel.core import native
 from mlsel.core.errors import MlselError
 from mlsel.plugins import builder as building
 from mlsel.plugins.__main__ import main
@@ -34,7 +35,7 @@ def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setenv("PRETEND_VERSION", "1")
     monkeypatch.setenv("PRETEND_CALLS", str(tmp_path / "calls"))
-    monkeypatch.setenv(building.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(native.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.delenv("MLSEL_PLUGINS", raising=False)
     return tmp_path / "calls"
 
@@ -98,8 +99,8 @@ def test_a_folder_that_cannot_be_written_to(
     pretend: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(building.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
-    with pytest.raises(MlselError, match="cannot be written to; set MLSEL_PLUGIN_CACHE"):
+    monkeypatch.setenv(native.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    with pytest.raises(MlselError, match="cannot be written to; set MLSEL_CACHE"):
         plugins.build()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -97,6 +98,22 @@ def test_atom_by_atom_as_the_library(gap: Path) -> None:
         assert own.energy == pytest.approx(library.energy, rel=Agreement.ENERGY_SAME_MODEL.value)
         assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
         for name in ("virial", "atomic_virials", "atomic_energies"):
+            mine, theirs = getattr(own, name), getattr(library, name)
+            scale = np.abs(theirs).max()
+            assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
+
+
+def test_pairs_beside_soap_as_the_library(gap_pairs: Path) -> None:
+    """distance_2b with ard_se, of another cutoff than SOAP's. Weights of 1e5 eV cancel each other
+    in QUIP's sums, which leaves 1e-11 eV an atom."""
+    for atoms in (melts()[1], sheared()):
+        own, library = (evaluate_lammps(atoms, style, f"{gap_pairs} 11 17") for style in STYLES)
+        assert own.energy == pytest.approx(library.energy, abs=1e-10 * len(atoms))
+        assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
+        # QUIP halves a pair's energy between its atoms, which meet the pair twice
+        difference = np.abs(own.atomic_energies - library.atomic_energies).max()
+        assert difference < Agreement.FORCE_SAME_MODEL.value
+        for name in ("virial", "atomic_virials"):
             mine, theirs = getattr(own, name), getattr(library, name)
             scale = np.abs(theirs).max()
             assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
@@ -230,11 +247,17 @@ def test_no_library_in_the_process(gap: Path, plugins: Path, tmp_path: Path) -> 
 
 
 WRONG: dict[str, Callable[[str], str | None]] = {
-    "there is no such file": lambda text: None,
+    "there is no file": lambda text: None,
     "cut off": lambda text: text[: len(text) // 2],
     "no XML": lambda text: "\x00\x01binary" + text,
     "closes": lambda text: text.replace("</gpSparse>", "</other>", 1),
     "no <Potential": lambda text: text.replace("<Potential", "<Potentiel", 1),
+    # the case gap_distance_Nb3: other energies on other ranks and with another skin
+    "the descriptor distance_Nb order=3": lambda text: text.replace(
+        "soap ", "distance_Nb order=3 compact_clusters=T ", 1
+    ),
+    "the descriptor water_dimer": lambda text: text.replace("soap ", "water_dimer ", 1),
+    "the descriptor soap average=T": lambda text: text.replace("l_max=3", "average = T l_max=3"),
     "not a number": lambda text: text.replace('alpha="', 'alpha="x', 1),
     "<sparseX> where": lambda text: text.replace("<sparseX ", "<sparseY ", 1),
     "atomic number 17": lambda text: text.replace("17 }", "18 }").replace("Z=17", "Z=18"),
@@ -292,3 +315,134 @@ def test_sparse_points_must_be_those_of_the_fit(gap: Path, tmp_path: Path) -> No
     points.write_text(("2" if text[0] == "1" else "1") + text[1:])
     with pytest.raises(Exception, match="is not the file of sparse points that"):
         evaluate_lammps(melts()[0], "quip", f"{tmp_path / 'gap.xml'} 11 17")
+
+
+SW = """<SW_params n_types="1" label="PRB_31">
+<per_type_data type="1" atomic_num="11"/>
+<per_pair_data atnum_i="11" atnum_j="11" AA="7.05" BB="0.6" p="4" q="0" a="1.8" sigma="2.1"
+ eps="0.5"/>
+<per_triplet_data atnum_c="11" atnum_j="11" atnum_k="11" lambda="21.0" gamma="1.2" eps="0.5"/>
+</SW_params>
+"""
+LJ = """<LJ_params n_types="1" label="mine"><per_type_data type="1" atomic_num="11"/>
+<per_pair_data type1="1" type2="1" sigma="2.5" eps6="0.01" eps12="0.01" cutoff="6.0"
+ energy_shift="T" linear_force_shift="F"/></LJ_params>
+"""
+PARAMETERS = """
+import sys
+from quippy.potential import Potential
+from tests.plugins.support import melts
+
+atoms = melts()[0]
+atoms.numbers[:] = 11
+atoms.calc = Potential(sys.argv[2], param_filename=sys.argv[1])
+print("energy", repr(float(atoms.get_potential_energy())))
+"""
+
+
+def test_parameters_without_a_potential(tmp_path: Path) -> None:
+    """The case quip_ip_without_potential: QUIP's own files, as LAMMPS's manual uses them."""
+    atoms = melts()[0]
+    atoms.numbers[:] = 11
+    wrapped = f'<w><Potential label="w" init_args="IP SW"/>{SW}</w>'
+    for text, init in ((SW, '"IP SW"'), (wrapped, '"IP SW"'), (wrapped, "")):
+        path = tmp_path / "sw.xml"
+        path.write_text(text)
+        told = subprocess.run(
+            [sys.executable, "-c", PARAMETERS, str(path), "IP SW"], capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        energy = float(told.stdout.split("energy ")[1])
+        found = evaluate_lammps(atoms, "quip", f"{path} {init} 11 11")
+        assert found.energy == pytest.approx(energy, rel=Agreement.ENERGY_SAME_MODEL.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "init", "message"),
+    [
+        (SW, "", 'give QUIP\'s name of it after the file, "IP SW"'),
+        (SW, '"Potential xml_label=w"', 'has no potential with xml_label=w; it has: none, "IP SW"'),
+        (SW, '"IP no_such"', "QUIP refuses"),
+        (LJ, '"IP LJ"', "(IP LJ): IPModel_LJ_Calc: local_virial calculation requested but not"),
+        ("<a><b/></a>", '"IP SW"', "no parameters of one"),
+    ],
+)
+def test_parameters_that_cannot_be_used(text: str, init: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "parameters.xml"
+    path.write_text(text)
+    with pytest.raises(Exception, match="pair_style quip") as error:
+        evaluate_lammps(melts()[0], "quip", f"{path} {init} 11 NULL")
+    assert message in str(error.value)
+
+
+EWALD = """<Coulomb_params n_types="1" cutoff="6.0" method="ewald" ewald_error="1.0e-6" label="q">
+<per_type_data type="1" atomic_num="11" charge="1.0"/></Coulomb_params>
+"""
+
+
+def test_what_is_no_sum_over_neighbours_is_found_out(tmp_path: Path) -> None:
+    """A small cluster, in parts, shows what QUIP's interface for LAMMPS does not give."""
+    path = tmp_path / "ewald.xml"
+    path.write_text(EWALD)
+    with pytest.raises(
+        Exception, match=r"interface for LAMMPS cannot evaluate .* local energies is"
+    ):
+        evaluate_lammps(melts()[0], "quip", f'{path} "IP Coulomb" 11 NULL')
+
+
+def test_a_part_that_is_left_out_is_in_the_log(gap: Path, plugins: Path, tmp_path: Path) -> None:
+    text = gap.read_text()
+    label = text.split('<Potential label="', 1)[1].split('"', 1)[0]
+    described = f"Sum init_args_pot1={{IP GAP label={label}}} init_args_pot2={{IP SW}}"
+    text = text.replace(f'init_args="IP GAP label={label}"', f'init_args="{described}"')
+    end = text.rindex("</")
+    for file in gap.parent.glob("gap.xml.sparseX*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "sum.xml").write_text(text[:end] + SW + text[end:])
+    (tmp_path / "in.sum").write_text(
+        "units metal\nregion cell block 0 9 0 9 0 9\ncreate_box 2 cell\nmass * 1.0\n"
+        'pair_style quip\npair_coeff * * sum.xml "IP GAP" 11 17\n'
+    )
+    ended = subprocess.run(
+        ["lmp", "-in", "in.sum", "-log", "none"],
+        cwd=tmp_path, env=environment(plugins), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert '"IP GAP" is a part of what sum.xml describes' in ended.stdout
+    assert f'"Potential xml_label={label}" is all of it' in ended.stdout
+
+
+def test_numbers_that_are_not_finite_end_the_run(gap: Path, tmp_path: Path) -> None:
+    for file in gap.parent.glob("gap.xml*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "gap.xml"
+    path.write_text(re.sub('signal_variance="[^"]*"', 'signal_variance="1e200"', path.read_text()))
+    with pytest.raises(Exception, match="energy or forces are not finite numbers at step 0"):
+        evaluate_lammps(melts()[0], "quip", f"{path} 11 17")
+    with pytest.raises(Exception, match=r"the sum of its local energies is (-?nan|-?inf)"):
+        evaluate_lammps(melts()[0], "quip library", f"{path} 11 17")
+
+
+def test_a_file_beyond_two_gigabytes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "large.xml"
+    path.touch()
+    os.truncate(path, 2**31)
+    for style in ("quip", "schnet"):
+        types = "11 17" if style == "quip" else "Na Cl"
+        with pytest.raises(Exception, match="has 2147483648 bytes; up to 2147483647 can be read"):
+            evaluate_lammps(melts()[0], style, f"{path} {types}")
+    with pytest.raises(Exception, match="it is no file"):
+        evaluate_lammps(melts()[0], "quip", f"{tmp_path} 11 17")
+
+
+def test_found_in_lammps_potentials(
+    gap: Path, plugins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = evaluate_lammps(melts()[0], "quip", f"{gap} 11 17")
+    for style in STYLES:
+        with pytest.raises(Exception, match="neither here nor in LAMMPS_POTENTIALS"):
+            evaluate_lammps(melts()[0], style, "gap.xml 11 17")
+    monkeypatch.setenv("LAMMPS_POTENTIALS", f"{tmp_path}:{gap.parent}")
+    for style in STYLES:
+        found = evaluate_lammps(melts()[0], style, "gap.xml 11 17")
+        assert found.energy == pytest.approx(here.energy, rel=Agreement.ENERGY_SAME_MODEL.value)

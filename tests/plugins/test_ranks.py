@@ -17,6 +17,7 @@ STYLES = {
     "painn": ("schnet torchscript", "{painn64} Na Cl"),
     "quip": ("quip", "{gap} 11 17"),
     "library": ("quip library", "{gap} 11 17"),
+    "pairs": ("quip", "{gap_pairs} 11 17"),
 }
 
 
@@ -72,9 +73,9 @@ def deck(folder: Path, places: dict[str, Path]) -> Path:
 
 
 def test_ranks_and_grids_agree(
-    plugins: Path, files: dict[str, Path], gap: Path, tmp_path: Path
+    plugins: Path, files: dict[str, Path], gap: Path, gap_pairs: Path, tmp_path: Path
 ) -> None:
-    inputs = deck(tmp_path, {**files, "gap": gap})
+    inputs = deck(tmp_path, {**files, "gap": gap, "gap_pairs": gap_pairs})
     layouts = {"one": (1, "1 1 1"), "two": (2, "2 1 1"), "four": (4, "2 2 1"), "row": (4, "1 1 4")}
     for tag, (n_ranks, grid) in layouts.items():
         command = ["mpirun", "-n", str(n_ranks), "lmp", "-in", inputs.name, "-log", "none"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mlsel.core import native
 from mlsel.plugins import builder
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         builder.FLAGS_VARIABLE: FLAGS,
-        builder.CACHE_VARIABLE: str(tmp_path),
+        native.CACHE_VARIABLE: str(tmp_path),
         "CXX": "g++",
     }
     subprocess.run(

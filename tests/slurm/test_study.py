@@ -100,9 +100,8 @@ def until(what: str, condition: Callable[[], object], cluster: Cluster, folder: 
 
 def submitted(folder: Path) -> dict[str, str]:
     """The jobs that `mlsel slurm` submitted last, by script."""
-    return {
-        job["script"]: job["job"] for job in json.loads((folder / "slurm-jobs.json").read_text())
-    }
+    known = json.loads((folder / "slurm-jobs.json").read_text())
+    return {job["script"]: job["job"] for job in known["jobs"]}
 
 
 def worker(lock: Path) -> int:

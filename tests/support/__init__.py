@@ -89,3 +89,19 @@ def run_mlsel(
         env=environment() | extra,
         timeout=300,
     )
+
+
+def run_with_signal(
+    number: int, pattern: str, *arguments: str | Path, ranks: int = 0, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run an mlsel command whose processes get a signal when a file matching pattern is named."""
+    script = Path(__file__).with_name("at_operation.py")
+    launcher = mpirun(ranks) if ranks else []
+    return subprocess.run(
+        [*launcher, sys.executable, str(script), pattern, str(int(number)), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment() | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ def write_gap(
     separate: bool = False,
     scale: float = 1.0,
     seed: int = 1,
+    pairs: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a GAP: one SOAP for each element, that sees all of them.
+    """Write a GAP: one SOAP for each element, that sees all of them, and perhaps a distance_2b for
+    each pair of elements.
 
     Parameters
     ----------
@@ -48,6 +51,9 @@ def write_gap(
         As in the file; `separate` writes the sparse points beside it.
     scale : float
         Of the random weights.
+    pairs : mapping, optional
+        Words of the distance_2b beside the elements; theta (Å) and any_element, for one term over
+        all pairs, stand among them.
     """
     from quippy.descriptors import Descriptor
 
@@ -90,6 +96,30 @@ def write_gap(
         coordinates.append("</gpCoordinates>")
         if separate:
             path.with_name(name).write_text(lines(points.ravel()), encoding="utf-8")
+    extra, n_terms = dict(pairs or {}), len(numbers)
+    theta, elements = extra.pop("theta", 1.0), list(combinations_with_replacement(numbers, 2))
+    if extra.pop("any_element", False):
+        elements = [(0, 0)]
+    for a, b in elements if pairs is not None else []:
+        n_terms += 1
+        name = f"{label}{n_terms}"
+        line = " ".join(f"{key}={value}" for key, value in extra.items())
+        line = f"distance_2b {line} covariance_type=ard_se theta_uniform={theta}"
+        if a:
+            line += f" Z1={a} Z2={b}"
+        coordinates.append(
+            f'<gpCoordinates label="{name}" dimensions="1" signal_variance="0.7" signal_mean="0.0" '
+            f'sparsified="T" n_permutations="1" covariance_type="1" n_sparseX="{n_sparse}">\n'
+            f"<theta> {theta} </theta>\n<descriptor>{line}</descriptor>\n"
+            '<permutation i="1">1 </permutation>'
+        )
+        for i, r in enumerate(np.linspace(1.5, 4.0, n_sparse)):
+            coordinates.append(
+                f'<sparseX i="{i + 1}" alpha="{scale * rng.standard_normal():.17e}" '
+                f'sparseCutoff="{rng.uniform(0.5, 1.0):.17e}" sliced="T">'
+                f'<sparseX_slice start="1" end="1">{lines([r])}</sparseX_slice></sparseX>'
+            )
+        coordinates.append("</gpCoordinates>")
     e0 = "".join(
         f'<e0 Z="{z}" value="{-1.0 - 0.1 * z if z in numbers else 0.0!r}"/>\n'
         for z in range(1, len(chemical_symbols))
@@ -99,7 +129,7 @@ def write_gap(
         f'<GAP_params label="{label}"'
         + (f' gap_version="{version}"' if version is not None else "")
         + f'>\n<GAP_data do_core="F">\n{e0}</GAP_data>\n'
-        f'<gpSparse label="{label}" n_coordinate="{len(numbers)}" fitted="T">\n'
+        f'<gpSparse label="{label}" n_coordinate="{n_terms}" fitted="T">\n'
         + "\n".join(coordinates)
         + f"\n</gpSparse>\n</GAP_params>\n</{label}>\n",
         encoding="utf-8",

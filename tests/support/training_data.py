@@ -12,7 +12,7 @@ from mlsel.pool.writer import PoolWriter
 from mlsel.training.base import Frames
 
 CUTOFF = 4.0
-CHARGES = {11: 1.0, 17: -1.0}
+CHARGES = {11: 1.0, 17: -1.0, 13: -1.0, 22: 1.0}
 
 
 def pair_energy(r: Any, product: Any) -> tuple[Any, Any]:

@@ -1,53 +1,27 @@
-"""The tutorial's code blocks, run as they stand there, one after the other in one folder.
-
-A block whose fence names a file ("```toml lif.toml") becomes that file; a block of sh is given to
-bash.
-"""
+"""The tutorial and the README's whole study, run as they stand there."""
 
 from __future__ import annotations
 
 import csv
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mlsel.pool.importing import import_trajectories
 from mlsel.pool.pool import Pool
-from tests.support import environment
+from tests.support.documents import ROOT, code_blocks, run_blocks
 
 pytestmark = pytest.mark.tutorial
 
-TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
-BLOCK = re.compile(r"^```(\w+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the whole tutorial was run."""
     place = tmp_path_factory.mktemp("tutorial")
-    programs = place / "bin"
-    programs.mkdir()
-    for name, words in (("python", ""), ("mlsel", "-m mlsel")):
-        program = programs / name
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
-        program.chmod(0o755)
-    known = environment()
-    known["PATH"] = f"{programs}:{Path(sys.executable).parent}:{known['PATH']}"
-    known["PYTHONPATH"] = f"{TUTORIAL.parents[1]}:{known.get('PYTHONPATH', '')}"
-    for language, name, text in BLOCK.findall(TUTORIAL.read_text(encoding="utf-8")):
-        if name:
-            (place / name).write_text(text, encoding="utf-8")
-        elif language == "sh":
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", text],
-                cwd=place, env=known, capture_output=True, text=True, timeout=900,
-            )  # fmt: skip
-            assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-            with (place / "output").open("a") as file:
-                file.write(done.stdout)
+    (place / "output").write_text(run_blocks(code_blocks(TUTORIAL), place), encoding="utf-8")
     return place
 
 

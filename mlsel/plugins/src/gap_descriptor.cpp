@@ -17,11 +17,13 @@ constexpr long TWO_L_PLUS_ONE_SINCE = 1423143769;
 constexpr long CENTRE_IN_OWN_SPECIES_SINCE = 1426512068;
 
 /// gap_fit's words in a descriptor's line: they say nothing to a finished potential.
+// clang-format off
 const std::set<std::string> FITTING_WORDS = {
     "delta", "zeta", "n_sparse", "covariance_type", "sparse_method", "add_species", "f0",
     "config_type_n_sparse", "config_type_sigma", "theta_uniform", "theta_fac", "theta_file",
     "unique_hash_tolerance", "unique_descriptor_tolerance", "sparse_file", "mark_sparse_atoms",
     "print_sparse_index", "cutoff_scale", "cutoff_rate", "K", "mix_shift"};
+// clang-format on
 
 /// key=value pairs, where a value may be {several words}; words without a = have no value.
 std::vector<std::pair<std::string, std::string>> options(const std::string &line)
@@ -66,15 +68,12 @@ std::vector<std::pair<std::string, std::string>> options(const std::string &line
   return found;
 }
 
-/// The descriptor's line as one of ours.
-class Descriptor {
+/// The words of a line after its first, and which of them somebody has asked for.
+class Words {
  public:
-  Descriptor(const std::string &path, const std::string &line, long version)
+  Words(const std::string &path, const std::string &line) : path_(path)
   {
     auto pairs = options(line);
-    if (pairs.empty() || pairs.front().first != "soap" || !pairs.front().second.empty())
-      throw NotCovered("has the descriptor " + (pairs.empty() ? "" : pairs.front().first) +
-                       ", not soap alone");
     for (size_t k = 1; k < pairs.size(); k++) {
       auto &[key, value] = pairs[k];
       if (key == "atom_gaussian_width") key = "atom_sigma";
@@ -83,53 +82,18 @@ class Descriptor {
       if (!given_.emplace(key, value).second)
         throw NotCovered("has " + key + " twice in a descriptor");
     }
-    path_ = path;
-    term.n_max = whole("n_max");
-    term.l_max = whole("l_max");
-    if (term.n_max < 1 || term.n_max > GAP_MAX_N || term.l_max < 0 || term.l_max > GAP_MAX_L)
-      throw NotCovered("has n_max=" + std::to_string(term.n_max) + " and l_max=" +
-                       std::to_string(term.l_max) + " (up to " + std::to_string(GAP_MAX_N) + " and " +
-                       std::to_string(GAP_MAX_L) + " are covered)");
-    term.cutoff = real("cutoff", std::nan(""));
-    term.transition_width = real("cutoff_transition_width", 0.5);
-    term.atom_sigma = real("atom_sigma", std::nan(""));
-    term.basis_error_exponent = real("basis_error_exponent", 10.0);
-    term.central_weight = real("central_weight", 1.0);
-    if (!(term.central_weight > 0)) throw NotCovered("has a descriptor without its centre");
-    term.covariance_sigma0 = real("covariance_sigma0", 0.0);
-    term.is_normalised = flag("normalise", true);
-    const int n_species = given_.count("n_species") ? whole("n_species") : 1;
-    term.species = numbers("species_Z");
-    term.centres = numbers("Z");
-    const int n_centres = given_.count("n_Z") ? whole("n_Z") : 1;
-    if (static_cast<int>(term.species.size()) != n_species ||
-        static_cast<int>(term.centres.size()) != n_centres)
-      throw NotCovered("has a descriptor whose species_Z or Z does not list n_species or n_Z");
-    for (int z : term.centres)
-      if (!std::count(term.species.begin(), term.species.end(), z))
-        throw NotCovered("has a descriptor whose centre is none of its species_Z");
-    term.central_in_all_species =
-        flag("central_reference_all_species", false) || version < CENTRE_IN_OWN_SPECIES_SINCE;
-    term.has_two_l_plus_one = version >= TWO_L_PLUS_ONE_SINCE;
-    if (!(term.cutoff > 0) || !(term.atom_sigma > 0) || !(term.transition_width > 0) ||
-        term.transition_width > term.cutoff || !(term.basis_error_exponent > 0))
-      throw NotCovered("has a descriptor with a cutoff or width that is not positive");
+  }
 
-    must("cutoff_dexp", "0");
-    must("nu_R", "2");
-    must("nu_S", "2");
-    for (const char *name : {"average", "diagonal_radial", "Z_mix", "R_mix", "sym_mix"})
-      if (flag(name, false)) throw NotCovered(std::string("has a descriptor with ") + name);
-    if (!flag("coupling", true)) throw NotCovered("has a descriptor without coupling");
-    must("radial_basis", "EQUISPACED_GAUSS");
+  bool has(const char *name) const { return given_.count(name); }
+
+  /// Nothing else may be there: it could mean another potential.
+  void end() const
+  {
     for (const auto &[key, value] : given_)
       if (!seen_.count(key) && !FITTING_WORDS.count(key))
         throw NotCovered("has the unknown word " + key + " in a descriptor");
   }
 
-  SoapTerm term;
-
- private:
   const std::string *find(const char *name)
   {
     seen_.insert(name);
@@ -185,6 +149,7 @@ class Descriptor {
     return found;
   }
 
+ private:
   std::string path_;
   std::map<std::string, std::string> given_;
   std::set<std::string> seen_;
@@ -218,9 +183,76 @@ std::vector<std::string> words(std::string_view text)
   return found;
 }
 
-SoapTerm read_descriptor(const std::string &path, const std::string &line, long version)
+std::string descriptor_name(const std::string &line)
 {
-  return Descriptor(path, line, version).term;
+  const auto pairs = options(line);
+  return pairs.empty() || !pairs.front().second.empty() ? "" : pairs.front().first;
+}
+
+SoapTerm read_soap(const std::string &path, const std::string &line, long version)
+{
+  Words words(path, line);
+  SoapTerm term;
+  term.n_max = words.whole("n_max");
+  term.l_max = words.whole("l_max");
+  if (term.n_max < 1 || term.n_max > GAP_MAX_N || term.l_max < 0 || term.l_max > GAP_MAX_L)
+    throw NotCovered("has n_max=" + std::to_string(term.n_max) + " and l_max=" +
+                     std::to_string(term.l_max) + " (up to " + std::to_string(GAP_MAX_N) + " and " +
+                     std::to_string(GAP_MAX_L) + " are covered)");
+  term.cutoff = words.real("cutoff", std::nan(""));
+  term.transition_width = words.real("cutoff_transition_width", 0.5);
+  term.atom_sigma = words.real("atom_sigma", std::nan(""));
+  term.basis_error_exponent = words.real("basis_error_exponent", 10.0);
+  term.central_weight = words.real("central_weight", 1.0);
+  if (!(term.central_weight > 0)) throw NotCovered("has a descriptor without its centre");
+  term.covariance_sigma0 = words.real("covariance_sigma0", 0.0);
+  term.is_normalised = words.flag("normalise", true);
+  const int n_species = words.has("n_species") ? words.whole("n_species") : 1;
+  term.species = words.numbers("species_Z");
+  term.centres = words.numbers("Z");
+  const int n_centres = words.has("n_Z") ? words.whole("n_Z") : 1;
+  if (static_cast<int>(term.species.size()) != n_species ||
+      static_cast<int>(term.centres.size()) != n_centres)
+    throw NotCovered("has a descriptor whose species_Z or Z does not list n_species or n_Z");
+  for (int z : term.centres)
+    if (!std::count(term.species.begin(), term.species.end(), z))
+      throw NotCovered("has a descriptor whose centre is none of its species_Z");
+  term.central_in_all_species =
+      words.flag("central_reference_all_species", false) || version < CENTRE_IN_OWN_SPECIES_SINCE;
+  term.has_two_l_plus_one = version >= TWO_L_PLUS_ONE_SINCE;
+  if (!(term.cutoff > 0) || !(term.atom_sigma > 0) || !(term.transition_width > 0) ||
+      term.transition_width > term.cutoff || !(term.basis_error_exponent > 0))
+    throw NotCovered("has a descriptor with a cutoff or width that is not positive");
+
+  words.must("cutoff_dexp", "0");
+  words.must("nu_R", "2");
+  words.must("nu_S", "2");
+  for (const char *name : {"average", "diagonal_radial", "Z_mix", "R_mix", "sym_mix"})
+    if (words.flag(name, false)) throw NotCovered(std::string("has a descriptor with ") + name);
+  if (!words.flag("coupling", true)) throw NotCovered("has a descriptor without coupling");
+  words.must("radial_basis", "EQUISPACED_GAUSS");
+  words.end();
+  return term;
+}
+
+PairTerm read_pair(const std::string &path, const std::string &line)
+{
+  Words words(path, line);
+  PairTerm term;
+  term.cutoff = words.real("cutoff", std::nan(""));
+  term.transition_width = words.real("cutoff_transition_width", 0.5);
+  for (auto [name, z] : {std::pair{"Z1", &term.z1}, {"Z2", &term.z2}}) {
+    if (words.has(name)) *z = words.whole(name);
+    if (*z < 0 || *z > MAX_ELEMENTS) throw NotCovered(std::string("has a descriptor's ") + name);
+  }
+  if (!(term.cutoff > 0) || !(term.transition_width > 0) || term.transition_width > term.cutoff)
+    throw NotCovered("has a descriptor with a cutoff or width that is not positive");
+  words.flag("compact_clusters", true);    // of distance_Nb: nothing here
+  words.must("n_exponents", "1");
+  words.must("exponents", "1");
+  words.must("tail_exponent", "0");
+  words.end();
+  return term;
 }
 
 }    // namespace mlsel

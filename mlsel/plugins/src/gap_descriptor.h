@@ -1,4 +1,4 @@
-// A SOAP descriptor's line in a GAP file.
+// A descriptor's line in a GAP file.
 #ifndef MLSEL_GAP_DESCRIPTOR_H
 #define MLSEL_GAP_DESCRIPTOR_H
 
@@ -10,9 +10,13 @@
 
 namespace mlsel {
 
-/// The line as a term without its sparse points; `version` is that of GAP which wrote it. Throws
-/// NotCovered with the reason.
-SoapTerm read_descriptor(const std::string &path, const std::string &line, long version);
+/// A line's first word, soap for instance.
+std::string descriptor_name(const std::string &line);
+
+/// The line as a term without its sparse points; `version` is that of GAP which wrote it. Both
+/// throw NotCovered with the reason.
+SoapTerm read_soap(const std::string &path, const std::string &line, long version);
+PairTerm read_pair(const std::string &path, const std::string &line);
 
 /// A finite number; std::runtime_error names what it is of.
 double number(const std::string &path, const std::string &name, const std::string &text);

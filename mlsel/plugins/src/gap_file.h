@@ -1,5 +1,5 @@
-// Reading the GAPs that our own evaluator covers: sums over SOAP descriptors (Bartók, Kondor,
-// Csányi, Phys. Rev. B 87, 184115 (2013)) with the polynomial kernel.
+// The GAPs that our own evaluator covers: sums over SOAP descriptors (Bartók, Kondor, Csányi, Phys.
+// Rev. B 87, 184115 (2013)) with the polynomial kernel, and over distances of pairs.
 #ifndef MLSEL_GAP_FILE_H
 #define MLSEL_GAP_FILE_H
 
@@ -26,9 +26,19 @@ struct SoapTerm {
   std::vector<double> points;    // n_sparse × n_dimensions
 };
 
+/// One distance_2b descriptor with the squared exponential, and its sparse points: distances.
+struct PairTerm {
+  int z1 = 0, z2 = 0;    // 0: any element
+  double cutoff = 0, transition_width = 0.5;
+  double delta = 1, theta = 1;
+  int n_sparse = 0;
+  std::vector<double> alphas, points;
+};
+
 struct GapFile {
   std::array<double, MAX_ELEMENTS + 1> e0{};    // eV, by atomic number
-  std::vector<SoapTerm> terms;
+  std::vector<SoapTerm> soaps;
+  std::vector<PairTerm> pairs;
   double cutoff() const;
 
   /// All of it as numbers, and back: for other processes.
@@ -40,10 +50,6 @@ struct GapFile {
 class NotCovered : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-
-/// Read a GAP. Throws NotCovered with the reason, as words that follow the file's name, and
-/// std::runtime_error where the file is damaged. `init` is pair_coeff's init string for QUIP.
-GapFile read_gap_file(const std::string &path, const std::string &init);
 
 }    // namespace mlsel
 #endif

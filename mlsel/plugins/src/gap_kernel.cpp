@@ -168,7 +168,8 @@ void spectrum_adjoint(const SoapLayout &layout, const double *coefficients, cons
         for (int b = 0; b < n; b++) {
           const double value = c[m * stride + b];
           for (int v = 0; v < N; v++)
-            if (a + v * WIDTH < stride) sums[v] += value * load(scratch + b * stride + a + v * WIDTH);
+            if (a + v * WIDTH < stride)
+              sums[v] += value * load(scratch + b * stride + a + v * WIDTH);
         }
         for (int v = 0; v < N; v++)
           if (a + v * WIDTH < stride) store(out + m * stride + a + v * WIDTH, sums[v]);
@@ -244,7 +245,7 @@ void plain_product(int n_rows, int n_in, int n_out, const double *x, int x_strid
 
 }    // namespace
 
-const GapKernel gap_kernel = {MLSEL_STRING(MLSEL_KERNEL), WIDTH,    expand, spectrum,
+const GapKernel gap_kernel = {MLSEL_STRING(MLSEL_KERNEL), WIDTH,    expand,       spectrum,
                               spectrum_adjoint,           gradient, plain_product};
 
 }    // namespace mlsel::MLSEL_KERNEL

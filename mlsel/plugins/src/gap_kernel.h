@@ -11,10 +11,10 @@ constexpr int GAP_MAX_L = 20, GAP_MAX_N = 32;    // what a kernel has room for
 /// (l, m) are ordered l² + {0 for m = 0, 2m − 1 for cos mφ, 2m for sin mφ}.
 struct SoapLayout {
   int n_max, l_max, n_species, n_channels;
-  int n_radial;          // numbers of a row of the table for one l: n_max, padded to lanes
-  int stride;            // of a row of channels, padded so that a write of n_radial stays inside
+  int n_radial;    // numbers of a row of the table for one l: n_max, padded to lanes
+  int stride;      // of a row of channels, padded so that a write of n_radial stays inside
   int n_lm, n_power;
-  const double *table;   // [knot][6 coefficients][l][n_radial]: R_nl/r^l without the cutoff
+  const double *table;    // [knot][6 coefficients][l][n_radial]: R_nl/r^l without the cutoff
   double inverse_spacing;
   const double *factor, *up, *down;    // of the solid harmonics, by l(l + 1)/2 + m
   const double *weight;                // by l: 1/(2l + 1), or 1
@@ -24,11 +24,11 @@ struct SoapLayout {
 /// Lanes that stand for nobody have cutoff = cutoff_slope = 0 and a vector that is not zero.
 struct SoapNeighbours {
   int n_blocks;
-  const int *species;                         // of a block
-  const double *x, *y, *z, *inverse_r;        // by block and lane
-  const double *cutoff, *cutoff_slope;        // f(r), f′(r)
+  const int *species;                     // of a block
+  const double *x, *y, *z, *inverse_r;    // by block and lane
+  const double *cutoff, *cutoff_slope;    // f(r), f′(r)
   const int *knot;
-  const double *place;                        // in the interval after the knot, 0 … 1
+  const double *place;    // in the interval after the knot, 0 … 1
 };
 
 /// What is kept of an atom's neighbours from expand to gradient, by block and lane.

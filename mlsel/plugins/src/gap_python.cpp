@@ -1,4 +1,4 @@
-// The evaluator for Python's ctypes; see mlsel/training/soap_gap.py.
+// The evaluator for Python's ctypes; see mlsel/training/gap/evaluator.py.
 
 #include <cstdio>
 #include <exception>
@@ -6,7 +6,8 @@
 #include <numeric>
 #include <vector>
 
-#include "gap_soap.h"
+#include "gap_potential.h"
+#include "quip_file.h"
 
 namespace {
 
@@ -29,9 +30,9 @@ __attribute__((visibility("default"))) void *mlsel_gap_open(const char *path, ch
 {
   *is_damaged = 0;
   try {
-    return new Handle(mlsel::read_gap_file(path, ""));
-  } catch (const mlsel::NotCovered &reason) {
-    std::snprintf(message, size, "%s", reason.what());
+    const mlsel::QuipFile file = mlsel::read_quip_file(path);
+    if (file.gap) return new Handle(*file.gap);
+    std::snprintf(message, size, "%s", file.reason.c_str());
   } catch (const std::exception &error) {
     *is_damaged = 1;
     std::snprintf(message, size, "%s", error.what());
@@ -51,10 +52,10 @@ __attribute__((visibility("default"))) double mlsel_gap_cutoff(void *handle)
 
 /// Neighbours of atom i are those from first[i] to first[i + 1]. Results are added to energies
 /// (n_atoms), forces (n_atoms, 3) and virial (3, 3). Not 0: `message` says why not.
-__attribute__((visibility("default"))) int
-mlsel_gap_evaluate(void *handle, int n_atoms, const int *numbers, const int *first,
-                   const int *neighbours, const double *vectors, double *energies, double *forces,
-                   double *virial, char *message, int size)
+__attribute__((visibility("default"))) int mlsel_gap_evaluate(
+    void *handle, int n_atoms, const int *numbers, const int *first, const int *neighbours,
+    const double *vectors, double *energies, double *forces, double *virial, char *message,
+    int size)
 {
   try {
     auto &[potential, work, block, is_used] = *static_cast<Handle *>(handle);

@@ -54,9 +54,10 @@ RadialBasis::RadialBasis(const SoapTerm &term)
       const long double p = places_[i], q = places_[j], s = p + q, d = p - q;
       covariance[i * n + j] = std::exp(-a * d * d);
       // ∫ r² of the product of two of the Gaussians, 0 … ∞
-      overlap[i * n + j] = (std::exp(-a * (p * p + q * q)) * std::sqrt(2.0L) * std::pow(a, 1.5L) * s +
-                            a * std::exp(-0.5L * a * d * d) * std::sqrt(pi) * (1 + a * s * s) *
-                                (1 + std::erf(std::sqrt(a / 2) * s))) /
+      overlap[i * n + j] =
+          (std::exp(-a * (p * p + q * q)) * std::sqrt(2.0L) * std::pow(a, 1.5L) * s +
+           a * std::exp(-0.5L * a * d * d) * std::sqrt(pi) * (1 + a * s * s) *
+               (1 + std::erf(std::sqrt(a / 2) * s))) /
           std::sqrt(128 * std::pow(a, 5.0L));
     }
   factorise(overlap, n);

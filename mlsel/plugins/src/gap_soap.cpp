@@ -2,20 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 #include <numbers>
-#include <string>
+#include <stdexcept>
 
 #include "gap_radial.h"
+#include "gap_table.h"
 
 namespace mlsel {
 namespace {
-
-// Atoms whose descriptors are multiplied with the sparse points at once: those are read from
-// memory once a block, and the descriptors stay in the cache. A multiple of every kernel's tile.
-constexpr int BLOCK = 36;
 
 // Radial functions and their slopes, relative to the largest: the tables' knots are as close as
 // it takes.
@@ -23,68 +17,11 @@ constexpr double TABLE_ACCURACY = 1e-12;
 constexpr double SAME_PLACE = 1e-10;    // Å
 constexpr int MIN_INTERVALS = 128, MAX_INTERVALS = 8192;
 
-const GapKernel &choose_kernel()
-{
-#ifdef MLSEL_KERNEL_NATIVE
-  return native::gap_kernel;
-#else
-#if defined(__x86_64__)
-#define MLSEL_SUPPORTS(feature) __builtin_cpu_supports(feature)
-#else
-#define MLSEL_SUPPORTS(feature) false
-#endif
-  const struct {
-    const char *name;
-    bool runs;
-    const GapKernel *kernel;
-  } choices[] = {
-#ifdef MLSEL_KERNEL_AVX512
-      {"avx512",
-       MLSEL_SUPPORTS("avx512f") && MLSEL_SUPPORTS("avx512dq") && MLSEL_SUPPORTS("avx512vl") &&
-           MLSEL_SUPPORTS("avx512bw") && MLSEL_SUPPORTS("fma"),
-       &avx512::gap_kernel},
-#endif
-#ifdef MLSEL_KERNEL_AVX2
-      {"avx2", MLSEL_SUPPORTS("avx2") && MLSEL_SUPPORTS("fma"), &avx2::gap_kernel},
-#endif
-      {"baseline", true, &baseline::gap_kernel},
-  };
-  const char *wanted = std::getenv("MLSEL_KERNEL");
-  for (const auto &choice : choices)
-    if (choice.runs && (!wanted || std::string(wanted) == choice.name)) return *choice.kernel;
-  throw std::runtime_error(std::string("MLSEL_KERNEL asks for ") + wanted +
-                           ", which this machine or this build does not have");
-#endif
-}
-
-/// Numbers on a cache line's border, without a value at first.
-class Aligned {
- public:
-  double *get(size_t n)
-  {
-    if (n > size_) {
-      numbers_.reset(static_cast<double *>(::operator new(n * sizeof(double), ALIGNMENT)));
-      size_ = n;
-      std::fill_n(numbers_.get(), n, 0.0);
-    }
-    return numbers_.get();
-  }
-  double *data() const { return numbers_.get(); }
-
- private:
-  static constexpr std::align_val_t ALIGNMENT{64};
-  struct Free {
-    void operator()(double *numbers) const { ::operator delete(numbers, ALIGNMENT); }
-  };
-  std::unique_ptr<double, Free> numbers_;
-  size_t size_ = 0;
-};
-
 /// n_rows × n_columns into strips of GAP_STRIP columns, rows of a strip behind each other.
-template <typename Get> void pack(Aligned &to, int n_rows, int n_columns, Get get)
+template <typename Get> void pack(Buffer<double> &to, int n_rows, int n_columns, Get get)
 {
   const int n_strips = (n_columns + GAP_STRIP - 1) / GAP_STRIP;
-  double *packed = to.get(static_cast<size_t>(n_strips) * GAP_STRIP * n_rows);
+  double *packed = to.need(static_cast<size_t>(n_strips) * GAP_STRIP * n_rows);
   for (int strip = 0; strip < n_strips; strip++)
     for (int row = 0; row < n_rows; row++)
       for (int k = 0; k < GAP_STRIP; k++) {
@@ -95,195 +32,161 @@ template <typename Get> void pack(Aligned &to, int n_rows, int n_columns, Get ge
 
 int round_up(int n, int step) { return (n + step - 1) / step * step; }
 
+double power(double base, double exponent)
+{
+  if (exponent == std::floor(exponent) && exponent >= 0 && exponent <= 64) {
+    double result = 1;
+    for (int n = static_cast<int>(exponent); n; n >>= 1, base *= base)
+      if (n & 1) result *= base;
+    return result;
+  }
+  return std::pow(base, exponent);
+}
+
 }    // namespace
 
-/// One descriptor: its tables, and its sparse points packed.
-class GapSoap {
- public:
-  GapSoap(const SoapTerm &term, const GapKernel &kernel) : kernel_(kernel), cutoff_(term.cutoff)
-  {
-    width_ = term.transition_width;
-    normalised_ = term.is_normalised;
-    zeta_ = term.zeta;
-    species_.fill(-1);
-    for (size_t k = 0; k < term.species.size(); k++) species_[term.species[k]] = static_cast<int>(k);
-    centres_.fill(false);
-    for (int z : term.centres) centres_[z] = true;
+GapSoap::GapSoap(const SoapTerm &term, const GapKernel &kernel)
+    : kernel_(kernel), cutoff_(term.cutoff)
+{
+  width_ = term.transition_width;
+  normalised_ = term.is_normalised;
+  zeta_ = term.zeta;
+  species_.fill(-1);
+  for (size_t k = 0; k < term.species.size(); k++) species_[term.species[k]] = static_cast<int>(k);
+  centres_.fill(false);
+  for (int z : term.centres) centres_[z] = true;
 
-    layout_.n_max = term.n_max;
-    layout_.l_max = term.l_max;
-    layout_.n_species = static_cast<int>(term.species.size());
-    layout_.n_channels = term.n_max * layout_.n_species;
-    layout_.n_radial = round_up(term.n_max, kernel.lanes);
-    layout_.stride =
-        round_up((layout_.n_species - 1) * term.n_max + layout_.n_radial, GAP_STRIP);
-    layout_.n_lm = (term.l_max + 1) * (term.l_max + 1);
-    layout_.n_power =
-        (term.l_max + 1) * layout_.n_channels * (layout_.n_channels + 1) / 2;
-    make_factors(term);
-    make_table(term);
-    pack_points(term);
-  }
+  layout_.n_max = term.n_max;
+  layout_.l_max = term.l_max;
+  layout_.n_species = static_cast<int>(term.species.size());
+  layout_.n_channels = term.n_max * layout_.n_species;
+  layout_.n_radial = round_up(term.n_max, kernel.lanes);
+  layout_.stride = round_up((layout_.n_species - 1) * term.n_max + layout_.n_radial, GAP_STRIP);
+  layout_.n_lm = (term.l_max + 1) * (term.l_max + 1);
+  layout_.n_power = (term.l_max + 1) * layout_.n_channels * (layout_.n_channels + 1) / 2;
+  make_factors(term);
+  make_table(term);
+  pack_points(term);
+  power_stride_ = round_up(layout_.n_power, GAP_STRIP) + 2 * GAP_STRIP;
+  dot_stride_ = round_up(n_sparse_, GAP_STRIP);
+  n_coefficients_ = static_cast<size_t>(layout_.n_lm) * layout_.stride;
+  n_radial_ = static_cast<size_t>(layout_.l_max + 1) * layout_.n_max;
+}
 
-  bool is_centre(int number) const { return centres_[number]; }
-
-  void evaluate(const GapEnvironments &, const int *numbers, GapPotential::Workspace &,
-                GapTotals &) const;
-
- private:
-  void make_factors(const SoapTerm &term)
-  {
-    const int n = (term.l_max + 1) * (term.l_max + 2) / 2;
-    factor_.resize(n);
-    up_.resize(n);
-    down_.resize(n);
-    for (int l = 0, k = 0; l <= term.l_max; l++) {
-      weight_.push_back(term.has_two_l_plus_one ? 1.0 / (2 * l + 1) : 1.0);
-      for (int m = 0; m <= l; m++, k++) {
-        double factorials = 1;
-        for (int i = l - m + 1; i <= l + m; i++) factorials *= i;
-        factor_[k] = std::sqrt((2 * l + 1) / (4 * std::numbers::pi) / factorials * (m ? 2 : 1));
-        if (l > m) {
-          up_[k] = (2.0 * l - 1) / (l - m);
-          down_[k] = (l + m - 1.0) / (l - m);
-        }
+void GapSoap::make_factors(const SoapTerm &term)
+{
+  const int n = (term.l_max + 1) * (term.l_max + 2) / 2;
+  factor_.resize(n);
+  up_.resize(n);
+  down_.resize(n);
+  for (int l = 0, k = 0; l <= term.l_max; l++) {
+    weight_.push_back(term.has_two_l_plus_one ? 1.0 / (2 * l + 1) : 1.0);
+    for (int m = 0; m <= l; m++, k++) {
+      double factorials = 1;
+      for (int i = l - m + 1; i <= l + m; i++) factorials *= i;
+      factor_[k] = std::sqrt((2 * l + 1) / (4 * std::numbers::pi) / factorials * (m ? 2 : 1));
+      if (l > m) {
+        up_[k] = (2.0 * l - 1) / (l - m);
+        down_[k] = (l + m - 1.0) / (l - m);
       }
     }
-    layout_.factor = factor_.data();
-    layout_.up = up_.data();
-    layout_.down = down_.data();
-    layout_.weight = weight_.data();
   }
+  layout_.factor = factor_.data();
+  layout_.up = up_.data();
+  layout_.down = down_.data();
+  layout_.weight = weight_.data();
+}
 
-  void make_table(const SoapTerm &term)
-  {
-    const RadialBasis basis(term);
-    centre_.assign(layout_.n_channels, 0.0);
-    centre_weight_ = term.central_weight * factor_[0];
-    in_all_species_ = term.central_in_all_species;
-    for (int k = 0; k < layout_.n_channels; k++) centre_[k] = basis.centre()[k % term.n_max];
+void GapSoap::make_table(const SoapTerm &term)
+{
+  const RadialBasis basis(term);
+  centre_.assign(layout_.n_channels, 0.0);
+  centre_weight_ = term.central_weight * factor_[0];
+  in_all_species_ = term.central_in_all_species;
+  for (int k = 0; k < layout_.n_channels; k++) centre_[k] = basis.centre()[k % term.n_max];
 
-    const int n = (term.l_max + 1) * term.n_max, n_row = (term.l_max + 1) * layout_.n_radial;
-    std::vector<double> ends[2][3], middle[3];
-    for (auto &one : ends)
-      for (auto &numbers : one) numbers.resize(n);
-    for (auto &numbers : middle) numbers.resize(n);
-    for (int n_intervals = MIN_INTERVALS;; n_intervals *= 2) {
-      const double h = term.cutoff / n_intervals;
-      double *table = table_.get(static_cast<size_t>(n_intervals) * 6 * n_row);
-      double error = 0, slope_error = 0, largest = 0, largest_slope = 0;
-      for (int knot = 0; knot < n_intervals; knot++) {
-        for (int end = knot ? 1 : 0; end < 2; end++)
-          basis.evaluate((knot + end) * h, ends[end][0].data(), ends[end][1].data(),
-                         ends[end][2].data());
-        double *row = table + static_cast<size_t>(knot) * 6 * n_row;
-        // where the error of the slope is largest, and that of the value large
-        const double t = 0.276, r = (knot + t) * h;
-        basis.evaluate(r, middle[0].data(), middle[1].data(), middle[2].data());
-        for (int k = 0; k < n; k++) {
-          const int l = k / term.n_max, at = l * layout_.n_radial + k % term.n_max;
-          const double f0 = ends[0][0][k], d0 = ends[0][1][k] * h, s0 = ends[0][2][k] * h * h;
-          const double f1 = ends[1][0][k], d1 = ends[1][1][k] * h, s1 = ends[1][2][k] * h * h;
-          const double c[6] = {f0,
-                               d0,
-                               0.5 * s0,
-                               10 * (f1 - f0) - 6 * d0 - 4 * d1 - 1.5 * s0 + 0.5 * s1,
-                               -15 * (f1 - f0) + 8 * d0 + 7 * d1 + 1.5 * s0 - s1,
-                               6 * (f1 - f0) - 3 * (d0 + d1) - 0.5 * (s0 - s1)};
-          for (int i = 0; i < 6; i++) row[i * n_row + at] = c[i];
-          double value = 0, slope = 0;
-          for (int i = 5; i >= 0; i--) {
-            slope = slope * t + value;
-            value = value * t + c[i];
-          }
-          const double power = std::pow(r, l);
-          largest = std::max(largest, std::abs(middle[0][k]) * power);
-          error = std::max(error, std::abs(value - middle[0][k]) * power);
-          largest_slope = std::max(largest_slope, std::abs(middle[1][k]) * power);
-          slope_error = std::max(slope_error, std::abs(slope / h - middle[1][k]) * power);
-        }
-        std::swap(ends[0], ends[1]);
+  const int n = (term.l_max + 1) * term.n_max, n_row = (term.l_max + 1) * layout_.n_radial;
+  std::vector<double> ends[2][3], middle[3];
+  for (auto &one : ends)
+    for (auto &numbers : one) numbers.resize(n);
+  for (auto &numbers : middle) numbers.resize(n);
+  for (int n_intervals = MIN_INTERVALS;; n_intervals *= 2) {
+    const double h = term.cutoff / n_intervals;
+    double *table = table_.need(static_cast<size_t>(n_intervals) * 6 * n_row);
+    double error = 0, slope_error = 0, largest = 0, largest_slope = 0;
+    for (int knot = 0; knot < n_intervals; knot++) {
+      for (int end = knot ? 1 : 0; end < 2; end++)
+        basis.evaluate((knot + end) * h, ends[end][0].data(), ends[end][1].data(),
+                       ends[end][2].data());
+      double *row = table + static_cast<size_t>(knot) * 6 * n_row;
+      const double t = QUINTIC_TEST, r = (knot + t) * h;
+      basis.evaluate(r, middle[0].data(), middle[1].data(), middle[2].data());
+      for (int k = 0; k < n; k++) {
+        const int l = k / term.n_max, at = l * layout_.n_radial + k % term.n_max;
+        double c[6], slope = 0;
+        quintic(h, ends[0][0][k], ends[0][1][k], ends[0][2][k], ends[1][0][k], ends[1][1][k],
+                ends[1][2][k], c);
+        for (int i = 0; i < 6; i++) row[i * n_row + at] = c[i];
+        const double value = quintic_value(c, t, slope);
+        const double power = std::pow(r, l);
+        largest = std::max(largest, std::abs(middle[0][k]) * power);
+        error = std::max(error, std::abs(value - middle[0][k]) * power);
+        largest_slope = std::max(largest_slope, std::abs(middle[1][k]) * power);
+        slope_error = std::max(slope_error, std::abs(slope / h - middle[1][k]) * power);
       }
-      n_intervals_ = n_intervals;
-      layout_.table = table;
-      layout_.inverse_spacing = n_intervals / term.cutoff;
-      if ((error <= TABLE_ACCURACY * largest && slope_error <= TABLE_ACCURACY * largest_slope) ||
-          2 * n_intervals > MAX_INTERVALS)
-        break;
+      std::swap(ends[0], ends[1]);
     }
+    n_intervals_ = n_intervals;
+    layout_.table = table;
+    layout_.inverse_spacing = n_intervals / term.cutoff;
+    if ((error <= TABLE_ACCURACY * largest && slope_error <= TABLE_ACCURACY * largest_slope) ||
+        2 * n_intervals > MAX_INTERVALS)
+      break;
   }
+}
 
-  /// The factors of the power spectrum (1/√(2l + 1), and √2 where two channels differ) go into
-  /// the sparse points, delta² into their weights.
-  void pack_points(const SoapTerm &term)
-  {
-    const int n_l = term.l_max + 1, d = term.n_dimensions, n_power = layout_.n_power;
-    n_sparse_ = term.n_sparse;
-    std::vector<double> points(static_cast<size_t>(n_sparse_) * n_power);
-    for (int s = 0; s < n_sparse_; s++) {
-      const double *from = &term.points[static_cast<size_t>(s) * d];
-      double *to = &points[static_cast<size_t>(s) * n_power];
-      for (int l = 0; l < n_l; l++)
-        for (int a = 0, k = 0; a < layout_.n_channels; a++)
-          for (int b = 0; b <= a; b++, k++)
-            *to++ = from[k * n_l + l] * std::sqrt(weight_[l] * (a == b ? 1 : 2));
-      constants_.push_back(from[d - 1] * term.covariance_sigma0);
-      weights_.push_back(term.alphas[s] * term.delta * term.delta);
-    }
-    const auto at = [&](int s, int k) { return points[static_cast<size_t>(s) * n_power + k]; };
-    pack(points_across_, n_power, n_sparse_, [&](int k, int s) { return at(s, k); });
-    pack(points_along_, n_sparse_, n_power, at);
+/// The factors of the power spectrum (1/√(2l + 1), and √2 where two channels differ) go into
+/// the sparse points, delta² into their weights.
+void GapSoap::pack_points(const SoapTerm &term)
+{
+  const int n_l = term.l_max + 1, d = term.n_dimensions, n_power = layout_.n_power;
+  n_sparse_ = term.n_sparse;
+  std::vector<double> points(static_cast<size_t>(n_sparse_) * n_power);
+  for (int s = 0; s < n_sparse_; s++) {
+    const double *from = &term.points[static_cast<size_t>(s) * d];
+    double *to = &points[static_cast<size_t>(s) * n_power];
+    for (int l = 0; l < n_l; l++)
+      for (int a = 0, k = 0; a < layout_.n_channels; a++)
+        for (int b = 0; b <= a; b++, k++)
+          *to++ = from[k * n_l + l] * std::sqrt(weight_[l] * (a == b ? 1 : 2));
+    constants_.push_back(from[d - 1] * term.covariance_sigma0);
+    weights_.push_back(term.alphas[s] * term.delta * term.delta);
   }
+  const auto at = [&](int s, int k) { return points[static_cast<size_t>(s) * n_power + k]; };
+  pack(points_across_, n_power, n_sparse_, [&](int k, int s) { return at(s, k); });
+  pack(points_along_, n_sparse_, n_power, at);
+}
 
-  double power(double base, double exponent) const
-  {
-    if (exponent == std::floor(exponent) && exponent >= 0 && exponent <= 64) {
-      double result = 1;
-      for (int n = static_cast<int>(exponent); n; n >>= 1, base *= base)
-        if (n & 1) result *= base;
-      return result;
-    }
-    return std::pow(base, exponent);
-  }
+void GapSoap::evaluate(const GapEnvironments &block, const int *numbers, SoapWorkspace &work,
+                       GapTotals &totals) const
+{
+  gather_neighbours(block, numbers, work);
+  reserve(static_cast<int>(block.atoms.size()), work);
+  describe(block, work);
+  apply_covariance(block, work, totals);
+  if (totals.forces || totals.virials) push_back(block, work, totals);
+}
 
-  const GapKernel &kernel_;
-  SoapLayout layout_{};
-  double cutoff_, width_ = 0, zeta_ = 0, centre_weight_ = 0;
-  bool normalised_ = true, in_all_species_ = false;
-  int n_intervals_ = 0, n_sparse_ = 0;
-  std::array<int, MAX_ELEMENTS + 1> species_;
-  std::array<bool, MAX_ELEMENTS + 1> centres_;
-  std::vector<double> factor_, up_, down_, weight_, centre_, constants_, weights_;
-  Aligned table_, points_across_, points_along_;
-};
-
-/// A block's neighbours and what is kept of them.
-class GapPotential::Workspace {
- public:
-  // by lane of a block, for all central atoms one behind the other
-  std::vector<double> x, y, z, inverse_r, cutoff, cutoff_slope, place;
-  std::vector<int> knot, pair, species, starts;
-  std::vector<int> near[MAX_ELEMENTS];    // an atom's neighbours by species
-  Aligned harmonics, radial, slopes, gradients;
-  Aligned coefficients, coefficient_gradients, power, dots, power_slopes, scratch;
-  std::vector<double> distances, scales, pulls;
-};
-
-void GapSoap::evaluate(const GapEnvironments &block, const int *numbers,
-                       GapPotential::Workspace &work, GapTotals &totals) const
+/// The neighbours of each central atom, by species, in as many lanes as vectors have.
+void GapSoap::gather_neighbours(const GapEnvironments &block, const int *numbers,
+                                SoapWorkspace &work) const
 {
   const int lanes = kernel_.lanes, n_atoms = static_cast<int>(block.atoms.size());
-  const int n_power = layout_.n_power, n_lm = layout_.n_lm, stride = layout_.stride;
-  const int own = species_[block.atomic_number];
-
-  // the neighbours in blocks of one species
   work.starts.assign(1, 0);
-  for (std::vector<double> *list : {&work.x, &work.y, &work.z, &work.inverse_r, &work.cutoff,
-                                    &work.cutoff_slope, &work.place})
+  for (std::vector<double> *list :
+       {&work.x, &work.y, &work.z, &work.inverse_r, &work.cutoff, &work.cutoff_slope, &work.place})
     list->clear();
-  work.knot.clear();
-  work.pair.clear();
-  work.species.clear();
+  for (std::vector<int> *list : {&work.knot, &work.pair, &work.species}) list->clear();
   work.distances.resize(block.neighbours.size());
   for (int k = 0; k < n_atoms; k++) {
     for (int s = 0; s < layout_.n_species; s++) work.near[s].clear();
@@ -301,83 +204,102 @@ void GapSoap::evaluate(const GapEnvironments &block, const int *numbers,
       const size_t n = work.near[s].size();
       for (size_t i = 0; i < (n + lanes - 1) / lanes * lanes; i++) {
         if (i % lanes == 0) work.species.push_back(s);
-        const int pair = i < n ? work.near[s][i] : -1;
-        work.pair.push_back(pair);
-        if (pair < 0) {
-          work.x.push_back(0);
-          work.y.push_back(0);
-          work.z.push_back(1);
-          work.inverse_r.push_back(1);
-          work.cutoff.push_back(0);
-          work.cutoff_slope.push_back(0);
-          work.knot.push_back(0);
-          work.place.push_back(0);
-          continue;
-        }
-        const double *v = &block.vectors[3 * static_cast<size_t>(pair)], r = work.distances[pair];
-        work.x.push_back(v[0]);
-        work.y.push_back(v[1]);
-        work.z.push_back(v[2]);
-        work.inverse_r.push_back(1 / r);
-        double f = 1, df = 0;
-        if (r > cutoff_ - width_) {
-          const double angle = std::numbers::pi * (r - cutoff_ + width_) / width_;
-          f = 0.5 * (std::cos(angle) + 1);
-          df = -0.5 * std::numbers::pi / width_ * std::sin(angle);
-        }
-        work.cutoff.push_back(f);
-        work.cutoff_slope.push_back(df);
-        const double where = r * layout_.inverse_spacing;
-        const int knot = std::min(static_cast<int>(where), n_intervals_ - 1);
-        work.knot.push_back(knot);
-        work.place.push_back(where - knot);
+        add_lane(block, i < n ? work.near[s][i] : -1, work);
       }
     }
     work.starts.push_back(static_cast<int>(work.pair.size()));
   }
+}
 
-  const size_t n_lanes = work.pair.size(), n_radial = (layout_.l_max + 1) * layout_.n_max;
-  double *harmonics = work.harmonics.get(n_lanes * n_lm);
-  double *radial = work.radial.get(n_lanes * n_radial);
-  double *slopes = work.slopes.get(n_lanes * n_radial);
-  const int power_stride = round_up(n_power, GAP_STRIP) + 2 * GAP_STRIP;
-  const int dot_stride = round_up(n_sparse_, GAP_STRIP);
-  const size_t n_coefficients = static_cast<size_t>(n_lm) * stride;
-  double *coefficients = work.coefficients.get(n_atoms * n_coefficients);
-  double *power_spectra = work.power.get(static_cast<size_t>(n_atoms) * power_stride);
-  double *dots = work.dots.get(static_cast<size_t>(n_atoms) * dot_stride);
-  double *power_slopes = work.power_slopes.get(static_cast<size_t>(n_atoms) * power_stride);
+/// One neighbour, or with pair = −1 nobody.
+inline void GapSoap::add_lane(const GapEnvironments &block, int pair, SoapWorkspace &work) const
+{
+  work.pair.push_back(pair);
+  if (pair < 0) {
+    for (std::vector<double> *list :
+         {&work.x, &work.y, &work.cutoff, &work.cutoff_slope, &work.place})
+      list->push_back(0);
+    work.z.push_back(1);
+    work.inverse_r.push_back(1);
+    work.knot.push_back(0);
+    return;
+  }
+  const double *v = &block.vectors[3 * static_cast<size_t>(pair)], r = work.distances[pair];
+  work.x.push_back(v[0]);
+  work.y.push_back(v[1]);
+  work.z.push_back(v[2]);
+  work.inverse_r.push_back(1 / r);
+  double df = 0;
+  const double f = cutoff_function(r, cutoff_, width_, df);
+  work.cutoff.push_back(f);
+  work.cutoff_slope.push_back(df);
+  const double where = r * layout_.inverse_spacing;
+  const int knot = std::min(static_cast<int>(where), n_intervals_ - 1);
+  work.knot.push_back(knot);
+  work.place.push_back(where - knot);
+}
+
+void GapSoap::reserve(int n_atoms, SoapWorkspace &work) const
+{
+  const size_t n_lanes = work.pair.size();
+  work.harmonics.need(n_lanes * layout_.n_lm);
+  work.radial.need(n_lanes * n_radial_);
+  work.slopes.need(n_lanes * n_radial_);
+  work.coefficients.need(n_atoms * n_coefficients_);
+  work.power.need(static_cast<size_t>(n_atoms) * power_stride_);
+  work.dots.need(static_cast<size_t>(n_atoms) * dot_stride_);
+  work.power_slopes.need(static_cast<size_t>(n_atoms) * power_stride_);
   work.scales.resize(n_atoms);
   work.pulls.resize(n_atoms);
-  const auto neighbours_of = [&](int k) {
-    const int at = work.starts[k];
-    return SoapNeighbours{(work.starts[k + 1] - at) / lanes, work.species.data() + at / lanes,
-                          work.x.data() + at, work.y.data() + at, work.z.data() + at,
-                          work.inverse_r.data() + at, work.cutoff.data() + at,
-                          work.cutoff_slope.data() + at, work.knot.data() + at,
-                          work.place.data() + at};
-  };
-  const auto expansion_of = [&](int k) {
-    const size_t at = work.starts[k];
-    return SoapExpansion{harmonics + at * n_lm, radial + at * n_radial, slopes + at * n_radial};
-  };
+}
 
-  // power spectra, and their products with the sparse points'
-  std::fill_n(coefficients, n_atoms * n_coefficients, 0.0);
+SoapNeighbours GapSoap::neighbours_of(const SoapWorkspace &work, int atom) const
+{
+  const int at = work.starts[atom], lanes = kernel_.lanes;
+  return {(work.starts[atom + 1] - at) / lanes,
+          work.species.data() + at / lanes,
+          work.x.data() + at,
+          work.y.data() + at,
+          work.z.data() + at,
+          work.inverse_r.data() + at,
+          work.cutoff.data() + at,
+          work.cutoff_slope.data() + at,
+          work.knot.data() + at,
+          work.place.data() + at};
+}
+
+SoapExpansion GapSoap::expansion_of(const SoapWorkspace &work, int atom) const
+{
+  const size_t at = work.starts[atom];
+  return {work.harmonics.get() + at * layout_.n_lm, work.radial.get() + at * n_radial_,
+          work.slopes.get() + at * n_radial_};
+}
+
+/// Power spectra, and their products with the sparse points'.
+void GapSoap::describe(const GapEnvironments &block, SoapWorkspace &work) const
+{
+  const int n_atoms = static_cast<int>(block.atoms.size()), own = species_[block.atomic_number];
+  double *coefficients = work.coefficients.get();
+  std::fill_n(coefficients, n_atoms * n_coefficients_, 0.0);
   for (int k = 0; k < n_atoms; k++) {
-    double *c = coefficients + k * n_coefficients;
+    double *c = coefficients + k * n_coefficients_;
     for (int i = 0; i < layout_.n_channels; i++)
       if (in_all_species_ || i / layout_.n_max == own) c[i] = centre_weight_ * centre_[i];
-    kernel_.expand(layout_, neighbours_of(k), expansion_of(k), c);
-    const double square = kernel_.spectrum(layout_, c, power_spectra + k * power_stride);
+    kernel_.expand(layout_, neighbours_of(work, k), expansion_of(work, k), c);
+    const double square =
+        kernel_.spectrum(layout_, c, work.power.get() + static_cast<size_t>(k) * power_stride_);
     work.scales[k] = normalised_ ? 1 / std::sqrt(square) : 1.0;
   }
-  kernel_.product(n_atoms, n_power, n_sparse_, power_spectra, power_stride, points_across_.data(),
-                  dots, dot_stride);
+  kernel_.product(n_atoms, layout_.n_power, n_sparse_, work.power.get(), power_stride_,
+                  points_across_.get(), work.dots.get(), dot_stride_);
+}
 
-  // the kernel function, and back
-  for (int k = 0; k < n_atoms; k++) {
-    double *row = dots + k * dot_stride, energy = 0, pull = 0;
+/// Energies; and in place of the products the derivatives by them.
+void GapSoap::apply_covariance(const GapEnvironments &block, SoapWorkspace &work,
+                               GapTotals &totals) const
+{
+  for (size_t k = 0; k < block.atoms.size(); k++) {
+    double *row = work.dots.get() + k * dot_stride_, energy = 0, pull = 0;
     for (int s = 0; s < n_sparse_; s++) {
       const double cosine = row[s] * work.scales[k];
       const double argument = cosine + constants_[s];
@@ -396,23 +318,27 @@ void GapSoap::evaluate(const GapEnvironments &block, const int *numbers,
     if (totals.energies) totals.energies[block.atoms[k]] += energy;
     work.pulls[k] = normalised_ ? pull * work.scales[k] * work.scales[k] : 0.0;
   }
-  if (!totals.forces && !totals.virials) return;
-  kernel_.product(n_atoms, n_sparse_, n_power, dots, dot_stride, points_along_.data(), power_slopes,
-                  power_stride);
+}
 
-  // and on to the atoms
-  double *scratch = work.scratch.get(static_cast<size_t>(stride) * layout_.n_channels);
-  double *gradient = work.coefficient_gradients.get(n_coefficients);
+/// From those derivatives to the power spectra, the coefficients, and the atoms.
+void GapSoap::push_back(const GapEnvironments &block, SoapWorkspace &work, GapTotals &totals) const
+{
+  const int n_atoms = static_cast<int>(block.atoms.size());
+  kernel_.product(n_atoms, n_sparse_, layout_.n_power, work.dots.get(), dot_stride_,
+                  points_along_.get(), work.power_slopes.get(), power_stride_);
+  double *scratch = work.scratch.need(static_cast<size_t>(layout_.stride) * layout_.n_channels);
+  double *gradient = work.coefficient_gradients.need(n_coefficients_);
   double virial[9] = {};
   for (int k = 0; k < n_atoms; k++) {
     const int begin = work.starts[k], n = work.starts[k + 1] - begin;
     if (!n) continue;
-    kernel_.spectrum_adjoint(layout_, coefficients + k * n_coefficients,
-                             power_spectra + k * power_stride, power_slopes + k * power_stride,
-                             work.scales[k], work.pulls[k], scratch, gradient);
-    double *gx = work.gradients.get(3 * static_cast<size_t>(n));
+    const size_t row = static_cast<size_t>(k) * power_stride_;
+    kernel_.spectrum_adjoint(layout_, work.coefficients.get() + k * n_coefficients_,
+                             work.power.get() + row, work.power_slopes.get() + row, work.scales[k],
+                             work.pulls[k], scratch, gradient);
+    double *gx = work.gradients.need(3 * static_cast<size_t>(n));
     double *gy = gx + n, *gz = gy + n;
-    kernel_.gradient(layout_, neighbours_of(k), expansion_of(k), gradient, gx, gy, gz);
+    kernel_.gradient(layout_, neighbours_of(work, k), expansion_of(work, k), gradient, gx, gy, gz);
     double centre[3] = {};
     for (int i = 0; i < n; i++) {
       const int pair = work.pair[begin + i];
@@ -429,66 +355,10 @@ void GapSoap::evaluate(const GapEnvironments &block, const int *numbers,
       }
     }
     if (totals.forces)
-      for (int a = 0; a < 3; a++) totals.forces[3 * static_cast<size_t>(block.atoms[k]) + a] += centre[a];
+      for (int a = 0; a < 3; a++)
+        totals.forces[3 * static_cast<size_t>(block.atoms[k]) + a] += centre[a];
   }
   for (int a = 0; a < 9; a++) totals.virial[a] += virial[a];
-}
-
-void GapEnvironments::clear()
-{
-  atoms.clear();
-  first.assign(1, 0);
-  neighbours.clear();
-  vectors.clear();
-}
-
-void GapEnvironments::add_neighbour(int atom, double x, double y, double z)
-{
-  neighbours.push_back(atom);
-  vectors.push_back(x);
-  vectors.push_back(y);
-  vectors.push_back(z);
-}
-
-GapPotential::GapPotential(const GapFile &file)
-    : kernel_(choose_kernel()), cutoff_(file.cutoff()), e0_(file.e0)
-{
-  for (const SoapTerm &term : file.terms) terms_.push_back(std::make_unique<GapSoap>(term, kernel_));
-}
-
-GapPotential::~GapPotential() = default;
-
-std::unique_ptr<GapPotential::Workspace, void (*)(GapPotential::Workspace *)>
-GapPotential::workspace() const
-{
-  return {new Workspace, [](Workspace *work) { delete work; }};
-}
-
-GapOrder GapPotential::order(const std::vector<int> &central_atoms, const int *numbers)
-{
-  GapOrder order;
-  order.atoms = central_atoms;
-  std::stable_sort(order.atoms.begin(), order.atoms.end(),
-                   [numbers](int a, int b) { return numbers[a] < numbers[b]; });
-  const int n = static_cast<int>(order.atoms.size());
-  for (int begin = 0, end; begin < n; begin = end) {
-    end = begin;
-    while (end < n && numbers[order.atoms[end]] == numbers[order.atoms[begin]]) end++;
-    const int n_blocks = (end - begin + BLOCK - 1) / BLOCK;
-    for (int k = 0; k < n_blocks; k++)
-      order.starts.push_back(begin + static_cast<int>(static_cast<long>(end - begin) * k / n_blocks));
-  }
-  order.starts.push_back(n);
-  return order;
-}
-
-void GapPotential::evaluate(const GapEnvironments &block, const int *numbers, Workspace &work,
-                            GapTotals &totals) const
-{
-  if (totals.energies)
-    for (int atom : block.atoms) totals.energies[atom] += e0_[block.atomic_number];
-  for (const auto &term : terms_)
-    if (term->is_centre(block.atomic_number)) term->evaluate(block, numbers, work, totals);
 }
 
 }    // namespace mlsel

@@ -1,70 +1,65 @@
-// Our own evaluator of GAPs: energies and forces by the adjoint way, which needs the gradient of
-// no descriptor. Knows neither LAMMPS nor Python.
+// A term of a GAP over one SOAP descriptor.
 #ifndef MLSEL_GAP_SOAP_H
 #define MLSEL_GAP_SOAP_H
 
-#include <memory>
+#include <array>
 #include <vector>
 
-#include "gap_file.h"
-#include "gap_kernel.h"
+#include "buffer.h"
+#include "gap_potential.h"
 
 namespace mlsel {
 
-/// Central atoms of one element and their neighbours; those beyond the cutoff may be among them.
-struct GapEnvironments {
-  int atomic_number = 0;
-  std::vector<int> atoms;           // whose energies they are
-  std::vector<int> first = {0};     // of neighbours, and behind the last: one more than atoms
-  std::vector<int> neighbours;      // atoms on which the forces are
-  std::vector<double> vectors;      // from the central atom to its neighbour, Å, 3 a neighbour
+/// A block's neighbours and what is kept of them between the phases of an evaluation.
+struct SoapWorkspace {
+  // by lane of a vector, for all central atoms one behind the other; starts: where each begins
+  std::vector<double> x, y, z, inverse_r, cutoff, cutoff_slope, place;
+  std::vector<int> knot, pair, species, starts;
+  std::vector<int> near[MAX_ELEMENTS];    // an atom's neighbours by species
+  std::vector<double> distances;
 
-  void clear();
-  void add_atom(int atom) { atoms.push_back(atom); }
-  void add_neighbour(int atom, double x, double y, double z);
-  void close_atom() { first.push_back(static_cast<int>(neighbours.size())); }
+  Buffer<double> harmonics, radial, slopes;                  // of the neighbours
+  Buffer<double> coefficients, power, dots, power_slopes;    // of the central atoms
+  std::vector<double> scales, pulls;
+  Buffer<double> scratch, coefficient_gradients, gradients;    // of one central atom
 };
 
-/// Where results are added. Arrays are by atom; those that are null are not wanted.
-struct GapTotals {
-  double *energies = nullptr;    // eV
-  double *forces = nullptr;      // eV/Å, 3 an atom
-  double *virials = nullptr;     // eV, 9 an atom: (r_j − r_i) ⊗ force on j, at j as QUIP has it
-  double virial[9] = {};         // their sum
-};
-
-/// Central atoms in the order in which they are best evaluated, and where to cut.
-struct GapOrder {
-  std::vector<int> atoms;
-  std::vector<int> starts;    // of blocks of one element, and the end
-};
-
-class GapSoap;
-
-class GapPotential {
+class GapSoap {
  public:
-  explicit GapPotential(const GapFile &file);
-  ~GapPotential();
+  GapSoap(const SoapTerm &term, const GapKernel &kernel);
 
-  double cutoff() const { return cutoff_; }
-  const char *instructions() const { return kernel_.name; }
+  bool is_centre(int number) const { return centres_[number]; }
 
-  /// Blocks of atoms of one element; `numbers` by atom.
-  static GapOrder order(const std::vector<int> &central_atoms, const int *numbers);
-
-  /// What one thread needs beside the potential.
-  class Workspace;
-  std::unique_ptr<Workspace, void (*)(Workspace *)> workspace() const;
-
-  /// Add energies and forces of a block of central atoms. `numbers`: atomic numbers by atom, 0 for
-  /// those that nobody sees. Throws std::runtime_error where two atoms are at the same place.
-  void evaluate(const GapEnvironments &, const int *numbers, Workspace &, GapTotals &) const;
+  /// See GapPotential::evaluate.
+  void evaluate(const GapEnvironments &, const int *numbers, SoapWorkspace &, GapTotals &) const;
 
  private:
+  void make_factors(const SoapTerm &term);
+  void make_table(const SoapTerm &term);
+  void pack_points(const SoapTerm &term);
+
+  // the phases of an evaluation
+  void gather_neighbours(const GapEnvironments &, const int *numbers, SoapWorkspace &) const;
+  void add_lane(const GapEnvironments &, int pair, SoapWorkspace &) const;
+  void reserve(int n_atoms, SoapWorkspace &) const;
+  void describe(const GapEnvironments &, SoapWorkspace &) const;
+  void apply_covariance(const GapEnvironments &, SoapWorkspace &, GapTotals &) const;
+  void push_back(const GapEnvironments &, SoapWorkspace &, GapTotals &) const;
+
+  SoapNeighbours neighbours_of(const SoapWorkspace &, int atom) const;
+  SoapExpansion expansion_of(const SoapWorkspace &, int atom) const;
+
   const GapKernel &kernel_;
-  double cutoff_;
-  std::array<double, MAX_ELEMENTS + 1> e0_;
-  std::vector<std::unique_ptr<GapSoap>> terms_;
+  SoapLayout layout_{};
+  double cutoff_, width_ = 0, zeta_ = 0, centre_weight_ = 0;
+  bool normalised_ = true, in_all_species_ = false;
+  int n_intervals_ = 0, n_sparse_ = 0;
+  int power_stride_ = 0, dot_stride_ = 0;    // of a central atom's row
+  size_t n_coefficients_ = 0, n_radial_ = 0;
+  std::array<int, MAX_ELEMENTS + 1> species_;
+  std::array<bool, MAX_ELEMENTS + 1> centres_;
+  std::vector<double> factor_, up_, down_, weight_, centre_, constants_, weights_;
+  Buffer<double> table_, points_across_, points_along_;
 };
 
 }    // namespace mlsel

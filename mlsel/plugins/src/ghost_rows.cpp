@@ -5,7 +5,7 @@
 namespace mlsel {
 namespace {
 
-constexpr int TAG = 20773;    // none of LAMMPS's
+constexpr int TAG = 1;    // the communicator is ours alone
 
 template <typename Real> MPI_Datatype type_of();
 template <> MPI_Datatype type_of<float>() { return MPI_FLOAT; }
@@ -38,8 +38,8 @@ void GhostRows::connect(MPI_Comm world, int n_local, const std::vector<Owner> &o
     first += n_from[rank];
   }
   for (Peer &peer : peers_) {
-    MPI_Irecv(peer.needed.data(), static_cast<int>(peer.needed.size()), MPI_INT, peer.rank, TAG, world,
-              &requests_.emplace_back());
+    MPI_Irecv(peer.needed.data(), static_cast<int>(peer.needed.size()), MPI_INT, peer.rank, TAG,
+              world, &requests_.emplace_back());
     MPI_Isend(rows.data() + (peer.first - n_local), peer.n_from, MPI_INT, peer.rank, TAG, world,
               &requests_.emplace_back());
   }
@@ -49,8 +49,8 @@ void GhostRows::connect(MPI_Comm world, int n_local, const std::vector<Owner> &o
 template <typename Real> void GhostRows::send_out(Real *rows, int width)
 {
   for (Peer &peer : peers_)
-    MPI_Irecv(rows + static_cast<size_t>(peer.first) * width, peer.n_from * width, type_of<Real>(), peer.rank, TAG,
-              world_, &requests_.emplace_back());
+    MPI_Irecv(rows + static_cast<size_t>(peer.first) * width, peer.n_from * width, type_of<Real>(),
+              peer.rank, TAG, world_, &requests_.emplace_back());
   for (Peer &peer : peers_) {
     const size_t n = peer.needed.size() * width;
     peer.buffer.resize(n * sizeof(Real));
@@ -72,8 +72,8 @@ template <typename Real> void GhostRows::add_back(Real *rows, int width)
               &requests_.emplace_back());
   }
   for (Peer &peer : peers_)
-    MPI_Isend(rows + static_cast<size_t>(peer.first) * width, peer.n_from * width, type_of<Real>(), peer.rank, TAG,
-              world_, &requests_.emplace_back());
+    MPI_Isend(rows + static_cast<size_t>(peer.first) * width, peer.n_from * width, type_of<Real>(),
+              peer.rank, TAG, world_, &requests_.emplace_back());
   wait();
   // process by process: the sums are the same in every run
   for (const Peer &peer : peers_) {

@@ -35,8 +35,8 @@ class GhostRows : public Exchange {
  private:
   struct Peer {
     int rank;
-    int first, n_from;            // its rows here
-    std::vector<int> needed;      // our rows there
+    int first, n_from;          // its rows here
+    std::vector<int> needed;    // our rows there
     std::vector<std::byte> buffer;
   };
 

@@ -4,10 +4,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 
+#include "files.h"
 #include "json.h"
 
 namespace mlsel {
@@ -21,11 +20,6 @@ constexpr int LARGEST_WIDTH = 1 << 14;
 struct Entry {
   size_t offset, size;
 };
-
-[[noreturn]] void fail(const std::string &name, const std::string &what)
-{
-  throw std::runtime_error(name + ' ' + what);
-}
 
 /// Little-endian number of n bytes; the caller has checked that they are there.
 uint64_t number(const std::string &bytes, size_t at, int n)
@@ -105,8 +99,8 @@ template <typename T> T get(const json &object, const char *key)
   try {
     return found->get<T>();
   } catch (const json::exception &) {
-    throw std::runtime_error(std::string("holds a ") + key + " of the wrong kind: " +
-                             found->dump().substr(0, 60));
+    throw std::runtime_error(std::string("holds a ") + key +
+                             " of the wrong kind: " + found->dump().substr(0, 60));
   }
 }
 
@@ -127,7 +121,8 @@ void read_arrays(const json &object, const std::string &bytes, const Entry &entr
     const auto found = index->find(name);
     if (found == index->end()) throw std::runtime_error("lacks the array " + name);
     if (get<std::vector<size_t>>(*found, "shape") != shape)
-      throw std::runtime_error("holds the array " + name + " in another shape than its numbers say");
+      throw std::runtime_error("holds the array " + name +
+                               " in another shape than its numbers say");
     size_t n = 1;
     for (size_t one : shape) n *= one;
     const auto offset = get<size_t>(*found, "offset");
@@ -244,8 +239,9 @@ ModelFile ModelFile::parse(const std::string &name, std::string bytes)
   const auto entries = directory(name, file.bytes);
   const auto found = entries.find("extra/mlsel.json");
   if (found == entries.end())
-    fail(name, "is no potential that mlsel exported: its archive has no mlsel.json; export it with "
-               "mlsel.export_model");
+    fail(name,
+         "is no potential that mlsel exported: its archive has no mlsel.json; export it with "
+         "mlsel.export_model");
   const Entry &entry = found->second;
   const json object = json::parse(file.bytes.data() + entry.offset,
                                   file.bytes.data() + entry.offset + entry.size, nullptr, false);
@@ -255,15 +251,6 @@ ModelFile ModelFile::parse(const std::string &name, std::string bytes)
     fail(name, exception.what());
   }
   return file;
-}
-
-std::string read_file(const std::string &path)
-{
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) fail(path, "cannot be read: there is no such file, or it may not be opened");
-  std::string bytes{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  if (stream.bad()) fail(path, "cannot be read to its end");
-  return bytes;
 }
 
 }    // namespace mlsel

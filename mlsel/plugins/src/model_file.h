@@ -35,8 +35,5 @@ struct ModelFile {
   static ModelFile parse(const std::string &name, std::string bytes);
 };
 
-/// Throws std::runtime_error with a sentence.
-std::string read_file(const std::string &path);
-
 }    // namespace mlsel
 #endif

@@ -3,49 +3,56 @@
 #ifndef MLSEL_PAIR_QUIP_H
 #define MLSEL_PAIR_QUIP_H
 
-#include "pair.h"
+#include "pair_model.h"
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "gap_soap.h"
+#include "gap_potential.h"
 #include "quip_bridge.h"
+#include "quip_check.h"
 #include "threads.h"
 
 namespace LAMMPS_NS {
 
-class PairMlselQuip : public Pair {
+class PairMlselQuip : public PairModel {
  public:
   explicit PairMlselQuip(class LAMMPS *);
   ~PairMlselQuip() override;
-  void compute(int, int) override;
   void settings(int, char **) override;
   void coeff(int, char **) override;
   void init_style() override;
-  double init_one(int, int) override;
   double memory_usage() override;
 
+ protected:
+  void gather(Change) override;
+  void evaluate() override;
+
  private:
-  void allocate();
-  void open_file(const std::string &init);
-  void start_threads();
-
-  void compute_gap();
-  void evaluate_blocks(int thread);
-
-  void load();
-  void gather_neighbours();
-  void compute_library();
-
-  bool is_library_wanted = false;
-  std::string path, init_string;
-  std::vector<int> type_numbers;    // atomic number of each type, 0 for NULL
-  double cutoff = 0.0;
+  void read(const std::string &init);
 
   // our own evaluator, if it covers the file
+  void start_threads();
+  void gather_gap(Change);
+  void evaluate_gap();
+  void evaluate_blocks(int thread);
+
+  // QUIP's library
+  void load();
+  void check_library();
+  void gather_library(Change);
+  void evaluate_library();
+
+  /// QUIP's virials are 3 × 3 and need not be symmetric term by term.
+  static void add_virial(double *sum, const double *v);
+
+  bool is_library_wanted = false;
+  std::string init_string;
+
   struct Thread {
-    std::unique_ptr<mlsel::GapPotential::Workspace, void (*)(mlsel::GapPotential::Workspace *)> work;
+    std::unique_ptr<mlsel::GapPotential::Workspace, void (*)(mlsel::GapPotential::Workspace *)>
+        work;
     mlsel::GapEnvironments block;
     mlsel::GapTotals totals;
     std::vector<double> forces, virials;    // of all atoms, ghosts too
@@ -55,6 +62,8 @@ class PairMlselQuip : public Pair {
   std::unique_ptr<mlsel::Team> team;
   std::vector<Thread> threads;
   mlsel::GapOrder order;
+  std::vector<int> numbers, ilist;
+  std::vector<double> local_energies;
 
   static PairMlselQuip *owner;    // whose potential QUIP's one saved variable holds
 
@@ -62,11 +71,9 @@ class PairMlselQuip : public Pair {
   mlsel_quip_compute_function *quip_compute = nullptr;
 
   // QUIP gets the atoms of our types alone: in a hybrid there are others
+  mlsel::QuipAtoms quip;
   std::vector<int> atoms;       // QUIP's atom → LAMMPS's
   std::vector<int> index_of;    // and back, −1
-  std::vector<int> numbers, tags, ilist, numneigh, neigh;
-  std::vector<double> x, forces, local_energies, local_virials;    // both use numbers, energies
-  int n_owned = 0;
 };
 
 }    // namespace LAMMPS_NS

@@ -1,7 +1,5 @@
 #include "pair_schnet.h"
 
-#include <mpi.h>
-
 #include <algorithm>
 #include <cmath>
 #include <exception>
@@ -10,56 +8,22 @@
 #include "atom.h"
 #include "comm.h"
 #include "error.h"
-#include "force.h"
-#include "memory.h"
 #include "neigh_list.h"
-#include "neighbor.h"
-#include "update.h"
 
 using namespace LAMMPS_NS;
 
-PairMlselSchnet::PairMlselSchnet(LAMMPS *lmp) : Pair(lmp)
+PairMlselSchnet::PairMlselSchnet(LAMMPS *lmp) : PairModel(lmp, "schnet") {}
+
+PairMlselSchnet::~PairMlselSchnet() { close_model(); }
+
+void PairMlselSchnet::gather(Change change)
 {
-  single_enable = 0;
-  restartinfo = 0;
-  one_coeff = 1;
-  manybody_flag = 1;
-  no_virial_fdotr_compute = 1;
-  centroidstressflag = CENTROID_NOTAVAIL;
+  if (change == Change::list) build_graph();
+  if (change != Change::nothing) set_species();
 }
 
-PairMlselSchnet::~PairMlselSchnet()
-{
-  close_model();
-  if (allocated) {
-    memory->destroy(setflag);
-    memory->destroy(cutsq);
-  }
-}
-
-void PairMlselSchnet::allocate()
-{
-  allocated = 1;
-  const int n = atom->ntypes + 1;
-  memory->create(setflag, n, n, "pair:setflag");
-  memory->create(cutsq, n, n, "pair:cutsq");
-  for (int i = 0; i < n; i++)
-    for (int j = 0; j < n; j++) setflag[i][j] = 0;
-}
-
-void PairMlselSchnet::init_style()
-{
-  if (!force->newton_pair) error->all(FLERR, "pair_style schnet needs newton on");
-  neighbor->add_request(this, NeighConst::REQ_FULL);
-}
-
-double PairMlselSchnet::init_one(int i, int j)
-{
-  return type_species[i] >= 0 && type_species[j] >= 0 ? file.cutoff : 0.0;
-}
-
-/// Who owns which ghost, and the pairs that may come within the cutoff before the next build.
-void PairMlselSchnet::build_graph()
+/// Who owns which ghost: a periodic image of an own atom has that atom's row.
+void PairMlselSchnet::find_owners()
 {
   const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
   owners.resize(2 * static_cast<size_t>(nall));
@@ -76,20 +40,23 @@ void PairMlselSchnet::build_graph()
     row_of[i] = static_cast<int>(owners[2 * static_cast<size_t>(i) + 1]);
     if (i < nlocal) atom_of[i] = i;
   }
+}
 
-  std::vector<int> in_list(nlocal, -1);
-  for (int ii = 0; ii < list->inum; ii++) in_list[list->ilist[ii]] = ii;
-  const auto for_pairs = [&](int i, auto body) {
-    if (in_list[i] < 0 || type_species[atom->type[i]] < 0) return;
-    for (int jj = 0; jj < list->numneigh[i]; jj++) {
-      const int j = list->firstneigh[i][jj] & NEIGHMASK;
-      if (type_species[atom->type[j]] >= 0) body(j);
-    }
-  };
+/// Call body(j) for the neighbours of an own atom, if both are ours.
+template <typename Body> void PairMlselSchnet::for_pairs(int i, const Body &body) const
+{
+  if (in_list[i] < 0 || kinds[atom->type[i]] == NOT_OURS) return;
+  for (int jj = 0; jj < list->numneigh[i]; jj++) {
+    const int j = list->firstneigh[i][jj] & NEIGHMASK;
+    if (kinds[atom->type[j]] != NOT_OURS) body(j);
+  }
+}
 
-  // others' atoms in pairs, in the order of their owners
+/// Rows of others' atoms that occur in pairs, in the order of their owners.
+void PairMlselSchnet::add_foreign_rows()
+{
   std::vector<std::pair<mlsel::GhostRows::Owner, int>> foreign;
-  for (int i = 0; i < nlocal; i++)
+  for (int i = 0; i < atom->nlocal; i++)
     for_pairs(i, [&](int j) {
       if (row_of[j] != -1) return;
       row_of[j] = -2;    // seen
@@ -105,7 +72,18 @@ void PairMlselSchnet::build_graph()
     }
     row_of[j] = static_cast<int>(atom_of.size()) - 1;
   }
-  ghosts.connect(world, nlocal, others);
+  ghosts.connect(ours, atom->nlocal, others);
+}
+
+/// The pairs that may come within the cutoff before the next neighbour list. All processes come
+/// here together.
+void PairMlselSchnet::build_graph()
+{
+  const int nlocal = atom->nlocal;
+  in_list.assign(nlocal, -1);
+  for (int ii = 0; ii < list->inum; ii++) in_list[list->ilist[ii]] = ii;
+  find_owners();
+  add_foreign_rows();
 
   first.assign(nlocal + 1, 0);
   sender_row.clear();
@@ -129,20 +107,21 @@ void PairMlselSchnet::build_graph()
   first[nlocal] = static_cast<int>(sender_row.size());
   graph.n_local = nlocal;
   graph.n_rows = static_cast<int>(atom_of.size());
-  species.resize(graph.n_rows);
-  for (int row = 0; row < graph.n_rows; row++) species[row] = type_species[atom->type[atom_of[row]]];
-  graph.species = species.data();
   graph.first = first.data();
   graph.sender_row = sender_row.data();
   graph.sender_atom = sender_atom.data();
+}
+
+void PairMlselSchnet::set_species()
+{
+  species.resize(graph.n_rows);
+  for (int row = 0; row < graph.n_rows; row++) species[row] = kinds[atom->type[atom_of[row]]];
+  graph.species = species.data();
   if (model) model->set_graph(graph);
 }
 
-void PairMlselSchnet::compute(int eflag, int vflag)
+void PairMlselSchnet::evaluate()
 {
-  ev_init(eflag, vflag);
-  if (neighbor->ago == 0 || static_cast<int>(row_of.size()) != atom->nlocal + atom->nghost)
-    build_graph();
   energies.resize(graph.n_local);
   forces.resize(3 * static_cast<size_t>(graph.n_rows));
   if (vflag_atom) atom_virials.resize(6 * static_cast<size_t>(graph.n_rows));
@@ -153,22 +132,22 @@ void PairMlselSchnet::compute(int eflag, int vflag)
     compute_compressed();
   else
     compute_torchscript();
-  add_results(eflag);
+  add_results();
 }
 
 void PairMlselSchnet::compute_compressed()
 {
   try {
-    model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr, ghosts.idle() ? nullptr : &ghosts,
-                   result);
+    model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr,
+                   ghosts.idle() ? nullptr : &ghosts, result);
   } catch (const std::exception &exception) {
-    error->one(FLERR, "pair_style schnet: {}", exception.what());
+    error->one(FLERR, "{}: {}", style, exception.what());
   }
 }
 
 void PairMlselSchnet::check(const char *cause)
 {
-  if (cause) error->one(FLERR, "pair_style schnet: torch fails with {}: {}", path, cause);
+  if (cause) error->one(FLERR, "{}: torch fails with {}: {}", style, path, cause);
 }
 
 /// Pairs within the cutoff for torch: those of two own atoms first.
@@ -186,7 +165,7 @@ void PairMlselSchnet::gather_pairs()
         const double d[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]};
         const double squared = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
         if (!(squared < cutoff_squared)) continue;
-        if (squared == 0.0) error->one(FLERR, "pair_style schnet: two atoms are at the same place");
+        if (squared == 0.0) error->one(FLERR, "{}: two atoms are at the same place", style);
         receivers.push_back(i);
         senders.push_back(sender_row[c]);
         vectors.insert(vectors.end(), d, d + 3);
@@ -198,12 +177,13 @@ void PairMlselSchnet::compute_torchscript()
   gather_pairs();
   numbers.resize(graph.n_rows);
   for (int row = 0; row < graph.n_rows; row++)
-    numbers[row] = file.numbers[std::max(0, species[row])];    // others' atoms have no pairs
+    numbers[row] = file.numbers[std::max(0, species[row])];    // those not ours have no pairs
   mlsel_graph step = {};
   step.n_local = graph.n_local;
   step.n_nodes = graph.n_rows;
   step.n_pairs = static_cast<int64_t>(receivers.size());
-  while (step.n_mirrored < step.n_pairs && senders[step.n_mirrored] < graph.n_local) step.n_mirrored++;
+  while (step.n_mirrored < step.n_pairs && senders[step.n_mirrored] < graph.n_local)
+    step.n_mirrored++;
   step.numbers = numbers.data();
   step.receivers = receivers.data();
   step.senders = senders.data();
@@ -211,19 +191,21 @@ void PairMlselSchnet::compute_torchscript()
   gradients.assign(vectors.size(), 0.0);
 
   if (ghosts.idle()) {
-    if (graph.n_local) check(torch->evaluate(torch_model, &step, energies.data(), gradients.data()));
+    if (graph.n_local)
+      check(torch->evaluate(torch_model, &step, energies.data(), gradients.data()));
   } else {
     const int n = file.n_layers;
     const bool is_double = file.dtype == "float64";
     const size_t bytes = is_double ? sizeof(double) : sizeof(float);
     features.resize(n + 1);
     for (int k = 0; k <= n; k++)
-      features[k].assign((graph.n_rows * file.widths[k] * bytes + sizeof(double) - 1) / sizeof(double), 0.0);
+      features[k].assign(
+          (graph.n_rows * file.widths[k] * bytes + sizeof(double) - 1) / sizeof(double), 0.0);
     check(torch->begin(torch_model, &step, features[0].data()));
     for (int k = 0; k < n; k++) {
       if (k > 0) ghosts.forward(features[k].data(), file.widths[k], is_double);
-      check(torch->forward(torch_model, k, features[k].data(), file.widths[k], features[k + 1].data(),
-                           file.widths[k + 1]));
+      check(torch->forward(torch_model, k, features[k].data(), file.widths[k],
+                           features[k + 1].data(), file.widths[k + 1]));
     }
     // from here on `features` hold gradients
     check(torch->readout(torch_model, energies.data(), features[n].data(), file.widths[n]));
@@ -264,13 +246,11 @@ void PairMlselSchnet::compute_torchscript()
   }
 }
 
-void PairMlselSchnet::add_results(int)
+void PairMlselSchnet::add_results()
 {
+  check_finite({energies, result.virial});
   double total = 0.0;
   for (const double energy : energies) total += energy;
-  if (!std::isfinite(total))
-    error->one(FLERR, "pair_style schnet: the energy is not a finite number at step {}",
-               update->ntimestep);
   if (eflag_global) eng_vdwl += total;
   if (eflag_atom)
     for (int i = 0; i < graph.n_local; i++) eatom[i] += energies[i];
@@ -289,13 +269,14 @@ void PairMlselSchnet::add_results(int)
 double PairMlselSchnet::memory_usage()
 {
   double bytes = Pair::memory_usage();
-  bytes += static_cast<double>((row_of.capacity() + atom_of.capacity() + species.capacity() +
-                                first.capacity() + sender_row.capacity() + sender_atom.capacity()) *
-                                   sizeof(int) +
-                               (owners.capacity() + energies.capacity() + forces.capacity() +
-                                atom_virials.capacity() + vectors.capacity() + gradients.capacity() +
-                                numbers.capacity() + receivers.capacity() + senders.capacity()) *
-                                   sizeof(double));
+  bytes += static_cast<double>(
+      (in_list.capacity() + row_of.capacity() + atom_of.capacity() + species.capacity() +
+       first.capacity() + sender_row.capacity() + sender_atom.capacity()) *
+          sizeof(int) +
+      (owners.capacity() + energies.capacity() + forces.capacity() + atom_virials.capacity() +
+       vectors.capacity() + gradients.capacity() + numbers.capacity() + receivers.capacity() +
+       senders.capacity()) *
+          sizeof(double));
   for (const auto &one : features) bytes += static_cast<double>(one.capacity() * sizeof(double));
   return model ? bytes + model->memory_usage() : bytes;
 }
@@ -309,5 +290,6 @@ int PairMlselSchnet::pack_forward_comm(int n, int *atoms, double *buffer, int, i
 
 void PairMlselSchnet::unpack_forward_comm(int n, int begin, double *buffer)
 {
-  std::copy_n(buffer, 2 * static_cast<size_t>(n), owners.begin() + 2 * static_cast<ptrdiff_t>(begin));
+  std::copy_n(buffer, 2 * static_cast<size_t>(n),
+              owners.begin() + 2 * static_cast<ptrdiff_t>(begin));
 }

@@ -2,7 +2,7 @@
 #ifndef MLSEL_PAIR_SCHNET_H
 #define MLSEL_PAIR_SCHNET_H
 
-#include "pair.h"
+#include "pair_model.h"
 
 #include <cstdint>
 #include <memory>
@@ -15,48 +15,50 @@
 
 namespace LAMMPS_NS {
 
-class PairMlselSchnet : public Pair {
+class PairMlselSchnet : public PairModel {
  public:
   explicit PairMlselSchnet(class LAMMPS *);
   ~PairMlselSchnet() override;
-  void compute(int, int) override;
   void settings(int, char **) override;
   void coeff(int, char **) override;
-  void init_style() override;
-  double init_one(int, int) override;
   double memory_usage() override;
   int pack_forward_comm(int, int *, double *, int, int *) override;
   void unpack_forward_comm(int, int, double *) override;
 
+ protected:
+  void gather(Change) override;
+  void evaluate() override;
+
  private:
   enum class Mode { automatic, compressed, torchscript };
 
-  void allocate();
-  void read_model(const std::string &path);
+  void read_model();
   void open_model();
   void close_model();
-  void agree(const std::string &cause);
   void build_graph();
+  void find_owners();
+  void add_foreign_rows();
+  void set_species();
+  template <typename Body> void for_pairs(int atom, const Body &body) const;
   void compute_compressed();
   void compute_torchscript();
   void gather_pairs();
-  void add_results(int eflag);
+  void add_results();
   void check(const char *cause);
 
   Mode mode = Mode::automatic;
-  int device = -2;       // −2: a GPU if there is one; −1: CPU; else the GPU's number
-  int n_threads = 0;     // 0: cores over ranks
+  int device = -2;      // −2: a GPU if there is one; −1: CPU; else the GPU's number
+  int n_threads = 0;    // 0: cores over ranks
 
-  std::string path;
-  mlsel::ModelFile file;
-  std::vector<int> type_species;    // of each type, the file's species, or −1
+  mlsel::ModelFile file;    // `kinds` are the numbers of its species
   std::unique_ptr<mlsel::CompressedModel> model;
   const mlsel_torch_api *torch = nullptr;
   void *torch_model = nullptr;
 
   // between two builds of the neighbour list
-  std::vector<int> row_of;      // LAMMPS's atom → row
-  std::vector<int> atom_of;     // row → LAMMPS's atom
+  std::vector<int> in_list;    // own atom → its place in the list, or −1
+  std::vector<int> row_of;     // LAMMPS's atom → row
+  std::vector<int> atom_of;    // row → LAMMPS's atom
   std::vector<int> species, first, sender_row, sender_atom;
   std::vector<double> owners;    // of each atom: rank, and its number there
   mlsel::Graph graph;

@@ -4,6 +4,7 @@
 #include <mpi.h>
 
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "comm.h"
@@ -44,7 +45,8 @@ std::string mismatch(LAMMPS *lmp)
   const struct {
     const char *name;
     int size;
-  } sizes[] = {{"bigint", sizeof(bigint)}, {"tagint", sizeof(tagint)}, {"imageint", sizeof(imageint)}};
+  } sizes[] = {
+      {"bigint", sizeof(bigint)}, {"tagint", sizeof(tagint)}, {"imageint", sizeof(imageint)}};
   for (const auto &one : sizes) {
     const int theirs = lammps_extract_setting(lmp, one.name);
     if (theirs != one.size)
@@ -64,13 +66,8 @@ std::string mismatch(LAMMPS *lmp)
   return "";
 }
 
-}    // namespace
-
-extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp_, void *handle,
-                                                                          void *regfunc)
+void register_styles(LAMMPS *lmp, void *handle, register_function add)
 {
-  auto *lmp = static_cast<LAMMPS *>(lmp_);
-  const auto add = reinterpret_cast<register_function>(regfunc);
   if (const std::string why = mismatch(lmp); !why.empty()) {
     if (lmp->comm->me == 0)
       lmp->error->warning(FLERR,
@@ -97,5 +94,18 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *l
     plugin.info = "GAP, and other potentials of QUIP through quippy-ase";
     plugin.creator.v1 = reinterpret_cast<void *>(&make<PairMlselQuip>);
     add(&plugin, lmp);
+  }
+}
+
+}    // namespace
+
+extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp_, void *handle,
+                                                                         void *regfunc)
+{
+  auto *lmp = static_cast<LAMMPS *>(lmp_);
+  try {
+    register_styles(lmp, handle, reinterpret_cast<register_function>(regfunc));
+  } catch (const std::bad_alloc &) {    // LAMMPS's own errors are for LAMMPS
+    lmp->error->one(FLERR, "mlsel's pair styles: there is no memory to register them");
   }
 }

@@ -6,7 +6,6 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
-#include <string>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -63,11 +62,17 @@ __attribute__((visibility("default"))) void f90wrap_abort_(char *text, int lengt
       message[n++] = ' ';
   }
   message[n > 0 && message[n - 1] == ' ' ? n - 1 : n] = '\0';
+  // of a Fortran traceback, what was raised
+  const char raised[] = "kind unspecified ";
+  if (const char *at = std::strstr(message, raised)) {
+    at += sizeof raised - 1;
+    std::memmove(message, at, std::strlen(at) + 1);
+  }
   if (can_return) std::longjmp(way_back, 1);
 }
 
 __attribute__((visibility("default"))) const char *mlsel_quip_load(const char *file,
-                                                                    const char *init, double *cutoff)
+                                                                   const char *init, double *cutoff)
 {
   // no object with a destructor may live between setjmp and QUIP's return
   int n_file = static_cast<int>(std::strlen(file));

@@ -5,7 +5,8 @@
 extern "C" {
 
 /// The arguments of QUIP's wrapper for LAMMPS: full neighbour lists, `ilist` counts from 0 and
-/// `neigh` from 1, arrays of nlocal + nghost atoms; energies eV, forces eV/Å, virials eV (QUIP's order, 9 numbers).
+/// `neigh` from 1, arrays of nlocal + nghost atoms; energies eV, forces eV/Å, virials eV (QUIP's
+/// order, 9 numbers).
 struct mlsel_quip_call {
   int nlocal, nghost, inum, sum_neigh;
   int *atomic_numbers, *tags, *ilist, *numneigh, *neigh;

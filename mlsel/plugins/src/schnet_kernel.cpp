@@ -29,9 +29,9 @@ template <> struct Types<double> {
 };
 
 /// 120 times the coefficient of t^power in each of the six B-splines of an interval.
-constexpr int SPLINE_POWERS[6][SPLINES] = {
-    {1, 26, 66, 26, 1, 0},    {-5, -50, 0, 50, 5, 0},  {10, 20, -60, 20, 10, 0},
-    {-10, 20, 0, -20, 10, 0}, {5, -20, 30, -20, 5, 0}, {-1, 5, -10, 10, -5, 1}};
+constexpr int SPLINE_POWERS[6][SPLINES] = {{1, 26, 66, 26, 1, 0},    {-5, -50, 0, 50, 5, 0},
+                                           {10, 20, -60, 20, 10, 0}, {-10, 20, 0, -20, 10, 0},
+                                           {5, -20, 30, -20, 5, 0},  {-1, 5, -10, 10, -5, 1}};
 
 /// By Horner's rule, all six at once.
 template <typename Real> void splines(int n, const Real *places, Real *weights, Real *slopes)
@@ -71,8 +71,7 @@ template <typename Real> inline void spread(const Real *numbers, Vector<Real> (&
   for (int k = 0; k < 6; k++) vectors[k] = Vector<Real>{} + numbers[k];
 }
 
-template <typename Real>
-void forward(const Messages<Real> &m, int begin, int end, Real *out)
+template <typename Real> void forward(const Messages<Real> &m, int begin, int end, Real *out)
 {
   constexpr int step = LANES<Real>;
   const int width = m.width;
@@ -95,7 +94,8 @@ void forward(const Messages<Real> &m, int begin, int end, Real *out)
         }
       } else {
         for (int k = 0; k < width; k += step)
-          store<Real>(out_i + k, load<Real>(out_i + k) +
+          store<Real>(out_i + k,
+                      load<Real>(out_i + k) +
                           combine<Real>(weights, c + k, width) * load<Real>(y_j + k));
       }
     }
@@ -251,8 +251,14 @@ void gather(int n_buffers, Real *const *buffers, long offset, int n, Real *out, 
 
 template <typename Real> constexpr Kernel<Real> make()
 {
-  return {MLSEL_STRING(MLSEL_KERNEL), splines<Real>,  forward<Real>, backward<Real>,
-          product<Real>,              activate<Real>, scale<Real>,   gather<Real>};
+  return {MLSEL_STRING(MLSEL_KERNEL),
+          splines<Real>,
+          forward<Real>,
+          backward<Real>,
+          product<Real>,
+          activate<Real>,
+          scale<Real>,
+          gather<Real>};
 }
 
 }    // namespace

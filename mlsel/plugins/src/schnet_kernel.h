@@ -25,8 +25,8 @@ template <typename Real> struct Messages {
   int n_local, width;    // width: padded number of filters
   const int *first, *n_pairs, *sender, *knot;
   const Real *weights, *slopes;    // of each pair, from splines()
-  const Real *table;     // a row of coefficients of B-splines for each knot, six in an interval
-  const Real *y;         // what is sent, a row per atom
+  const Real *table;    // a row of coefficients of B-splines for each knot, six in an interval
+  const Real *y;        // what is sent, a row per atom
 };
 
 template <typename Real> struct Kernel {
@@ -68,10 +68,10 @@ template <typename Real> void pack(const Real *matrix, int n_in, int n_out, Real
           column < n_out ? matrix[row * n_out + column] : Real(0);
 }
 
-#define MLSEL_DECLARE_KERNEL(NAME)            \
-  namespace NAME {                            \
-  extern const Kernel<float> kernel_float;    \
-  extern const Kernel<double> kernel_double;  \
+#define MLSEL_DECLARE_KERNEL(NAME)           \
+  namespace NAME {                           \
+  extern const Kernel<float> kernel_float;   \
+  extern const Kernel<double> kernel_double; \
   }
 MLSEL_DECLARE_KERNEL(baseline)
 MLSEL_DECLARE_KERNEL(avx2)

@@ -14,7 +14,7 @@ namespace {
 template <typename Real> class Model : public CompressedModel {
  public:
   Model(const ModelFile &file, int n_threads)
-      : kernel_(choose_kernel<Real>()), team_(n_threads), cutoff_(file.cutoff),
+      : kernel_(choose_schnet_kernel<Real>()), team_(n_threads), cutoff_(file.cutoff),
         offsets_(file.energy_offsets), n_layers_(file.compressed.n_layers),
         n_basis_(file.compressed.n_atom_basis), basis_width_(padded<Real>(n_basis_)),
         n_filters_(file.compressed.n_filters), filter_width_(padded<Real>(n_filters_)),
@@ -160,9 +160,9 @@ template <typename Real> class Model : public CompressedModel {
         place_.capacity() + pair_gradient_.capacity() + weights_.size() + weight_slopes_.size();
     for (int k = 0; k < n_layers_; k++) n += y_[k].size() + slopes_[k].size() + tables_[k].size();
     for (const Thread &thread : threads_) n += thread.rows.size() + thread.scratch.size();
-    return static_cast<double>(
-        n * sizeof(Real) + direction_.capacity() * sizeof(double) +
-        (n_pairs_.capacity() + sender_.capacity() + knot_.capacity()) * sizeof(int));
+    return static_cast<double>(n * sizeof(Real) + direction_.capacity() * sizeof(double) +
+                               (n_pairs_.capacity() + sender_.capacity() + knot_.capacity()) *
+                                   sizeof(int));
   }
 
   const char *kernel() const override { return kernel_.name; }
@@ -172,7 +172,7 @@ template <typename Real> class Model : public CompressedModel {
   static constexpr int BLOCK = 48;    // rows that go through the dense layers together
 
   struct Thread {
-    Buffer<Real> rows;       // zero between sections
+    Buffer<Real> rows;    // zero between sections
     Buffer<Real> scratch;
     std::vector<double> forces;
     double virial[6];
@@ -227,9 +227,9 @@ template <typename Real> class Model : public CompressedModel {
 
   Messages<Real> messages(int layer) const
   {
-    return {graph_.n_local, filter_width_,  graph_.first,          n_pairs_.data(), sender_.data(),
-            knot_.data(),   weights_.get(), weight_slopes_.get(),  tables_[layer].get(),
-            y_[layer].get()};
+    return {graph_.n_local,       filter_width_,  graph_.first,   n_pairs_.data(),
+            sender_.data(),       knot_.data(),   weights_.get(), weight_slopes_.get(),
+            tables_[layer].get(), y_[layer].get()};
   }
 
   void send(int layer, int t)
@@ -240,7 +240,8 @@ template <typename Real> class Model : public CompressedModel {
   template <typename Body> void for_blocks(int t, const Body &body)
   {
     const int n_blocks = (graph_.n_local + BLOCK - 1) / BLOCK;
-    for (int block = n_blocks * t / team_.size(); block < n_blocks * (t + 1) / team_.size(); block++) {
+    for (int block = n_blocks * t / team_.size(); block < n_blocks * (t + 1) / team_.size();
+         block++) {
       const int row = block * BLOCK;
       body(row, std::min(BLOCK, graph_.n_local - row));
     }
@@ -267,18 +268,19 @@ template <typename Real> class Model : public CompressedModel {
       for (int i = 0; i < n; i++) {
         const int species = graph_.species[row + i];
         const Real *from = embedding_.get() + std::max(species, 0) * basis_width_;
-        for (int m = 0; m < basis_width_; m++) x[i * basis_width_ + m] = from[m] + f2out1_[0].bias.get()[m];
+        for (int m = 0; m < basis_width_; m++)
+          x[i * basis_width_ + m] = from[m] + f2out1_[0].bias.get()[m];
       }
     } else {
       const Real *bias = f2out1_[k].bias.get();
       for (int i = 0; i < n; i++)
         for (int m = 0; m < basis_width_; m++) x[i * basis_width_ + m] += bias[m];
     }
-    kernel_.product(n, n_basis_, basis_width_, inner, basis_width_, f2out1_[k].matrix.get(), nullptr,
-                    x, basis_width_, true);
+    kernel_.product(n, n_basis_, basis_width_, inner, basis_width_, f2out1_[k].matrix.get(),
+                    nullptr, x, basis_width_, true);
     if (k + 1 < n_layers_)
-      kernel_.product(n, n_basis_, filter_width_, x, basis_width_, in2f_[k + 1].matrix.get(), nullptr,
-                      at(y_[k + 1], row, filter_width_), filter_width_, false);
+      kernel_.product(n, n_basis_, filter_width_, x, basis_width_, in2f_[k + 1].matrix.get(),
+                      nullptr, at(y_[k + 1], row, filter_width_), filter_width_, false);
   }
 
   /// Energies, and their gradient by x.
@@ -292,8 +294,7 @@ template <typename Real> class Model : public CompressedModel {
       Real *values = scratch(t, k % 2), *slopes = scratch(t, 4 + k);
       kernel_.product(n, layer.n_in, width, input, input_width, layer.matrix.get(),
                       layer.bias.get(), values, width, false);
-      if (k + 1 < readout_.size())
-        kernel_.activate(outer_, n * width, values, slopes);
+      if (k + 1 < readout_.size()) kernel_.activate(outer_, n * width, values, slopes);
       input = values;
       input_width = width;
     }
@@ -310,7 +311,8 @@ template <typename Real> class Model : public CompressedModel {
     for (size_t k = readout_.size(); k-- > 0;) {
       const Dense<Real> &layer = readout_[k];
       const int next = padded<Real>(layer.n_in);
-      Real *out = k == 0 ? at(gradient_, row, basis_width_) : scratch(t, 2 + (readout_.size() - k) % 2);
+      Real *out =
+          k == 0 ? at(gradient_, row, basis_width_) : scratch(t, 2 + (readout_.size() - k) % 2);
       kernel_.product(n, layer.n_out, next, gradient, width, layer.transposed.get(), nullptr, out,
                       next, false);
       if (k > 0) kernel_.scale(n * next, out, scratch(t, 4 + k - 1));
@@ -336,8 +338,9 @@ template <typename Real> class Model : public CompressedModel {
     Real *y_gradient = exchanged ? at(y_gradient_, row, filter_width_) : scratch(t, 0);
     kernel_.gather(team_size(), buffers_.data(), static_cast<long>(row) * filter_width_,
                    n * filter_width_, y_gradient, exchanged);
-    kernel_.product(n, n_filters_, basis_width_, y_gradient, filter_width_, in2f_[k].transposed.get(),
-                    nullptr, at(gradient_, row, basis_width_), basis_width_, true);
+    kernel_.product(n, n_filters_, basis_width_, y_gradient, filter_width_,
+                    in2f_[k].transposed.get(), nullptr, at(gradient_, row, basis_width_),
+                    basis_width_, true);
   }
 
   /// What own atoms' energies feel of ghosts' features; own rows wait for what comes back.
@@ -399,7 +402,8 @@ template <typename Real> class Model : public CompressedModel {
       result.n_pairs += thread.n_pairs;
     }
     if (!result.atom_virials) return;
-    std::fill(result.atom_virials, result.atom_virials + 6 * static_cast<size_t>(graph_.n_rows), 0.0);
+    std::fill(result.atom_virials, result.atom_virials + 6 * static_cast<size_t>(graph_.n_rows),
+              0.0);
     for (int i = 0; i < graph_.n_local; i++)
       for (int p = graph_.first[i]; p < graph_.first[i] + n_pairs_[i]; p++) {
         const double *d = &direction_[4 * static_cast<size_t>(p)];
@@ -427,7 +431,7 @@ template <typename Real> class Model : public CompressedModel {
   std::vector<int> bounds_;    // atoms of each thread
   std::vector<int> n_pairs_, sender_, knot_;
   std::vector<Real> place_, pair_gradient_;
-  std::vector<double> direction_;    // of each pair: dx, dy, dz, and knots a length over r
+  std::vector<double> direction_;           // of each pair: dx, dy, dz, and knots a length over r
   Buffer<Real> weights_, weight_slopes_;    // SPLINES numbers for each pair
   Buffer<Real> x_, gradient_, message_gradient_, y_gradient_;
   std::vector<Buffer<Real>> y_, slopes_;
@@ -440,7 +444,8 @@ template <typename Real> class Model : public CompressedModel {
 
 std::unique_ptr<CompressedModel> CompressedModel::make(const ModelFile &file, int n_threads)
 {
-  if (!file.has_compressed) throw std::runtime_error("the file has no tables for the compressed mode");
+  if (!file.has_compressed)
+    throw std::runtime_error("the file has no tables for the compressed mode");
   if (file.dtype == "float32") return std::make_unique<Model<float>>(file, n_threads);
   return std::make_unique<Model<double>>(file, n_threads);
 }

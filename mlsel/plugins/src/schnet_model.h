@@ -18,8 +18,8 @@ namespace mlsel {
 /// that receives; a pair of two own atoms is a message both ways.
 struct Graph {
   int n_local = 0, n_rows = 0;
-  const int *species = nullptr;      // of each row; −1: not ours
-  const int *first = nullptr;        // n_local + 1: the candidates of each own atom
+  const int *species = nullptr;    // of each row; −1: not ours
+  const int *first = nullptr;      // n_local + 1: the candidates of each own atom
   const int *sender_row = nullptr;
   const int *sender_atom = nullptr;    // where its position stands
 };

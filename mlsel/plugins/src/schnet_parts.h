@@ -1,84 +1,25 @@
-// What the compressed mode is made of: aligned memory, the choice of a kernel, linear layers.
+// What the compressed mode is made of: the choice of a kernel, linear layers.
 #ifndef MLSEL_SCHNET_PARTS_H
 #define MLSEL_SCHNET_PARTS_H
 
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <new>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "buffer.h"
+#include "kernels.h"
 #include "schnet_kernel.h"
 
 namespace mlsel {
 
-/// Memory aligned for the kernels; grows, and is zero when it has grown.
-template <typename Real> class Buffer {
- public:
-  void need(size_t n)
-  {
-    if (n <= size_) return;
-    n += n / 8;
-    const size_t bytes = (n * sizeof(Real) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    void *made = std::aligned_alloc(ALIGNMENT, bytes);
-    if (!made) throw std::bad_alloc();
-    data_.reset(static_cast<Real *>(made));
-    std::memset(made, 0, bytes);
-    size_ = n;
-  }
-  Real *get() const { return data_.get(); }
-  size_t size() const { return size_; }
+static_assert(ALIGNMENT <= 64);    // a Buffer's
 
- private:
-  struct Free {
-    void operator()(Real *data) const { std::free(data); }
-  };
-  std::unique_ptr<Real, Free> data_;
-  size_t size_ = 0;
-};
-
-#if defined(__x86_64__)
-#define MLSEL_SUPPORTS(feature) __builtin_cpu_supports(feature)
-#endif
-
-/// The fittest kernel that this machine runs; MLSEL_KERNEL asks for another.
-template <typename Real> const Kernel<Real> &choose_kernel()
+/// The fittest kernel of this precision.
+template <typename Real> const Kernel<Real> &choose_schnet_kernel()
 {
-  struct Choice {
-    const char *name;
-    bool runs;
-    const Kernel<Real> *kernel;
-  };
-  constexpr bool is_float = sizeof(Real) == sizeof(float);
-  const auto pick = [](const Kernel<float> &f, const Kernel<double> &d) {
-    if constexpr (is_float) {
-      (void) d;
-      return &f;
-    } else {
-      (void) f;
-      return &d;
-    }
-  };
-  const Choice choices[] = {
-#ifdef MLSEL_KERNEL_AVX512
-      {"avx512",
-       MLSEL_SUPPORTS("avx512f") && MLSEL_SUPPORTS("avx512dq") && MLSEL_SUPPORTS("avx512vl") &&
-           MLSEL_SUPPORTS("avx512bw") && MLSEL_SUPPORTS("fma"),
-       pick(avx512::kernel_float, avx512::kernel_double)},
-#endif
-#ifdef MLSEL_KERNEL_AVX2
-      {"avx2", MLSEL_SUPPORTS("avx2") && MLSEL_SUPPORTS("fma"),
-       pick(avx2::kernel_float, avx2::kernel_double)},
-#endif
-      {"baseline", true, pick(baseline::kernel_float, baseline::kernel_double)},
-  };
-  const char *wanted = std::getenv("MLSEL_KERNEL");
-  for (const Choice &choice : choices)
-    if (choice.runs && (!wanted || std::string(wanted) == choice.name)) return *choice.kernel;
-  throw std::runtime_error(std::string("MLSEL_KERNEL asks for ") + wanted +
-                           ", which this machine or this build does not have");
+  if constexpr (sizeof(Real) == sizeof(float))
+    return choose_kernel<Kernel<float>>(MLSEL_KERNELS(kernel_float));
+  else
+    return choose_kernel<Kernel<double>>(MLSEL_KERNELS(kernel_double));
 }
 
 inline Activation activation(const std::string &name)

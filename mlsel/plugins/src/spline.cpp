@@ -25,10 +25,12 @@ std::vector<double> spline_coefficients(const std::vector<double> &knots, int n_
   std::vector<Row> matrix(n, Row{});
   std::vector<double> c(n * width);
   // row r, columns r − BAND … r + BAND: five numbers from `first` on, and what they add up to
-  const auto set = [&](int row, int first, const double *numbers, int knot, int what, double factor) {
+  const auto set = [&](int row, int first, const double *numbers, int knot, int what,
+                       double factor) {
     for (int k = 0; k < 5; k++) matrix[row][first + k - row + BAND] = numbers[k];
     for (size_t f = 0; f < width; f++)
-      c[row * width + f] = 120.0 * factor * knots[(static_cast<size_t>(knot) * 3 + what) * width + f];
+      c[row * width + f] =
+          120.0 * factor * knots[(static_cast<size_t>(knot) * 3 + what) * width + f];
   };
   const double h = spacing;
   set(0, 0, CURVATURES, 0, 2, h * h);

@@ -91,7 +91,8 @@ int allowed_cores(unsigned long &fingerprint)
   if (sched_getaffinity(0, sizeof(set), &set) != 0)
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-    if (CPU_ISSET(cpu, &set)) fingerprint = (fingerprint ^ static_cast<unsigned>(cpu + 1)) * 1099511628211ul;
+    if (CPU_ISSET(cpu, &set))
+      fingerprint = (fingerprint ^ static_cast<unsigned>(cpu + 1)) * 1099511628211ul;
   return std::max(1, CPU_COUNT(&set));
 }
 

@@ -32,16 +32,16 @@ struct Model {
   // one step
   int64_t n_local = 0, n_mirrored = 0;
   Tensor vectors, receivers, senders, numbers;
-  std::vector<Tensor> edges;             // with the graph back to the vectors
-  std::vector<Tensor> edge_leaves;       // the same values, where the layers' graphs end
+  std::vector<Tensor> edges;          // with the graph back to the vectors
+  std::vector<Tensor> edge_leaves;    // the same values, where the layers' graphs end
   std::vector<Tensor> edge_gradients;
   std::vector<Tensor> inputs, outputs;    // of each layer
 };
 
 std::string cause;
 
-/// A step's tensors are large and soon freed. By its defaults, glibc gives them back to the system and
-/// faults every page in again at the next step: 10,000 faults, a quarter of the time.
+/// A step's tensors are large and soon freed. By its defaults, glibc gives them back to the system
+/// and faults every page in again at the next step: 10,000 faults, a quarter of the time.
 void keep_freed_memory()
 {
 #if defined(__GLIBC__)

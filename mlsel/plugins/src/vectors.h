@@ -103,8 +103,8 @@ void product(int n_rows, int n_in, int n_out, const Real *x, int x_stride, const
       tile<Real, ROWS>(n_in, x + static_cast<long>(row) * x_stride, x_stride, strip, strip_bias,
                        out + static_cast<long>(row) * out_stride + column, out_stride, add);
     last_tile<Real, ROWS - 1>(n_rows - row, n_in, x + static_cast<long>(row) * x_stride, x_stride,
-                              strip, strip_bias,
-                              out + static_cast<long>(row) * out_stride + column, out_stride, add);
+                              strip, strip_bias, out + static_cast<long>(row) * out_stride + column,
+                              out_stride, add);
   }
 }
 

@@ -1,9 +1,6 @@
 #include "xml_reader.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
-#include <stdexcept>
 #include <vector>
 
 namespace mlsel {
@@ -63,8 +60,7 @@ class Reader {
   {
     const size_t end = std::min(text_.find('<', at_), text_.size());
     const std::string_view words(text_.data() + at_, end - at_);
-    if (words.find('\0') != std::string_view::npos)
-      fail(path_, "is no XML: it holds binary data");
+    if (words.find('\0') != std::string_view::npos) fail(path_, "is no XML: it holds binary data");
     if (open_.empty()) {
       for (char c : words)
         if (!is_space(c)) fail(path_, "is no XML: it has text outside its elements");
@@ -95,7 +91,8 @@ class Reader {
     if (at_ >= text_.size() || text_[at_] != '>') fail(path_, "is no XML at </" + tag);
     ++at_;
     if (open_.empty() || open_.back() != tag)
-      fail(path_, "is no XML: </" + tag + "> closes " +
+      fail(path_,
+           "is no XML: </" + tag + "> closes " +
                (open_.empty() ? std::string("nothing") : "<" + open_.back() + ">"));
     open_.pop_back();
     handler_.closed(tag);
@@ -146,18 +143,6 @@ class Reader {
 };
 
 }    // namespace
-
-void fail(const std::string &path, const std::string &what)
-{
-  throw std::runtime_error(path + ' ' + what);
-}
-
-std::string read_whole(const std::string &path)
-{
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) fail(path, "cannot be read: there is no such file, or it may not be opened");
-  return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-}
 
 void read_xml(const std::string &path, const std::string &text, XmlHandler &handler)
 {

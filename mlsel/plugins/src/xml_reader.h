@@ -6,14 +6,11 @@
 #include <string>
 #include <string_view>
 
+#include "files.h"
+
 namespace mlsel {
 
 using Attributes = std::map<std::string, std::string>;
-
-/// Throws std::runtime_error: the path, and what is wrong with the file.
-[[noreturn]] void fail(const std::string &path, const std::string &what);
-
-std::string read_whole(const std::string &path);
 
 /// What is told of the elements, in the file's order.
 class XmlHandler {

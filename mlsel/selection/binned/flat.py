@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.pool.pool import FloatArray, IntArray
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.binned.properties import AtomicEnergy, ForceMagnitude, Property
-from mlsel.selection.binned.scan import Scan, scan
+from mlsel.selection.binned.scan import Grid, scan
 
 Histograms = npt.NDArray[np.float32]
 
@@ -28,12 +28,13 @@ MARGIN = 1e-3
 class _Flat(Selector):
     """Greedy in the entropy of the set's histogram.
 
-    With c_k the number of values in bin k of the set, T = Σ c_k, and h_fk those that frame f adds,
-    the next frame is the one with the greatest
+    With c_k the number of values in bin k of the set (one that is given counts too), T = Σ c_k,
+    and h_fk those that frame f adds, the next frame is the one with the greatest
 
         S_f = ln T_f − (1 / T_f) Σ_k φ(c_k + h_fk),    φ(c) = c ln c,    T_f = T + Σ_k h_fk ;
 
-    of several the one with the smallest random number. K equal bins go over the pool's range.
+    of several the one with the smallest random number. The K equal bins are those of
+    `mlsel.selection.binned.uniform`.
 
     For all frames at once an upper bound of S_f is a product of a matrix and a vector, because φ
     is convex: φ(c + h) ≥ φ(c) + h (φ(c + 1) − φ(c)) for whole h. Only frames whose bound reaches
@@ -58,10 +59,16 @@ class _Flat(Selector):
 
     def choose(self, task: Task) -> IntArray:
         prop = self.property()
+        prop.prepare(task)
         keys = task.keys()
         found = scan(task, prop, self.bins)
-        histograms = _histograms(task, prop, found)
-        return _Greedy(task, found.frame_ids, histograms, keys[found.frame_ids]).choose()
+        histograms = _histograms(task, prop, found.grid, found.frame_ids)
+        start = np.zeros(self.bins, dtype=np.int64)
+        if task.given is not None:
+            own = task.given.frame_ids
+            of_given = _histograms(task.given, prop.of(task.given.pool), found.grid, own)
+            start = of_given.sum(axis=0, dtype=np.float64).astype(np.int64)
+        return _Greedy(task, found.frame_ids, histograms, keys[found.frame_ids], start).choose()
 
 
 @dataclass(frozen=True)
@@ -88,12 +95,12 @@ class FlatForce(_Flat):
         return ForceMagnitude(self.species)
 
 
-def _histograms(task: Task, prop: Property, found: Scan) -> Histograms:
-    """Return the histograms of this rank's frames, (F, K)."""
-    ids, n_bins = found.frame_ids, found.grid.n
+def _histograms(task: Task, prop: Property, grid: Grid, ids: IntArray) -> Histograms:
+    """Return the histograms of some frames, (F, K)."""
+    n_bins = grid.n
     out = np.empty((len(ids), n_bins), dtype=np.float32)
     for block, columns in prop.read(task, ids):
-        index = found.grid.index(prop.values(block, columns))
+        index = grid.index(prop.values(block, columns))
         index += np.arange(len(block))[:, None] * n_bins
         counts = np.bincount(index.ravel(), minlength=len(block) * n_bins)
         out[np.searchsorted(ids, block.frame_ids)] = counts.reshape(len(block), n_bins)
@@ -101,14 +108,21 @@ def _histograms(task: Task, prop: Property, found: Scan) -> Histograms:
 
 
 class _Greedy:
-    def __init__(self, task: Task, ids: IntArray, histograms: Histograms, keys: FloatArray) -> None:
+    def __init__(
+        self,
+        task: Task,
+        ids: IntArray,
+        histograms: Histograms,
+        keys: FloatArray,
+        counts: IntArray,
+    ) -> None:
         self._task, self._ids, self._histograms, self._keys = task, ids, histograms, keys
         self._sizes = histograms.sum(axis=1, dtype=np.float64)
         most = max(task.every([float(self._sizes.max(initial=0.0))]))
-        total = np.arange(int(most) * task.n + 2, dtype=np.float64)
+        total = np.arange(int(counts.sum() + most * task.n) + 2, dtype=np.float64)
         total[1:] *= np.log(total[1:])
         self._phi = total
-        self._counts = np.zeros(histograms.shape[1], dtype=np.int64)
+        self._counts = counts
         self._free = np.ones(len(ids), dtype=bool)
 
     def choose(self) -> IntArray:

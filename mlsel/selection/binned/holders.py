@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.pool.pool import FloatArray, IntArray
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.selection.base import Task
 from mlsel.selection.binned.properties import Property
 from mlsel.selection.binned.scan import Scan, Values

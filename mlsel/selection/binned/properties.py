@@ -1,7 +1,4 @@
-"""The properties that frames are chosen by: one number a frame, or one an atom.
-
-Energies of frames of different size are compared per atom.
-"""
+"""The properties that frames are chosen by: one number a frame, or one an atom."""
 
 from __future__ import annotations
 
@@ -11,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import nearest
-from mlsel.pool.pool import Block, FloatArray, IntArray, Pool, Run
+from mlsel.pool.pool import Block, Pool, Run
 from mlsel.selection.base import Task, refuse
 from mlsel.study.study import ELEMENTS
 
@@ -51,6 +49,13 @@ class Property(ABC):
                 f"species is {species!r}, which is no element{nearest(species, ATOMIC_NUMBER)}."
             )
 
+    def prepare(self, task: Task) -> None:  # noqa: B027  most need nothing
+        """Find out what the values need to know of the pool as a whole."""
+
+    def of(self, pool: Pool) -> Property:
+        """Return the same property for the frames of another pool."""
+        return type(self)(self.species)
+
     @abstractmethod
     def values(self, block: Block, columns: Columns) -> FloatArray:
         """Return the values of each frame for the atoms in `columns`, (F, M)."""
@@ -87,15 +92,76 @@ class Property(ABC):
 
 
 class GlobalEnergy(Property):
-    """Total energy per atom."""
+    """Total energy per atom; where compositions differ, (E − Σ_z n_z e_z)/N.
+
+    n_z is the number of atoms of element z and e_z the energy of an isolated one, where the pool
+    knows those of all its elements; else by least squares of E/N over the eligible frames.
+    Elements' energies differ by far more than those of configurations, so that bins of E/N would
+    tell compositions apart and nothing else.
+    """
 
     field = "energy"
     label = "energy per atom"
     unit = "eV"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._energies: dict[int, float] = {}
+        """e_z, eV; empty where all runs have one composition."""
+        self._of_run = np.zeros(0)
+        """Σ_z n_z e_z / N of each run's atoms, eV."""
+
+    def prepare(self, task: Task) -> None:
+        pool = task.pool
+        elements, shares = _compositions(pool)
+        if (shares == shares[:1]).all():
+            return
+        known_energies = pool.element_references
+        if known_energies.keys() >= set(elements.tolist()):
+            self._energies = known_energies
+            self._of_run = shares @ np.array([known_energies[z] for z in elements.tolist()])
+            return
+        sums, counts = np.zeros(len(pool.runs)), np.zeros(len(pool.runs))
+        # All frames on every rank: eight bytes each, and the same bits for any ranks.
+        for block in task.blocks("energy", frame_ids=range(pool.n_frames)):
+            per_atom = block["energy"][task.eligible[block.frame_ids]] / block.run.n_atoms
+            finite = per_atom[np.isfinite(per_atom)]  # another is refused when it is binned
+            sums[block.run.index] += finite.sum()
+            counts[block.run.index] += len(finite)
+        known = counts > 0
+        weight = np.sqrt(counts[known])
+        means = sums[known] / counts[known]
+        energies = np.linalg.lstsq(shares[known] * weight[:, None], means * weight)[0]
+        self._energies = dict(zip(elements.tolist(), energies.tolist(), strict=True))
+        self._of_run = shares @ energies
+
+    def of(self, pool: Pool) -> GlobalEnergy:
+        other = GlobalEnergy()
+        if self._energies:
+            elements, shares = _compositions(pool)
+            unknown = sorted(set(elements.tolist()) - self._energies.keys())
+            if unknown:
+                raise refuse(
+                    f"{pool.path} holds elements (atomic numbers {unknown}) that the pool does "
+                    "not: their energies can't be told from it."
+                )
+            other._energies = self._energies
+            other._of_run = shares @ np.array([self._energies[z] for z in elements.tolist()])
+        return other
+
     def values(self, block: Block, columns: Columns) -> FloatArray:
         per_atom: FloatArray = block["energy"][:, None] / block.run.n_atoms
+        if self._energies:
+            per_atom -= self._of_run[block.run.index]
         return per_atom
+
+
+def _compositions(pool: Pool) -> tuple[IntArray, FloatArray]:
+    """Return a pool's elements (K,) and their share of each run's atoms (n_runs, K)."""
+    numbers = [pool.numbers(run) for run in pool.runs]
+    elements = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *numbers]))
+    shares = [np.count_nonzero(of[:, None] == elements, axis=0) / len(of) for of in numbers]
+    return elements, np.array(shares)
 
 
 class AtomicEnergy(Property):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.pool.pool import FloatArray, IntArray
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.selection.base import Task, check_n, not_finite
 from mlsel.selection.binned.properties import Property
 
@@ -19,14 +19,23 @@ Values = tuple[IntArray, FloatArray]
 """Frame ids (F,) and their values (F, M)."""
 
 
+REACH = 10.0
+"""Interquartile ranges from the quartiles of the frames' extremes to where the range ends at most.
+
+Of a normal distribution 13.5 standard deviations: what lies beyond is no tail but another thing.
+"""
+N_QUARTILES = 2**16
+"""Frames that the quartiles are taken of, evenly spread over the pool, at most."""
+
+
 @dataclass(frozen=True)
 class Grid:
-    """K equal bins from low to high.
+    """K equal bins from low to high; the first and the last take what lies outside too.
 
     Examples
     --------
-    >>> Grid(0.0, 1.0, 4).index(np.array([0.0, 0.24, 0.25, 1.0])).tolist()
-    [0, 0, 1, 3]
+    >>> Grid(0.0, 1.0, 4).index(np.array([-9.0, 0.0, 0.24, 0.25, 1.0, 7.0])).tolist()
+    [0, 0, 0, 1, 3, 3]
     """
 
     low: float
@@ -34,14 +43,14 @@ class Grid:
     n: int
 
     def index(self, values: FloatArray) -> IntArray:
-        """Return the bin of each value within the range (monotone in the value)."""
+        """Return the bin of each value (monotone in the value)."""
         width = self.high - self.low
         if width == 0.0 or not np.isfinite(width):
             return np.zeros(values.shape, dtype=np.int64)
         scaled = values - self.low
         scaled /= width
         scaled *= self.n
-        return np.minimum(scaled.astype(np.int64), self.n - 1)
+        return np.clip(scaled, 0, self.n - 1, out=scaled).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class Scan:
     low, high : (F,)
         The extremes of each.
     grid : Grid
-        Over the range of all frames.
+        Over the range of all frames, outliers left out.
     values : list of Values
         Of those of this rank's frames that were to be kept.
     """
@@ -113,6 +122,26 @@ def scan(
     n_left = sum(task.every([len(frame_ids)]))
     n_excluded = task.pool.n_frames - int(task.eligible.sum())
     check_n(task.n, n_left, task.pool, n_excluded, f" with {prop.species}" if prop.species else "")
+    return Scan(frame_ids, low, high, Grid(*_range(task, frame_ids, low, high), n_bins), values)
+
+
+def _range(
+    task: Task, frame_ids: IntArray, low: FloatArray, high: FloatArray
+) -> tuple[float, float]:
+    """Return from where to where the bins go: the values' range, but outliers don't stretch it.
+
+    With q and Q the quartiles of the frames' least values, the range begins no further below q
+    than REACH (Q − q), unless that is zero; so it ends, by the greatest values.
+    """
     ends = task.every([(low.min(), high.max())] if len(low) else [])
-    grid = Grid(float(min(a for a, _ in ends)), float(max(b for _, b in ends)), n_bins)
-    return Scan(frame_ids, low, high, grid, values)
+    begin, end = float(min(a for a, _ in ends)), float(max(b for _, b in ends))
+    some = frame_ids % (1 + (task.pool.n_frames - 1) // N_QUARTILES) == 0
+    lows, highs = task.join(low[some]), task.join(high[some])
+    if len(lows):
+        q, middle = np.quantile(lows, [0.25, 0.75])
+        if middle > q:
+            begin = max(begin, float(q - REACH * (middle - q)))
+        middle, q = np.quantile(highs, [0.25, 0.75])
+        if q > middle:
+            end = min(end, float(q + REACH * (q - middle)))
+    return begin, end

@@ -3,14 +3,21 @@
 The algorithm
 -------------
 A frame f has the values x_f1 … x_fM: its energy per atom (M = 1), or ε_i, or |F_i|, of its M atoms
-(those of one species, if one is asked for). Over all eligible frames they go from a to b.
+(those of one species, if one is asked for). Over all eligible frames they go from a to b, outliers
+left out: with q < Q the quartiles of the frames' least values, a is at least q − 10 (Q − q), and
+with those of the greatest values b at most Q + 10 (Q − q) (of every k-th frame, where there are
+more than 65,536).
 
-    bin(x)  = min(K − 1, ⌊K (x − a) / (b − a)⌋)       K equal bins; 0 if a = b
+    bin(x)  = ⌊K (x − a) / (b − a)⌋, from 0 to K − 1  K equal bins, outliers in the first and last;
+                                                      0 if a = b
     B_k     = { f : bin(x_fi) = k for some i }        the frames that hold a value in bin k
     u_f     ~ U(0, 1), independent                    a random order of the frames
     repeat until n frames are chosen:                 a round
         for k in a random order of the bins in which every prefix is spread over [a, b]:
             choose the first frame in B_k, in the order of u, that is not chosen yet, if any
+
+Where a data set is given, each of its frames counts as chosen for one of the bins that it holds
+(the one with the fewest so far, of several the lowest): a bin with c of them waits for c rounds.
 
 So each bin that has frames left gives one frame a round, and that frame is a fair draw from those
 of the bin: the property for which frames are chosen is uniform over the occupied part of its range,
@@ -21,9 +28,8 @@ shift, anew each round: 2^m choices running fall in 2^m different parts of the r
 Limits
 ------
 A bin with c frames gives at most c: where the pool's tail is thin all its frames are taken and the
-rest of the set comes from the bins that have more, in equal parts. One outlier stretches the range:
-with K bins the rest may share few of them (raise `bins`). Within a bin frames are as dense as in
-the pool. With one value for all (a = b) the choice is random.
+rest of the set comes from the bins that have more, in equal parts. Within a bin frames are as dense
+as in the pool. With one value for all (a = b) the choice is random.
 
 How it is computed
 ------------------
@@ -35,16 +41,17 @@ holders` finds out when it is needed. The result is the definition's.
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
-from mlsel.pool.pool import IntArray
+from mlsel.core.arrays import IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.binned.holders import Holders
 from mlsel.selection.binned.properties import AtomicEnergy, ForceMagnitude, GlobalEnergy, Property
-from mlsel.selection.binned.scan import scan
+from mlsel.selection.binned.scan import Grid, scan
 
 SAMPLE = 8192
 SAMPLE_BYTES = 64 * 2**20
@@ -68,6 +75,7 @@ class _Uniform(Selector):
 
     def choose(self, task: Task) -> IntArray:
         prop = self.property()
+        prop.prepare(task)
         keys = task.keys()
         width = max(run.n_atoms for run in task.pool.runs)
         n_sample = min(max(SAMPLE, 8 * self.bins, 4 * task.n), SAMPLE_BYTES // (8 * width) + 1)
@@ -76,9 +84,12 @@ class _Uniform(Selector):
         holders = Holders(task, prop, found, keys, limit)
         chosen: list[int] = []
         alive = np.ones(self.bins, dtype=bool)
-        while len(chosen) < task.n:
+        waits = _served(task.given, prop, found.grid)
+        for number in itertools.count():
+            if len(chosen) == task.n:
+                break
             for k in spread_order(self.bins, task.rng).tolist():
-                if not alive[k]:
+                if not alive[k] or waits[k] > number:
                     continue
                 frame = holders.take(k)
                 if frame is None:
@@ -92,10 +103,10 @@ class _Uniform(Selector):
 
 @dataclass(frozen=True)
 class UniformGlobalEnergy(_Uniform):
-    """Uniform in the energy per atom."""
+    """Uniform in the energy per atom, less the elements' where compositions differ."""
 
     name = "global-energy"
-    summary = "uniform in the total energy (per atom)"
+    summary = "uniform in the total energy (per atom, less the elements' energies)"
     fields = ("energy",)
 
     def property(self) -> Property:
@@ -128,6 +139,24 @@ class UniformForce(_Uniform):
 
     def property(self) -> Property:
         return ForceMagnitude(self.species)
+
+
+def _served(given: Task | None, prop: Property, grid: Grid) -> IntArray:
+    """Return for how many frames of a data set each bin counts as having given one, (K,)."""
+    served = np.zeros(grid.n, dtype=np.int64)
+    if given is None:
+        return served
+    of_given = prop.of(given.pool)
+    held: dict[int, IntArray] = {}
+    for block, columns in of_given.read(given, given.frame_ids):
+        for frame, bins in zip(
+            block.frame_ids.tolist(), grid.index(of_given.values(block, columns)), strict=True
+        ):
+            held[frame] = np.unique(bins)
+    for frame in sorted(held):
+        if len(held[frame]):
+            served[held[frame][np.argmin(served[held[frame]])]] += 1
+    return served
 
 
 def spread_order(n: int, rng: np.random.Generator) -> IntArray:

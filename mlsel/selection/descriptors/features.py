@@ -22,7 +22,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.pool.pool import Array, Block, IntArray, Pool
+from mlsel.core.arrays import Array, IntArray
+from mlsel.pool.pool import Block, Pool
 from mlsel.selection.base import Task, not_finite, refuse
 from mlsel.selection.descriptors.radial import Radial
 
@@ -70,9 +71,8 @@ class Soap:
         return np.stack(frames)
 
 
-def make_descriptor(pool: Pool, name: str, cutoff: float) -> Descriptor:
-    """Return a descriptor by its name, for the species of a pool."""
-    numbers = tuple(sorted({int(z) for run in pool.runs for z in pool.numbers(run)}))
+def make_descriptor(numbers: tuple[int, ...], name: str, cutoff: float) -> Descriptor:
+    """Return a descriptor by its name, for some species."""
     if name == "radial":
         return Radial(numbers, cutoff)
     if name == "soap":
@@ -108,7 +108,7 @@ def _described(
 
     Raises, on all ranks and after the last block, if a position is not finite.
     """
-    descriptor = make_descriptor(task.pool, name, cutoff)
+    descriptor = make_descriptor(task.elements, name, cutoff)
     bad: list[int] = []
     for block in task.blocks("positions", "cell", frame_ids=np.asarray(task.share(frames))):
         flat = [block[field].reshape(len(block), -1) for field in ("positions", "cell")]
@@ -143,7 +143,7 @@ def frame_features(task: Task, given: str | Array, cutoff: float) -> Floats:
         if not good.all():
             raise refuse(f"the descriptor of frame {frames[~good][0]} is NaN or infinite.")
         return rows
-    numbers = sorted({int(z) for run in task.pool.runs for z in task.pool.numbers(run)})
+    numbers = task.elements
     ids, parts = [np.empty(0, dtype=np.int64)], []
     for block, atoms in _described(task, str(given), cutoff, frames):
         of = task.pool.numbers(block.run)

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <vector>
 
 namespace {
@@ -55,7 +57,8 @@ struct Radial {
   float *out;                         // (n_frames, n_atoms, n_kinds, n_shells)
 };
 
-void radial(const Radial *given) {
+/// 0, or 1 where there is no memory.
+int radial(const Radial *given) try {
   const Radial &g = *given;
   const int32_t n = g.n_atoms, width = g.n_shells + 2; // a shell to spare at both ends
   const size_t of_atom = static_cast<size_t>(g.n_kinds) * width;
@@ -117,5 +120,28 @@ void radial(const Radial *given) {
       for (int32_t k = 0; k < g.n_shells; ++k)
         *out++ = static_cast<float>(total[row * width + 1 + k]);
   }
+  return 0;
+} catch (const std::exception &) {
+  return 1;
 }
+
+// see mlsel.core.native.check_layout
+extern const int64_t layout_radial[];
+const int64_t layout_radial[] = {
+    sizeof(Radial),
+    offsetof(Radial, n_frames),
+    offsetof(Radial, n_atoms),
+    offsetof(Radial, n_kinds),
+    offsetof(Radial, n_shells),
+    offsetof(Radial, n_images),
+    offsetof(Radial, periodic),
+    offsetof(Radial, cutoff),
+    offsetof(Radial, to_shells),
+    offsetof(Radial, to_angle),
+    offsetof(Radial, series),
+    offsetof(Radial, fractional),
+    offsetof(Radial, cells),
+    offsetof(Radial, kind),
+    offsetof(Radial, out),
+    -1};
 }

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.core import native as compiled
-from mlsel.pool.pool import Array, Block, FloatArray, IntArray, Pool
+from mlsel.core import native
+from mlsel.core.arrays import Array, FloatArray, IntArray
+from mlsel.pool.pool import Block, Pool
 
 SOURCE = Path(__file__).with_name("radial.cpp")
 SERIES = np.array([1.0 / math.factorial(2 * k) for k in range(11)])
@@ -29,9 +30,12 @@ Floats = npt.NDArray[np.float32]
 
 @functools.cache
 def _library() -> Any | None:
-    return compiled.load(
-        "radial-descriptor", [SOURCE], compiled.SAME_BITS, "it is thirty times slower"
+    library = native.load(
+        "radial-descriptor", [SOURCE], native.SAME_BITS, "it is thirty times slower"
     )
+    if library is not None:
+        native.check_layout(library, "layout_radial", _Given)
+    return library
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Radial:
             *self._scales(),
             *map(pointer, (SERIES, few.fractional, few.cells, kinds, out)),
         )
-        library.radial(ctypes.byref(given))
+        native.check_memory(library.radial(ctypes.byref(given)), "the radial descriptor")
 
     def _scales(self) -> tuple[float, float, float]:
         return self.cutoff, self.n_shells / self.cutoff, -((math.pi / (2.0 * self.cutoff)) ** 2)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlsel.core.arrays import IntArray
 from mlsel.core.errors import nearest
-from mlsel.pool.pool import IntArray, Pool, Run
+from mlsel.pool.pool import Pool, Run
 from mlsel.selection.base import Selector, Task, check_n, refuse
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlsel.pool.pool import Array, FloatArray, IntArray
+from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 
 

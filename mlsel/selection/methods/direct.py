@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsel.pool.pool import Array, FloatArray, IntArray
+from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.descriptors.features import Floats, frame_features
 
@@ -21,14 +21,15 @@ ROWS = 8192
 
 @dataclass(frozen=True)
 class Direct(Selector):
-    """n clusters of frames in the principal components of a descriptor, one frame from each.
+    """Clusters of frames in the principal components of a descriptor, one frame from each.
 
     The columns of the descriptor are brought to unit variance; of the principal components those
     of a variance above one (the mean of all) are kept, each weighted by the variance it explains.
     k-means (seeded by k-means++, Lloyd's algorithm on a random part of the pool if it is large)
-    gives n centres; all frames go to their nearest. From each cluster comes the frame nearest to
+    gives the centres; all frames go to their nearest. From each cluster comes the frame nearest to
     its centre, the clusters in the order of their size; in place of each empty cluster comes the
-    frame that is farthest from its own centre and not chosen, so that there are exactly n.
+    frame that is farthest from its own centre and not chosen, so that there are exactly n. There
+    are n clusters and one more for each given frame; those that hold given frames come last.
 
     Parameters
     ----------
@@ -56,10 +57,18 @@ class Direct(Selector):
     def choose(self, task: Task) -> IntArray:
         keys = task.keys()
         frames = task.frame_ids
-        points = principal_components(task, frame_features(task, self.descriptor, self.cutoff))
-        few = np.searchsorted(frames, task.first(keys, max(self.fit, 8 * task.n)))
-        centres = k_means(task, points[few])
-        return frames[one_from_each(task, points, centres)]
+        features = frame_features(task, self.descriptor, self.cutoff)
+        if task.given is not None:
+            given = frame_features(task.given, self.descriptor, self.cutoff)
+            features = np.concatenate([features, given])
+        points = principal_components(task, features)
+        points, given_points = points[: len(frames)], points[len(frames) :]
+        n_clusters = min(task.n + task.n_given, len(frames))
+        few = np.searchsorted(frames, task.first(keys, max(self.fit, 8 * n_clusters)))
+        centres = k_means(task, points[few], n_clusters)
+        covered, _ = _nearest(given_points, centres)
+        order = one_from_each(task, points, centres, np.unique(covered))
+        return frames[order[: task.n]]
 
 
 def principal_components(task: Task, features: Floats) -> FloatArray:
@@ -104,9 +113,9 @@ def _rows(n_centres: int) -> int:
     return max(1, 2**22 // n_centres)
 
 
-def k_means(task: Task, points: FloatArray) -> FloatArray:
-    """Return task.n centres of clusters of points (at least n), the same on all ranks."""
-    n, rng = task.n, task.rng
+def k_means(task: Task, points: FloatArray, n: int) -> FloatArray:
+    """Return n centres of clusters of points (at least n), the same on all ranks."""
+    rng = task.rng
     mine = task.stretches(len(points), _rows(n))
     own = points[mine[0].start : mine[-1].stop] if mine else points[:0]
     centres = np.empty((n, points.shape[1]))
@@ -140,8 +149,13 @@ def _sums(points: FloatArray, centres: FloatArray) -> FloatArray:
     return np.stack([np.bincount(owner, x, minlength=len(centres)) for x in columns], axis=1)
 
 
-def one_from_each(task: Task, points: FloatArray, centres: FloatArray) -> IntArray:
-    """Return as many points as there are centres: of each cluster the one nearest to its centre."""
+def one_from_each(
+    task: Task, points: FloatArray, centres: FloatArray, covered: IntArray
+) -> IntArray:
+    """Return as many points as there are centres: of each cluster the one nearest to its centre.
+
+    Those of the clusters `covered`, which hold a given frame, come last.
+    """
     n = len(centres)
     mine = task.stretches(len(points), _rows(n))
     found = [(np.empty(0, dtype=np.int64), np.empty(0))]
@@ -150,9 +164,11 @@ def one_from_each(task: Task, points: FloatArray, centres: FloatArray) -> IntArr
     order = np.lexsort((distance, owner))
     first = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
     sizes = np.bincount(owner, minlength=n)[owner[first]]
-    chosen = first[np.argsort(-sizes, kind="stable")]
+    is_covered = np.isin(owner[first], covered)
+    first, last = first[~is_covered], first[is_covered]
+    chosen = first[np.argsort(-sizes[~is_covered], kind="stable")]
     left = np.ones(len(points), dtype=bool)
-    left[chosen] = False
+    left[chosen] = left[last] = False
     others = np.flatnonzero(left)
     farthest = others[np.argsort(-distance[others], kind="stable")]
-    return np.concatenate([chosen, farthest[: n - len(chosen)]])
+    return np.concatenate([chosen, farthest, last])[:n]

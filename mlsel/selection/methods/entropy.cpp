@@ -1,10 +1,11 @@
 // Sums of Gaussians as logarithms; mlsel/selection/entropy.py has the same by array operations. With
 // -ffast-math the exponentials are those of the C library for vectors; all numbers are finite. It is
-// linked without (mlsel/compiled.py).
+// linked without (mlsel/core/native.py).
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <vector>
 
 namespace {
@@ -29,8 +30,9 @@ inline void exponents(int64_t width, const double *y, const double *x, double *o
 extern "C" {
 
 /// out[i] = ln sum_j exp(-scale^2 |y_i - x_j|^2), for n points y and m points x of some width.
-void log_sums(int64_t n, int64_t m, int64_t width, const double *y, const double *x, double scale,
-              double *out) {
+/// Returns 0, or 1 where there is no memory.
+int log_sums(int64_t n, int64_t m, int64_t width, const double *y, const double *x, double scale,
+             double *out) try {
   constexpr double negligible = -40.0; // 1e4 such terms are below the rounding of the largest
   const int64_t n_tiles = (m + tile - 1) / tile;
   std::vector<double> tiles(n_tiles * width * tile), row(n_tiles * tile), scaled(width);
@@ -56,5 +58,8 @@ void log_sums(int64_t n, int64_t m, int64_t width, const double *y, const double
       sum += std::exp(row[j]);
     out[i] = std::log(sum) + top;
   }
+  return 0;
+} catch (const std::exception &) {
+  return 1;
 }
 }

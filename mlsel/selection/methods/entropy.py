@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.core import native as compiled
-from mlsel.pool.pool import Array, FloatArray, IntArray
+from mlsel.core import native
+from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.descriptors.features import Floats, atom_features, user_array
 
@@ -36,7 +36,7 @@ class Entropy(Selector):
 
         δH = (1 / N) Σ_i − ln Σ_j exp(− |y_i − x_j|² / (2 h²)),
 
-    and the first frame is the one with the greatest entropy of its own,
+    and the first frame, where none is given, is the one with the greatest entropy of its own,
     − (1 / N) Σ_i ln (1 / N) Σ_j exp(− |y_i − y_j|² / (2 h²)); of several the one with the smallest
     random number. Sums are kept as logarithms, so no bandwidth is too small. A gain can only fall
     as frames are added: one that was computed earlier is an upper bound, and only the frames whose
@@ -90,7 +90,12 @@ class Entropy(Selector):
                 f"{n_candidates * 4 * MAX_BYTES // (n_values * 128)}."
             )
         environments = atom_features(task, self.descriptor, self.cutoff, frames)
-        return frames[greedy_entropy(environments, task.n, self.bandwidth, keys[frames], task)]
+        given: list[Floats] = []
+        if task.given is not None:
+            own = task.given.frame_ids
+            given = atom_features(task.given, self.descriptor, self.cutoff, own)
+        order = greedy_entropy(environments, task.n, self.bandwidth, keys[frames], task, given)
+        return frames[order]
 
 
 def bandwidth_of(environments: Sequence[Floats]) -> float:
@@ -117,13 +122,16 @@ def log_kernel_sums(points: Floats, others: Floats, bandwidth: float) -> FloatAr
     sums = np.empty(len(y))
     sizes = map(ctypes.c_int64, (len(y), *x.shape))
     pointers = (ctypes.c_void_p(array.ctypes.data) for array in (y, x))
-    library.log_sums(*sizes, *pointers, ctypes.c_double(scale), ctypes.c_void_p(sums.ctypes.data))
+    status = library.log_sums(
+        *sizes, *pointers, ctypes.c_double(scale), ctypes.c_void_p(sums.ctypes.data)
+    )
+    native.check_memory(status, "the entropy of so many points")
     return sums
 
 
 @functools.cache
 def _library() -> Any | None:
-    return compiled.load("entropy", [SOURCE], ("-ffast-math",), "it is twice as slow")
+    return native.load("entropy", [SOURCE], ("-ffast-math",), "it is twice as slow")
 
 
 def _log_sums(points: Floats, others: Floats, scale: float) -> FloatArray:
@@ -148,27 +156,35 @@ def greedy_entropy(
     bandwidth: float,
     keys: FloatArray,
     task: Task | None = None,
+    given: Sequence[Floats] = (),
 ) -> IntArray:
-    """Return the places of n frames in the order chosen; the ranks of a task share the sums."""
+    """Return the places of n frames in the order chosen; the ranks of a task share the sums.
+
+    Given environments are there from the start, as if their frames were chosen first.
+    """
+    n_own = len(environments)
+    environments = [*environments, *given]
     h = bandwidth or bandwidth_of(environments)
     every = list if task is None else task.every
     comm = None if task is None else task.comm
     rank, n_ranks = (0, 1) if comm is None else (comm.rank, comm.size)
-    own = np.empty(len(environments))
-    part = [
-        np.log(len(frame)) - float(log_kernel_sums(frame, frame, h).mean())
-        for frame in environments[rank::n_ranks]
-    ]
-    for other, entropies in enumerate(every([part])):
-        own[other::n_ranks] = entropies
-    chosen = [int(np.lexsort((keys, -own))[0])]
+    chosen = list(range(n_own, len(environments)))
+    if not chosen:
+        own = np.empty(n_own)
+        part = [
+            np.log(len(frame)) - float(log_kernel_sums(frame, frame, h).mean())
+            for frame in environments[rank::n_ranks]
+        ]
+        for other, entropies in enumerate(every([part])):
+            own[other::n_ranks] = entropies
+        chosen = [int(np.lexsort((keys, -own))[0])]
     sizes = np.array([len(frame) for frame in environments])
     starts = np.concatenate([[0], np.cumsum(sizes)])
     logs = np.full(starts[-1], -np.inf)  # ln Σ_j for each environment, over the chosen seen
     seen = np.zeros(len(environments), dtype=np.int64)  # how many of the chosen that are
     bound = np.full(len(environments), np.inf)
-    bound[chosen[0]] = -np.inf
-    while len(chosen) < n:
+    bound[chosen] = -np.inf
+    while len(chosen) < len(given) + n:
         top = bound.max()
         best = np.flatnonzero(bound == top)
         fresh = seen[best] == len(chosen)
@@ -194,4 +210,4 @@ def greedy_entropy(
             logs[some] = np.logaddexp(logs[some], sums)
             seen[frame] = len(chosen)
             bound[frame] = -logs[some].mean()
-    return np.array(chosen, dtype=np.int64)
+    return np.array(chosen[len(given) :], dtype=np.int64)

@@ -2,6 +2,7 @@
 // same bits: hence no fused multiply-add (-ffp-contract=off), and one order of the sums.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 namespace {
@@ -44,6 +45,19 @@ struct Points {
   double *nearest;      // (n), squared distance to the nearest chosen point
   int32_t *owner;       // (n), which of the chosen that is
 };
+
+// see mlsel.core.native.check_layout
+extern const int64_t layout_points[];
+const int64_t layout_points[] = {
+    sizeof(Points),
+    offsetof(Points, n),
+    offsetof(Points, width),
+    offsetof(Points, exact),
+    offsetof(Points, rounded),
+    offsetof(Points, error),
+    offsetof(Points, nearest),
+    offsetof(Points, owner),
+    -1};
 
 /// Takes in the k-th chosen point, and returns the place of the point that is now the farthest from
 /// all chosen (of several the first). reach: of each of the k chosen before, how far from it a point

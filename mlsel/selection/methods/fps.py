@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.core import native as compiled
-from mlsel.pool.pool import Array, FloatArray, IntArray
+from mlsel.core import native
+from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.descriptors.features import Floats, frame_features
 
@@ -58,10 +58,16 @@ class FarthestPoint(Selector):
                 raise refuse(f"start is {first}, which is no frame that may be chosen.")
         frames = task.frame_ids
         features = frame_features(task, self.descriptor, self.cutoff)
-        return frames[farthest_points(features, task.n, int(np.searchsorted(frames, first)), task)]
+        given = features[:0]
+        if task.given is not None:
+            given = frame_features(task.given, self.descriptor, self.cutoff)
+        place = int(np.searchsorted(frames, first))
+        return frames[farthest_points(features, task.n, place, task, given)]
 
 
-def farthest_points(features: Floats, n: int, first: int, task: Task | None = None) -> IntArray:
+def farthest_points(
+    features: Floats, n: int, first: int, task: Task | None = None, given: Floats | None = None
+) -> IntArray:
     """Return n points, each the farthest from all before (of several, the first).
 
     A point whose nearest chosen one is c, at distance m, can't be nearer to a new one y if
@@ -74,12 +80,16 @@ def farthest_points(features: Floats, n: int, first: int, task: Task | None = No
     n, first : int
     task : Task, optional
         Its ranks share the points.
+    given : (m, D), optional
+        Points that were chosen before the first; `first` is then not looked at.
 
     Examples
     --------
     >>> line = np.array([[0.0], [1.0], [4.0], [10.0]])
     >>> farthest_points(line, 3, 0).tolist()
     [0, 3, 2]
+    >>> farthest_points(line, 2, 0, given=np.array([[9.0], [2.0]])).tolist()
+    [0, 2]
     """
     every = list if task is None else task.every
     own = range(len(features)) if task is None else task.share(np.arange(len(features)))
@@ -90,14 +100,18 @@ def farthest_points(features: Floats, n: int, first: int, task: Task | None = No
     points = _padded(features[begin:end], width)
     radius2 = max(every([float(np.square(points - origin).sum(axis=1).max(initial=0.0))]))
     farthest = _Farthest(points, origin, radius2)
+    n_given = 0 if given is None else len(given)
     chosen = np.empty(n, dtype=np.int64)
-    centres = np.empty((n, width))
+    centres = np.empty((n_given + n, width))
+    if given is not None:
+        centres[:n_given] = _padded(given, width)
     place = first
-    for k in range(n):
-        chosen[k] = place
-        centres[k] = _padded(features[place : place + 1], width)[0]
-        if begin <= place < end:
-            farthest.nearest[place - begin] = -np.inf
+    for k in range(n_given + n):
+        if k >= n_given:
+            chosen[k - n_given] = place
+            centres[k] = _padded(features[place : place + 1], width)[0]
+            if begin <= place < end:
+                farthest.nearest[place - begin] = -np.inf
         # d² / 4 between the new point and each chosen before
         between = _squared(centres[:k], centres[k]) * ((1.0 - SLACK) / 4.0)
         best = []
@@ -117,8 +131,9 @@ def _padded(features: Floats, width: int) -> FloatArray:
 
 @functools.cache
 def _library() -> Any | None:
-    library = compiled.load("fps", [SOURCE], compiled.SAME_BITS, "it is ten times slower")
+    library = native.load("fps", [SOURCE], native.SAME_BITS, "it is ten times slower")
     if library is not None:
+        native.check_layout(library, "layout_points", _Points)
         library.farthest.restype = ctypes.c_int64
     return library
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.core import native as compiled
+from mlsel.core import native
 from mlsel.core.errors import MlselError
 from mlsel.plugins.builder import KERNEL_FLAGS, SOURCES
 from mlsel.training.base import Frames, Prediction
@@ -28,21 +28,25 @@ log = logging.getLogger(__name__)
 
 UNITS = (
     "gap_python",
+    "gap_potential",
+    "gap_pair",
     "gap_soap",
     "gap_radial",
     "gap_kernel",
     "gap_file",
+    "gap_reader",
     "gap_descriptor",
     "quip_file",
     "xml_reader",
+    "files",
 )
-HEADERS = (*UNITS[1:], "md5", "vectors")
+HEADERS = (*UNITS[1:], "buffer", "gap_table", "kernels", "md5", "vectors")
 MESSAGE_BYTES = 2048
 
 
 @functools.cache
 def _library() -> Any | None:
-    library = compiled.load(
+    library = native.load(
         "gap-evaluator",
         [SOURCES / f"{name}.cpp" for name in UNITS],
         [*KERNEL_FLAGS, "-fvisibility=hidden", "-DMLSEL_KERNEL=native", "-DMLSEL_KERNEL_NATIVE"],

@@ -11,8 +11,10 @@
 // the same number of threads gives the same bits.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include <omp.h>
@@ -54,14 +56,14 @@ template <typename Real> void clear(const Edges<Real> &e, int frame, Real *rows)
 // which vectorised code would read twice before it writes: such a pair adds to a spare row.
 template <typename Real> class SecondRow {
 public:
-  explicit SecondRow(int32_t n) : spare(n), n(n) {}
+  SecondRow(Real *spare, int32_t n) : spare(spare), n(n) {}
   Real *begin(Real *rows, int32_t i, int32_t j) {
     target = nullptr;
     if (i != j)
       return rows + static_cast<size_t>(j) * n;
     target = rows + static_cast<size_t>(i) * n;
-    std::fill(spare.begin(), spare.end(), Real(0));
-    return spare.data();
+    std::fill(spare, spare + n, Real(0));
+    return spare;
   }
   void end() {
     if (target)
@@ -70,16 +72,31 @@ public:
   }
 
 private:
-  std::vector<Real> spare;
+  Real *spare;
   int32_t n;
   Real *target = nullptr;
 };
 
+// Spare rows of all threads, no two in one cache line; a thread that allocates cannot tell that it
+// failed.
+template <typename Real> class SpareRows {
+public:
+  explicit SpareRows(const Edges<Real> &e)
+      : n(e.n_features), stride(n + 64 / sizeof(Real)), rows(stride * e.n_threads) {}
+  SecondRow<Real> of_this_thread() { return {rows.data() + stride * omp_get_thread_num(), n}; }
+
+private:
+  int32_t n;
+  size_t stride;
+  std::vector<Real> rows;
+};
+
 template <typename Real> void convolve(const Edges<Real> &e, const Real *table, const Real *z, Real *y) {
   const int32_t n = e.n_features;
+  SpareRows<Real> spare(e);
 #pragma omp parallel num_threads(e.n_threads)
   {
-    SecondRow<Real> second(n);
+    SecondRow<Real> second = spare.of_this_thread();
 #pragma omp for schedule(static)
     for (int32_t frame = 0; frame < e.n_frames; ++frame) {
       clear(e, frame, y);
@@ -107,9 +124,10 @@ template <typename Real>
 void differentiate(const Edges<Real> &e, const Real *table, const Real *z, const Real *a, Real *b,
                    Real *g) {
   const int32_t n = e.n_features;
+  SpareRows<Real> spare(e);
 #pragma omp parallel num_threads(e.n_threads)
   {
-    SecondRow<Real> second(n);
+    SecondRow<Real> second = spare.of_this_thread();
 #pragma omp for schedule(static)
     for (int32_t frame = 0; frame < e.n_frames; ++frame) {
       clear(e, frame, b);
@@ -156,9 +174,10 @@ void convolve_adjoint(const Edges<Real> &e, const Real *table, const Real *z, co
   const int32_t n = e.n_features;
   const size_t size = static_cast<size_t>(e.n_knots) * 2 * n;
   std::vector<Real> parts(size * e.n_threads);
+  SpareRows<Real> spare(e);
 #pragma omp parallel num_threads(e.n_threads)
   {
-    SecondRow<Real> second(n);
+    SecondRow<Real> second = spare.of_this_thread();
     Real *part = parts.data() + size * omp_get_thread_num();
 #pragma omp for schedule(static)
     for (int32_t frame = 0; frame < e.n_frames; ++frame) {
@@ -198,9 +217,10 @@ void differentiate_adjoint(const Edges<Real> &e, const Real *table, const Real *
   const int32_t n = e.n_features;
   const size_t size = static_cast<size_t>(e.n_knots) * 2 * n;
   std::vector<Real> parts(size * e.n_threads);
+  SpareRows<Real> spare_z(e), spare_a(e);
 #pragma omp parallel num_threads(e.n_threads)
   {
-    SecondRow<Real> second_z(n), second_a(n);
+    SecondRow<Real> second_z = spare_z.of_this_thread(), second_a = spare_a.of_this_thread();
     Real *part = parts.data() + size * omp_get_thread_num();
 #pragma omp for schedule(static)
     for (int32_t frame = 0; frame < e.n_frames; ++frame) {
@@ -269,32 +289,55 @@ void gather_forces_adjoint(const Edges<Real> &e, const Real *v, const Real *unit
 
 } // namespace
 
+// Every function gives 0, or 1 where there is no memory.
+template <typename Body> int guarded(Body body) {
+  try {
+    body();
+    return 0;
+  } catch (const std::bad_alloc &) {
+    return 1;
+  }
+}
+
 #define MLSEL_EXPORT(Real, suffix)                                                                 \
-  extern "C" void convolve_##suffix(const Edges<Real> *e, const Real *table, const Real *z,        \
-                                    Real *y) {                                                     \
-    convolve(*e, table, z, y);                                                                     \
+  extern "C" int convolve_##suffix(const Edges<Real> *e, const Real *table, const Real *z,         \
+                                   Real *y) {                                                      \
+    return guarded([&] { convolve(*e, table, z, y); });                                            \
   }                                                                                                \
-  extern "C" void differentiate_##suffix(const Edges<Real> *e, const Real *table, const Real *z,   \
-                                         const Real *a, Real *b, Real *g) {                        \
-    differentiate(*e, table, z, a, b, g);                                                          \
+  extern "C" int differentiate_##suffix(const Edges<Real> *e, const Real *table, const Real *z,    \
+                                        const Real *a, Real *b, Real *g) {                         \
+    return guarded([&] { differentiate(*e, table, z, a, b, g); });                                 \
   }                                                                                                \
-  extern "C" void convolve_adjoint_##suffix(const Edges<Real> *e, const Real *table,               \
-                                            const Real *z, const Real *v, Real *z_out,             \
-                                            Real *table_out) {                                     \
-    convolve_adjoint(*e, table, z, v, z_out, table_out);                                           \
+  extern "C" int convolve_adjoint_##suffix(const Edges<Real> *e, const Real *table, const Real *z, \
+                                           const Real *v, Real *z_out, Real *table_out) {          \
+    return guarded([&] { convolve_adjoint(*e, table, z, v, z_out, table_out); });                  \
   }                                                                                                \
-  extern "C" void differentiate_adjoint_##suffix(                                                  \
+  extern "C" int differentiate_adjoint_##suffix(                                                   \
       const Edges<Real> *e, const Real *table, const Real *z, const Real *a, const Real *u,        \
       const Real *h, Real *z_out, Real *a_out, Real *table_out) {                                  \
-    differentiate_adjoint(*e, table, z, a, u, h, z_out, a_out, table_out);                         \
+    return guarded(                                                                                \
+        [&] { differentiate_adjoint(*e, table, z, a, u, h, z_out, a_out, table_out); });           \
   }                                                                                                \
-  extern "C" void gather_forces_##suffix(const Edges<Real> *e, const Real *g, const Real *unit,    \
-                                         Real *forces) {                                           \
+  extern "C" int gather_forces_##suffix(const Edges<Real> *e, const Real *g, const Real *unit,     \
+                                        Real *forces) {                                            \
     gather_forces(*e, g, unit, forces);                                                            \
+    return 0;                                                                                      \
   }                                                                                                \
-  extern "C" void gather_forces_adjoint_##suffix(const Edges<Real> *e, const Real *v,              \
-                                                 const Real *unit, Real *g_out) {                  \
+  extern "C" int gather_forces_adjoint_##suffix(const Edges<Real> *e, const Real *v,               \
+                                                const Real *unit, Real *g_out) {                   \
     gather_forces_adjoint(*e, v, unit, g_out);                                                     \
+    return 0;                                                                                      \
+  }                                                                                                \
+  extern "C" {                                                                                     \
+  extern const int64_t layout_edges_##suffix[]; /* see mlsel.core.native.check_layout */           \
+  const int64_t layout_edges_##suffix[] = {                                                        \
+      sizeof(Edges<Real>),                offsetof(Edges<Real>, n_features),                       \
+      offsetof(Edges<Real>, n_knots),     offsetof(Edges<Real>, n_frames),                         \
+      offsetof(Edges<Real>, n_threads),   offsetof(Edges<Real>, atom_start),                       \
+      offsetof(Edges<Real>, pair_start),  offsetof(Edges<Real>, first),                            \
+      offsetof(Edges<Real>, second),      offsetof(Edges<Real>, knot),                             \
+      offsetof(Edges<Real>, place),       offsetof(Edges<Real>, spacing),                          \
+      -1};                                                                                         \
   }
 
 MLSEL_EXPORT(float, float32)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mlsel.core import native as compiled
+from mlsel.core import native
 
 SOURCE = Path(__file__).with_name("edges.cpp")
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
@@ -24,12 +24,16 @@ NAMES = {torch.float32: "float32", torch.float64: "float64"}
 @functools.cache
 def load() -> Any | None:
     """Return the compiled library, or None (said once in the log) where it cannot be built."""
-    return compiled.load(
+    library = native.load(
         "edge-kernels",
         [SOURCE],
         ["-fopenmp"],
         "training goes through torch alone, several times slower",
     )
+    if library is not None:
+        native.check_layout(library, "layout_edges_float32", _Edges32)
+        native.check_layout(library, "layout_edges_float64", _Edges64)
+    return library
 
 
 class _Edges(ctypes.Structure):
@@ -95,7 +99,7 @@ class PairTables:
         assert library is not None
         function = getattr(library, f"{name}_{NAMES[dtype]}")
         pointers = [ctypes.c_void_p(array.data_ptr()) for array in arrays]
-        function(ctypes.byref(edges), *pointers)
+        native.check_memory(function(ctypes.byref(edges), *pointers), "a batch's tables")
 
 
 class Convolve(torch.autograd.Function):

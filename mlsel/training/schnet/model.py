@@ -46,7 +46,8 @@ class SchNetModel(TrainedModel):
 
         import torch
 
-        from mlsel.training.schnet.network import Architecture, potential
+        from mlsel.training.schnet.architecture import Architecture
+        from mlsel.training.schnet.network import potential
 
         path = folder / WEIGHTS
         try:

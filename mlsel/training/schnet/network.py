@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,30 +28,12 @@ import torch
 from torch.nn import functional
 
 from mlsel.training.schnet import kernels
+from mlsel.training.schnet.architecture import Architecture
 from mlsel.training.schnet.graphs import Batch, Graphs, Knots
 
 KNOTS_PER_WIDTH = 12
 LARGEST_SPACING = 0.05  # Å
 LOG2 = math.log(2.0)
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """SchNet's hyperparameters, named as in the paper's Table 1; `cutoff` in Å."""
-
-    n_interactions: int
-    n_atom_basis: int
-    n_filters: int
-    n_gaussians: int
-    n_neurons: tuple[int, ...]
-    cutoff: float = 6.0
-
-
-SIZES: Mapping[str, Architecture] = {
-    "small": Architecture(3, 32, 32, 3, (48, 48)),
-    "medium": Architecture(4, 48, 64, 48, (128, 64, 32)),
-    "large": Architecture(4, 64, 128, 64, (128, 128, 64, 32)),
-}
 
 
 def _schnetpack() -> Any:

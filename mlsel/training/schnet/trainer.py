@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import time
@@ -14,7 +15,7 @@ import numpy as np
 
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
-from mlsel.core.files import finishing, write_json
+from mlsel.core.files import write_bytes, write_json
 from mlsel.core.provenance import differing_keys, digest
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import (
@@ -101,7 +102,7 @@ class SchNetTrainer(Trainer):
     def architecture(self) -> Any:
         from dataclasses import replace
 
-        from mlsel.training.schnet.network import SIZES
+        from mlsel.training.schnet.architecture import SIZES
 
         if self.size not in SIZES:
             raise MlselError(f"There is no SchNet size {self.size}: take {', '.join(SIZES)}.")
@@ -114,7 +115,7 @@ class SchNetTrainer(Trainer):
         Parameters
         ----------
         train, validation : sequences of Frames
-            With energies and forces. Without validation frames a share of `train` is taken.
+            With energies and forces. Without held-out ones a share of `train` is taken.
         out : path
             Folder of the product.
 
@@ -221,7 +222,7 @@ class _Run:
         unseen = sorted({int(z) for part in validation for z in part.numbers} - set(self.numbers))
         if unseen:
             raise MlselError(
-                f"The validation frames hold elements {unseen} (atomic numbers) that no training "
+                f"The held-out frames hold elements {unseen} (atomic numbers) that no training "
                 "frame holds."
             )
         self.references = reference_energies(train)
@@ -255,7 +256,6 @@ class _Run:
         self.epoch, self.best_epoch, self.last_decay = 0, 0, 0
         self.best_loss = float("inf")
         self.history: list[list[float]] = []
-        self.metrics_shown = False
 
     def _weights(self) -> dict[str, Any]:
         return {k: v.detach().clone() for k, v in self.network.model.state_dict().items()}
@@ -291,6 +291,7 @@ class _Run:
         self.best = state["best"]
         for name in ("epoch", "best_epoch", "last_decay", "best_loss", "history"):
             setattr(self, name, state[name])
+        write_metrics(self.out / METRICS, self.history)  # a kill came between checkpoint and this
         if state["threads"] != torch.get_num_threads() and not self.is_over:
             log.info(
                 "%s: goes on with %d threads where it had %d; sums are then rounded differently.",
@@ -429,18 +430,16 @@ class _Run:
                 for name in ("epoch", "best_epoch", "last_decay", "best_loss", "history")
             },
         }
-        with finishing(self.out / CHECKPOINT) as partial:
-            torch.save(state, partial)
+        _write(self.out / CHECKPOINT, state)
         write_metrics(self.out / METRICS, self.history)
 
     def finish(self) -> SchNetModel:
         """Write the weights of the best epoch, what goes with them, and the file for LAMMPS."""
-        import torch
 
         self.network.model.load_state_dict(self.best)
         error = self.network.interpolation_error(self.validation)
-        with finishing(self.out / WEIGHTS) as partial:
-            torch.save({k: v.cpu() for k, v in self.best.items()}, partial)
+        write_metrics(self.out / METRICS, self.history)  # a kill may have come before the last row
+        _write(self.out / WEIGHTS, {k: v.cpu() for k, v in self.best.items()})
         write_json(
             self.out / NETWORK,
             {
@@ -456,6 +455,15 @@ class _Run:
         model = SchNetModel.load(self.out)
         model.export()
         return model
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """Write what torch.save makes; made in memory, since torch crashes on a full disk."""
+    import torch
+
+    image = io.BytesIO()
+    torch.save(state, image)
+    write_bytes(path, image.getvalue())
 
 
 def _fingerprint(frames: Sequence[Frames]) -> list[str]:

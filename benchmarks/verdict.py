@@ -1,0 +1,175 @@
+"""Whether the verdict tells liquids apart, and calls the same liquid the same.
+
+    python -m benchmarks.verdict -o DIR [--atoms 216] [--runs 14] [--duration 10]
+
+Runs of the reference (NaCl of Tosi and Fumi, 1400 K), of the same with the sign of D that many
+public decks have by mistake, and of one with a Na–Cl repulsion 5 % too strong, all with velocities
+of their own, are kept in DIR: what is there is not made again, so that a benchmark that was ended
+goes on. Each run is judged beside each run of the reference alone. 42 runs of 216 ions and 10 ps
+take about 20 minutes of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.claims import Claims
+from mlsel.core.files import write_text
+from mlsel.core.parallel import world
+from mlsel.core.provenance import digest
+from mlsel.md import deck
+from mlsel.study.study import ToleranceSection, load_study
+from mlsel.validate.criteria import UNITS
+from mlsel.validate.nvt_run import ValidationRun
+from mlsel.validate.reference import Reference
+from mlsel.validate.results import Results, read_results
+from mlsel.validate.stage import _prepare_start
+from mlsel.validate.start import compressibility, make_start
+from mlsel.validate.verdict import AGREES, Verdict, judge
+
+STUDY = """
+[system]
+species = ["Na", "Cl"]
+potential = "nacl-tosi-fumi"
+spacing = 3.1
+[pool]
+temperatures = [1400]
+pressures = [1]
+melt_temperature = 3000
+melt = 3.0
+equilibration = 5.0
+[validation]
+models = []
+temperature = 1400
+density_time = 30.0
+equilibration = 2.5
+nve = 1.0
+block = 0.25
+sampling_interval = 25
+trajectory_interval = 50
+checkpoint_interval = 2.5
+rdf_bins = 180
+rdf_cutoff = 9.0
+"""
+UNLIKE = "pair_coeff 1 2  0.2110 "
+STRONGER = "pair_coeff 1 2  0.22155 "
+APART, FALSE = 13 / 14, 0.01
+"""At least this share of runs of another liquid is told apart; at most this share of pairs of runs
+of one liquid is said to differ."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a line a claim; return 1 if one falls short."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--atoms", type=int, default=216, help="1000 for the larger proof")
+    parser.add_argument("--runs", type=int, default=14, help="of each potential")
+    parser.add_argument("--duration", type=float, default=10.0, help="ps, of each run")
+    args = parser.parse_args(argv)
+    claims = Claims()
+    made, reference = runs_of(args.output, args.atoms, args.runs, args.duration)
+    for run in reference.runs:
+        Reference((run,), reference.compressibility, reference.tolerances).check()
+    pairs = [(a, b) for a in reference.runs for b in reference.runs if a is not b]
+    verdicts = [verdict(a, b, reference) for a, b in pairs]
+    said = sum(one.word != AGREES for one in verdicts)
+    claims.at_most(f"{len(pairs)} pairs of one liquid, share said to differ",
+                   said / len(pairs), FALSE)  # fmt: skip
+    describe(claims, verdicts)
+    bound = APART if args.atoms < 1000 else 1.0
+    for name, runs in made.items():
+        # Each beside the reference's run of the same velocities, as in a study.
+        verdicts = [verdict(a, b, reference) for a, b in zip(runs, reference.runs, strict=True)]
+        told = sum(one.word != AGREES for one in verdicts)
+        claims.at_least(f"{name}: share of {len(runs)} runs told apart", told / len(runs), bound)
+        claims.note(
+            f"{told} of {len(runs)}; without the mean energy "
+            f"{sum(differs_without(one, 'energy') for one in verdicts)}"
+        )
+        every = [verdict(a, b, reference) for a in runs for b in reference.runs]
+        told = sum(one.word != AGREES for one in every)
+        claims.note(f"of all {len(every)} pairs with runs of the reference {told}; of these")
+        describe(claims, every)
+    return claims.end()
+
+
+def runs_of(
+    output: Path, n_atoms: int, n_runs: int, duration: float
+) -> tuple[dict[str, list[Results]], Reference]:
+    """Make what is missing; return the runs of each other liquid, and the reference's."""
+    comm = world()
+    path = output / "verdict.toml"
+    write_text(path, STUDY)
+    kspace = ["validation.kspace_style=pppm 1e-5"] if n_atoms >= 1000 else []
+    study = load_study(
+        str(path),
+        [f"validation.n_atoms={n_atoms}", f"validation.duration={duration}", *kspace],
+    )
+    _prepare_start(study, output, again=False)
+    make_start(study, output, comm, lambda steps: None)
+    text = deck.read_potential("nacl-tosi-fumi", study.system.species)
+    if UNLIKE not in text:
+        raise AssertionError("potentials/nacl-tosi-fumi.lmp has another line for Na-Cl")
+    potentials = {
+        "reference": text,
+        "positive-d": deck.read_potential("nacl-tosi-fumi-positive-d", study.system.species),
+        "repulsion": text.replace(UNLIKE, STRONGER),
+    }
+    made: dict[str, list[Results]] = {name: [] for name in potentials}
+    for seed in range(1, n_runs + 1):
+        seeded = dataclasses.replace(
+            study, validation=dataclasses.replace(study.validation, seed=seed)
+        )
+        for name, potential in potentials.items():
+            if kspace:
+                potential += "kspace_style pppm 1e-5\n"
+            kind = "reference" if name == "reference" else "potential"
+            run = ValidationRun(
+                f"{name}-run-{seed}", kind, potential, digest(potential.encode()), duration,
+                output, seeded,
+            )  # fmt: skip
+            if not run.product.is_file():
+                write_text(run.folder / "potential.lmp", run.potential)
+                write_text(run.folder / "in.lammps", run.deck_text())
+                run.perform(comm, lambda steps: None)
+            made[name].append(read_results(run.product))
+    own = tuple(made.pop("reference"))
+    return made, Reference(own, compressibility(study, output), ToleranceSection())
+
+
+def verdict(run: Results, beside: Results, reference: Reference) -> Verdict:
+    """The verdict on a run beside one run of the reference."""
+    alone = dataclasses.replace(reference, runs=(beside,))
+    return judge(run, alone)
+
+
+def differs_without(one: Verdict, criterion: str) -> bool:
+    return any(c.differs for c in one.comparisons if c.criterion != criterion)
+
+
+def describe(claims: Claims, verdicts: Sequence[Verdict]) -> None:
+    """Note for each criterion how often it differs, how large and how sure it is."""
+    import numpy as np
+
+    found = Counter(name for one in verdicts for name, c in one.numbers.items() if c.differs)
+    for name, unit in UNITS.items():
+        numbers = [one.numbers[name] for one in verdicts]
+        sizes = np.abs([one.size for one in numbers])
+        sigmas = [one.sigmas for one in numbers]
+        if np.isnan(sigmas).all():
+            claims.note(f"  {name:14} was not measured: {numbers[0].missing}")
+            continue
+        claims.note(
+            f"  {name:14} differs in {found[name]:3}; size {np.nanmedian(sizes):8.3g} (largest "
+            f"{np.nanmax(sizes):.3g}) {unit}, {np.nanmedian(sigmas):.1f} σ (surest "
+            f"{np.nanmax(sigmas):.1f})"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""mlsel's version; pyproject.toml reads it here."""
+
+__version__ = "0.1.0"

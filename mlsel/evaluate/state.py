@@ -1,0 +1,50 @@
+"""The states of a study's errors, read from its folder."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlsel.study.folder import StudyFolder
+from mlsel.study.stage import BEGUN, DONE, MISSING, Item
+
+if TYPE_CHECKING:
+    from mlsel.evaluate.stage import Entry
+    from mlsel.study.study import Study
+
+
+def items(study: Study, folder: Path) -> list[Item]:
+    """Return the errors of each model and the table of all, and their states."""
+    from mlsel.evaluate.stage import find_models
+    from mlsel.pool.pool import Pool
+    from mlsel.training.stage import model_names
+
+    place = StudyFolder(folder)
+    entries: dict[str, Entry] = {}
+    if place.test_set.is_file() and place.finished_models():
+        with Pool(place.test_set) as pool:
+            digest = pool.digest
+        entries = {entry.title: entry for entry in find_models(folder, digest)}
+    names = model_names(study, folder) if study.selection.n_test else []
+    names += [name for name in entries if name not in names]
+    if not names:
+        return []
+    found = [Item(name, *_state(entries.get(name))) for name in names]
+    rows: set[str] = set()
+    if place.errors.is_file():
+        with place.errors.open(encoding="utf-8", newline="") as file:
+            rows = {f"{row['dataset']}/{row['model']}" for row in csv.DictReader(file)}
+    state = DONE if {*names} <= rows else BEGUN if rows else MISSING
+    return [*found, Item(place.errors.name, state, f"{len(rows)} models")]
+
+
+def _state(entry: Entry | None) -> tuple[str, str]:
+    if entry is None:
+        return MISSING, ""
+    if entry.product.is_file():
+        if entry.stored_identity() == entry.identity:
+            return DONE, ""
+        return BEGUN, "the model or the test set changed; evaluate makes it anew"
+    n_chunks = len(list(entry.product.with_suffix("").glob("*.npz")))
+    return (BEGUN, f"{n_chunks} chunks") if n_chunks else (MISSING, "")

@@ -1,0 +1,37 @@
+// A term of a GAP over the distances of pairs: distance_2b with the squared exponential.
+#ifndef MLSEL_GAP_PAIR_H
+#define MLSEL_GAP_PAIR_H
+
+#include <vector>
+
+#include "gap_potential.h"
+
+namespace mlsel {
+
+/// Every neighbour gives its central atom the energy Σ_s α_s δ² exp(−(r − r_s)²/2θ²) f(r), a
+/// function of the distance alone, whose sum is a table of quintic splines.
+class GapPair {
+ public:
+  explicit GapPair(const PairTerm &term);
+
+  bool is_centre(int number) const { return is(number, z1_) || is(number, z2_); }
+
+  /// See GapPotential::evaluate.
+  void evaluate(const GapEnvironments &, const int *numbers, GapTotals &) const;
+
+ private:
+  static bool is(int number, int wanted) { return !wanted || number == wanted; }
+  bool is_pair(int a, int b) const
+  {
+    return (is(a, z1_) && is(b, z2_)) || (is(a, z2_) && is(b, z1_));
+  }
+  void make_table(const PairTerm &term);
+
+  int z1_, z2_;    // 0: any element
+  double cutoff_, width_, inverse_spacing_ = 0;
+  int n_intervals_ = 0;
+  std::vector<double> table_;    // without f: six coefficients an interval
+};
+
+}    // namespace mlsel
+#endif

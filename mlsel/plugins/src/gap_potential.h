@@ -1,0 +1,74 @@
+// Our own evaluator of GAPs: energies and forces by the adjoint way, which needs the gradient of
+// no descriptor. Knows neither LAMMPS nor Python.
+#ifndef MLSEL_GAP_POTENTIAL_H
+#define MLSEL_GAP_POTENTIAL_H
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "gap_file.h"
+#include "gap_kernel.h"
+
+namespace mlsel {
+
+/// Central atoms of one element and their neighbours; those beyond the cutoff may be among them.
+struct GapEnvironments {
+  int atomic_number = 0;
+  std::vector<int> atoms;          // whose energies they are
+  std::vector<int> first = {0};    // of neighbours, and behind the last: one more than atoms
+  std::vector<int> neighbours;     // atoms on which the forces are
+  std::vector<double> vectors;     // from the central atom to its neighbour, Å, 3 a neighbour
+
+  void clear();
+  void add_atom(int atom) { atoms.push_back(atom); }
+  void add_neighbour(int atom, double x, double y, double z);
+  void close_atom() { first.push_back(static_cast<int>(neighbours.size())); }
+};
+
+/// Where results are added. Arrays are by atom; those that are null are not wanted.
+struct GapTotals {
+  double *energies = nullptr;    // eV
+  double *forces = nullptr;      // eV/Å, 3 an atom
+  double *virials = nullptr;     // eV, 9 an atom: (r_j − r_i) ⊗ force on j, at j as QUIP has it
+  double virial[9] = {};         // their sum
+};
+
+/// Central atoms in the order in which they are best evaluated, and where to cut.
+struct GapOrder {
+  std::vector<int> atoms;
+  std::vector<int> starts;    // of blocks of one element, and the end
+};
+
+class GapPair;
+class GapSoap;
+
+class GapPotential {
+ public:
+  explicit GapPotential(const GapFile &file);
+  ~GapPotential();
+
+  double cutoff() const { return cutoff_; }
+  const char *instructions() const { return kernel_.name; }
+
+  /// Blocks of atoms of one element; `numbers` by atom.
+  static GapOrder order(const std::vector<int> &central_atoms, const int *numbers);
+
+  /// What one thread needs beside the potential.
+  class Workspace;
+  std::unique_ptr<Workspace, void (*)(Workspace *)> workspace() const;
+
+  /// Add energies and forces of a block of central atoms. `numbers`: atomic numbers by atom, 0 for
+  /// those that nobody sees. Throws std::runtime_error where two atoms are at the same place.
+  void evaluate(const GapEnvironments &, const int *numbers, Workspace &, GapTotals &) const;
+
+ private:
+  const GapKernel &kernel_;
+  double cutoff_;
+  std::array<double, MAX_ELEMENTS + 1> e0_;
+  std::vector<std::unique_ptr<GapSoap>> soaps_;
+  std::vector<GapPair> pairs_;
+};
+
+}    // namespace mlsel
+#endif

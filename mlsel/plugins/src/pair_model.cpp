@@ -1,0 +1,191 @@
+#include "pair_model.h"
+
+#include <algorithm>
+#include <climits>
+#include <cmath>
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "force.h"
+#include "memory.h"
+#include "neighbor.h"
+#include "update.h"
+#include "utils.h"
+
+using namespace LAMMPS_NS;
+
+PairModel::PairModel(LAMMPS *lmp, const std::string &name) : Pair(lmp), style("pair_style " + name)
+{
+  single_enable = 0;
+  restartinfo = 0;
+  one_coeff = 1;
+  manybody_flag = 1;
+  no_virial_fdotr_compute = 1;
+  centroidstressflag = CENTROID_NOTAVAIL;
+  MPI_Comm_dup(world, &ours);
+}
+
+PairModel::~PairModel()
+{
+  int is_over = 0;
+  MPI_Finalized(&is_over);    // a LAMMPS in Python may outlive MPI
+  if (!is_over) MPI_Comm_free(&ours);
+  if (allocated) {
+    memory->destroy(setflag);
+    memory->destroy(cutsq);
+  }
+}
+
+void PairModel::check_units()
+{
+  if (std::string(update->unit_style) != "metal")
+    error->all(FLERR, "{} needs units metal, not {}", style, update->unit_style);
+}
+
+std::vector<std::string> PairModel::type_words(int narg, char **arg, int n_optional,
+                                               const std::string &usage)
+{
+  const int n_types = atom->ntypes;
+  if (narg < 3 + n_types || narg > 3 + n_optional + n_types)
+    error->all(FLERR,
+               "pair_coeff of {} is: {} for each of the {} atom types; {} arguments were given",
+               style, usage, n_types, narg);
+  if (std::string(arg[0]) != "*" || std::string(arg[1]) != "*")
+    error->all(FLERR, "pair_coeff of {} must begin with * *, not {} {}", style, arg[0], arg[1]);
+  return {arg + narg - n_types, arg + narg};
+}
+
+void PairModel::find_file(const char *name)
+{
+  path.clear();
+  if (comm->me == 0) path = utils::get_potential_file_path(name);
+  broadcast(path);
+  if (path.empty())
+    error->all(FLERR,
+               "{}: there is no file {} that can be read, neither here nor in LAMMPS_POTENTIALS",
+               style, name);
+}
+
+void PairModel::set_flags()
+{
+  const int n_types = atom->ntypes;
+  if (!allocated) {
+    allocated = 1;
+    memory->create(setflag, n_types + 1, n_types + 1, "pair:setflag");
+    memory->create(cutsq, n_types + 1, n_types + 1, "pair:cutsq");
+  }
+  for (int i = 0; i <= n_types; i++)
+    for (int j = 0; j <= n_types; j++)
+      setflag[i][j] = i > 0 && j >= i && kinds[i] != NOT_OURS && kinds[j] != NOT_OURS;
+}
+
+void PairModel::init_style()
+{
+  if (!force->newton_pair) error->all(FLERR, "{} needs newton on", style);
+  check_special_bonds();
+  neighbor->add_request(this, NeighConst::REQ_FULL);
+}
+
+/// LAMMPS leaves out of the list what special_bonds gives the factor zero: by default all
+/// neighbours up to three bonds away. With long-range electrostatics it leaves them in.
+void PairModel::check_special_bonds()
+{
+  if (force->kspace || !atom->nspecial) return;
+  int found = 0, on_any = 0;
+  for (int bonds = 1; bonds <= 3; bonds++) {
+    if (force->special_lj[bonds] != 0.0 || force->special_coul[bonds] != 0.0) continue;
+    for (int i = 0; i < atom->nlocal; i++) {
+      if (kinds[atom->type[i]] == NOT_OURS) continue;
+      const int nearer = bonds > 1 ? atom->nspecial[i][bonds - 2] : 0;
+      if (atom->nspecial[i][bonds - 1] > nearer) found = bonds;
+    }
+  }
+  MPI_Allreduce(&found, &on_any, 1, MPI_INT, MPI_MAX, ours);
+  if (on_any)
+    error->all(FLERR,
+               "{}: special_bonds has the factor 0 for atoms that are {} bond{} apart, and LAMMPS "
+               "leaves such neighbours out of the list: give special_bonds lj/coul 1 1 1, or 1e-50 "
+               "where another style must not see them",
+               style, on_any, on_any == 1 ? "" : "s");
+}
+
+double PairModel::init_one(int i, int j)
+{
+  return kinds[i] != NOT_OURS && kinds[j] != NOT_OURS ? cutoff : 0.0;
+}
+
+void PairModel::compute(int eflag, int vflag)
+{
+  ev_init(eflag, vflag);
+  gather(find_changes());
+  evaluate();
+}
+
+PairModel::Change PairModel::find_changes()
+{
+  const auto n_all = static_cast<size_t>(atom->nlocal) + atom->nghost;
+  const int *types = atom->type;
+  const bool is_new = neighbor->ago == 0 || neighbor->lastcall != list_seen;
+  if (!is_new && types_seen.size() != n_all)
+    error->one(FLERR,
+               "{}: there are {} atoms, ghosts included, and the last neighbour list was built for "
+               "{}: whoever adds or deletes atoms must have it built anew (no run … pre no then)",
+               style, n_all, types_seen.size());
+  if (!is_new) {
+    if (std::equal(types_seen.begin(), types_seen.end(), types)) return Change::nothing;
+    // a hybrid's list holds the atoms alone that were ours when it was built
+    for (size_t k = 0; k < n_all; k++)
+      if ((kinds[types[k]] == NOT_OURS) != (kinds[types_seen[k]] == NOT_OURS))
+        error->one(FLERR,
+                   "{}: between two neighbour lists an atom's type changed from {} to {}, of which "
+                   "one is NULL: have the list built at every step, neigh_modify every 1 delay 0 "
+                   "check no",
+                   style, types_seen[k], types[k]);
+  }
+  types_seen.assign(types, types + n_all);
+  list_seen = neighbor->lastcall;
+  return is_new ? Change::list : Change::types;
+}
+
+void PairModel::agree(const std::string &cause)
+{
+  const int me = cause.empty() ? comm->nprocs : comm->me;
+  int first = 0;
+  MPI_Allreduce(&me, &first, 1, MPI_INT, MPI_MIN, ours);
+  if (first == comm->nprocs) return;
+  int size = static_cast<int>(cause.size());
+  MPI_Bcast(&size, 1, MPI_INT, first, ours);
+  std::string told = cause;
+  told.resize(size);
+  MPI_Bcast(told.data(), size, MPI_CHAR, first, ours);
+  error->all(FLERR, "{}: {}", style, told);
+}
+
+template <typename Content> void PairModel::broadcast_any(Content &content, MPI_Datatype type)
+{
+  bigint size = static_cast<bigint>(content.size());
+  MPI_Bcast(&size, 1, MPI_LMP_BIGINT, 0, ours);
+  if (size > INT_MAX)
+    error->all(FLERR, "{}: {} has {} numbers or characters, more than the {} that MPI sends", style,
+               path, size, INT_MAX);
+  content.resize(size);
+  MPI_Bcast(content.data(), static_cast<int>(size), type, 0, ours);
+}
+
+void PairModel::broadcast(std::string &text) { broadcast_any(text, MPI_CHAR); }
+
+void PairModel::broadcast(std::vector<double> &numbers) { broadcast_any(numbers, MPI_DOUBLE); }
+
+void PairModel::check_finite(std::initializer_list<std::span<const double>> results)
+{
+  double sum = 0.0;
+  for (const std::span<const double> &one : results)
+    for (const double number : one) sum += number;
+  if (!std::isfinite(sum))
+    error->one(
+        FLERR,
+        "{}: energy or forces are not finite numbers at step {}: atoms are far too close, or "
+        "{} is damaged",
+        style, update->ntimestep, path);
+}

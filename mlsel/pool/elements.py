@@ -1,0 +1,33 @@
+"""Whether the data in a study's folder are of the study's elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlsel.core.errors import MlselError
+from mlsel.pool.pool import Pool
+from mlsel.study.folder import StudyFolder
+
+
+def check_elements(place: StudyFolder, species: Sequence[str]) -> None:
+    """Refuse a folder whose pool or data sets hold elements that the study does not have.
+
+    Raises
+    ------
+    MlselError
+        It names the file and both sides.
+    """
+    from ase.data import chemical_symbols
+
+    paths = sorted(place.data.glob("*.h5"))
+    if place.pool.is_file() and not place.runs_record.is_file():  # else it is of the stage's runs
+        paths.append(place.pool)
+    for path in paths:
+        with Pool(path) as pool:
+            found = {chemical_symbols[z] for run in pool.runs for z in set(pool.numbers(run))}
+        if not found <= set(species):
+            raise MlselError(
+                f"{path} holds {', '.join(sorted(found))}, and the study is of "
+                f"{', '.join(species)}: name the study that this folder is of, or choose another "
+                "folder with -o."
+            )

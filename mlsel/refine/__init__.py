@@ -1,0 +1,1 @@
+"""From MD back to data: labels for frames that have none."""

@@ -1,0 +1,277 @@
+"""Baselines: what is known of the interactions is not learnt, but added.
+
+A baseline is a LAMMPS include. Its energies, forces and virials, as LAMMPS computes them, are
+taken out of the labels before a model is fitted, whatever its kind; what is used afterwards, in
+`predict`, ASE and LAMMPS alike, is the sum. A repulsive wall of known shape keeps atoms apart where
+no data say so; charges carry the interactions beyond a model's cutoff.
+
+References
+----------
+Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter, Pergamon (1985), for ZBL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlsel.core.errors import MlselError
+from mlsel.core.files import write_json
+from mlsel.md.include import Evaluation, IncludePotential
+from mlsel.training.base import Frames, Prediction, TrainedModel, symbols
+
+if TYPE_CHECKING:
+    from mlsel.study.study import BaselineSection
+
+FILE = "baseline.json"
+COULOMB_CUTOFF = 10.0
+COULOMB_ACCURACY = 1e-5
+SENSELESS = 1e6
+"""eV: a baseline that gives a frame more than this says nothing that a model could be added to."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Known interactions, for atom types in any order where they come from settings.
+
+    Attributes
+    ----------
+    zbl : two floats or empty
+        Å: the screened nuclear repulsion is switched off from the first to the second distance.
+    charges : mapping of element to charge
+        e; by Ewald's sum.
+    include : str
+        A LAMMPS include of the user's own, in place of both.
+    species : tuple of str
+        The elements of the include's atom types.
+    """
+
+    zbl: tuple[float, ...] = ()
+    charges: Mapping[str, float] | None = None
+    include: str = ""
+    species: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, section: BaselineSection, species: tuple[str, ...]) -> Baseline | None:
+        """Return the baseline that a study asks for, None if it asks for none.
+
+        Raises
+        ------
+        MlselError
+            If it names an include that is not there.
+        """
+        if not section.include:
+            if not section.zbl and not section.charges:
+                return None
+            return cls(section.zbl, dict(section.charges) or None)
+        path = Path(section.include)
+        if not path.is_file():
+            raise MlselError(
+                f'training.baseline.include is "{path}", and there is no such file: give the path '
+                "of a LAMMPS include in metal units."
+            )
+        text = path.read_text(encoding="utf-8")
+        stated = re.search(r"^#\s*species:\s*(.+)$", text, re.MULTILINE)
+        return cls(include=text, species=tuple(stated[1].split()) if stated else species)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return what decides it, as plain values."""
+        return {
+            "zbl": list(self.zbl),
+            "charges": dict(self.charges or {}),
+            "include": self.include,
+            "species": list(self.species),
+        }
+
+    def text(self, species: Sequence[str]) -> str:
+        """Return the LAMMPS include for atom types 1, 2, … of these elements.
+
+        Raises
+        ------
+        MlselError
+            If an element has no charge, or the user's include is for other types.
+        """
+        if self.include:
+            if tuple(species) != self.species:
+                raise MlselError(
+                    f"the baseline's include is for the atom types {' '.join(self.species)}, not "
+                    f"{' '.join(species)}: give the types in this order."
+                )
+            return self.include
+        from ase.data import atomic_numbers
+
+        known = self.charges or {}
+        without = [symbol for symbol in species if self.charges and symbol not in known]
+        if without:
+            raise MlselError(
+                f"training.baseline.charges names {', '.join(known)}, and the frames hold "
+                f"{', '.join(without)}: give each element a charge (0 where it has none)."
+            )
+        styles, lines = [], []
+        if self.zbl:
+            styles.append(f"zbl {self.zbl[0]:g} {self.zbl[1]:g}")
+            numbers = [atomic_numbers[symbol] for symbol in species]
+            for i, j in combinations_with_replacement(range(len(species)), 2):
+                lines.append(f"pair_coeff {i + 1} {j + 1} zbl {numbers[i]} {numbers[j]}")
+        before = []
+        if self.charges:
+            before = [f"set type {k} charge {known[s]:g}" for k, s in enumerate(species, 1)]
+            styles.append(f"coul/long {COULOMB_CUTOFF:g}")
+            lines += ["pair_coeff * * coul/long", f"kspace_style ewald {COULOMB_ACCURACY:g}"]
+        return "\n".join([*before, f"pair_style hybrid/overlay {' '.join(styles)}", *lines]) + "\n"
+
+    def evaluate(self, frames: Frames) -> Evaluation:
+        """Return what the baseline says of frames.
+
+        Raises
+        ------
+        MlselError
+            If that makes no sense for a frame, by its number.
+        """
+        species = self.species or tuple(symbols(np.unique(frames.numbers).tolist()).split(", "))
+        with IncludePotential(self.text(species), species, "the baseline") as potential:
+            found = potential.evaluate(
+                frames.numbers, frames.positions, frames.cell, frames.periodic
+            )
+        largest = np.abs(found.forces).max(axis=(1, 2), initial=0.0)
+        bad = ~(np.abs(found.energy) < SENSELESS) | ~(largest < SENSELESS)
+        if bad.any():
+            frame = int(np.argmax(bad))
+            raise MlselError(
+                f"the baseline gives frame {frame} an energy of {found.energy[frame]:.3g} eV and "
+                f"forces up to {largest[frame]:.3g} eV/Å: leave such frames out, or choose a "
+                "baseline that is meant for these distances."
+            )
+        return found
+
+    def taken_from(self, frames: Frames) -> Frames:
+        """Return frames whose labels are what is left to learn."""
+        known = self.evaluate(frames)
+        return replace(
+            frames,
+            energy=None if frames.energy is None else frames.energy - known.energy,
+            forces=None if frames.forces is None else frames.forces - known.forces,
+        )
+
+    def write(self, folder: Path) -> None:
+        """Keep it beside a model."""
+        write_json(folder / FILE, self.identity)
+
+
+def read_baseline(folder: Path) -> Baseline | None:
+    """Return the baseline that lies beside a model, None if there is none."""
+    import json
+
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return Baseline(
+            tuple(map(float, known["zbl"])),
+            {str(k): float(v) for k, v in known["charges"].items()} or None,
+            str(known["include"]),
+            tuple(known["species"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise MlselError(f"{path} is damaged: train the model again.") from None
+
+
+class SumModel(TrainedModel):
+    """A baseline and a model of what it leaves."""
+
+    def __init__(self, baseline: Baseline, model: TrainedModel) -> None:
+        self.baseline, self.model = baseline, model
+        self.kind = model.kind  # type: ignore[misc]
+        self.numbers, self.folder, self.facts = model.numbers, model.folder, model.facts
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedModel:
+        raise AssertionError("opened by training.registry.load_model")
+
+    def predict(self, frames: Frames) -> Prediction:
+        self.check(frames.numbers)
+        known, learnt = self.baseline.evaluate(frames), self.model.predict(frames)
+        virial = None if learnt.virial is None else learnt.virial + known.virial
+        return Prediction(
+            learnt.energy + known.energy,
+            learnt.forces + known.forces,
+            learnt.atomic_energies + known.atomic_energies,
+            virial,
+        )
+
+    def lammps_commands(self, species: Sequence[str]) -> list[str]:
+        return overlaid(
+            self.baseline.text(species).splitlines(), self.model.lammps_commands(species)
+        )
+
+    def calculator(self) -> Any:
+        from mlsel.training.calculator import ModelCalculator
+
+        return ModelCalculator(self)
+
+
+def overlaid(include: Iterable[str], model: Iterable[str]) -> list[str]:
+    """Return LAMMPS commands for the sum of an include and of a model's pair style.
+
+    Examples
+    --------
+    >>> overlaid(["pair_style zbl 2 4", "pair_coeff 1 1 11 11"],
+    ...          ["pair_style schnet", "pair_coeff * * model.pt Na"])
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['pair_style hybrid/overlay zbl 2 4 schnet', 'pair_coeff 1 1 zbl 11 11',
+     'pair_coeff * * schnet model.pt Na']
+
+    Raises
+    ------
+    MlselError
+        If there is no pair style in the include, or the model's own.
+    """
+    before, styles, after = _parts(include)
+    own_before, own_styles, own_after = _parts(model)
+    if not styles:
+        raise MlselError("the baseline's include has no pair_style: it can't be added to a model.")
+    if _name(styles) == _name(own_styles) or f" {_name(own_styles)} " in f" {styles} ":
+        raise MlselError(
+            f"the baseline's include has the pair style of the model itself ({_name(own_styles)}): "
+            "LAMMPS can't tell one from the other."
+        )
+    return [
+        *before,
+        *own_before,
+        f"pair_style hybrid/overlay {styles} {own_styles}",
+        *after,
+        *own_after,
+    ]
+
+
+def _parts(lines: Iterable[str]) -> tuple[list[str], str, list[str]]:
+    """Return what stands before the pair style, its words, and the rest as `hybrid` wants it."""
+    text = re.sub(r"&[ \t]*\n", " ", "\n".join(lines))
+    before: list[str] = []
+    after: list[str] = []
+    styles, is_hybrid = "", False
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["pair_style"]:
+            is_hybrid = words[1:2] in (["hybrid"], ["hybrid/overlay"])
+            styles = " ".join(words[2:] if is_hybrid else words[1:])
+        elif not styles:
+            before.append(line)
+        elif words[:1] == ["pair_coeff"] and not is_hybrid:
+            coefficients = line.split(None, 3)
+            after.append(" ".join([*coefficients[:3], _name(styles), *coefficients[3:]]))
+        else:
+            after.append(line)
+    return before, styles, after
+
+
+def _name(styles: str) -> str:
+    return styles.partition(" ")[0]

@@ -1,0 +1,25 @@
+"""SchNet's hyperparameters; without torch, so that asking what a study wants is light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """SchNet's hyperparameters, named as in the paper's Table 1; `cutoff` in Å."""
+
+    n_interactions: int
+    n_atom_basis: int
+    n_filters: int
+    n_gaussians: int
+    n_neurons: tuple[int, ...]
+    cutoff: float = 6.0
+
+
+SIZES: Mapping[str, Architecture] = {
+    "small": Architecture(3, 32, 32, 3, (48, 48)),
+    "medium": Architecture(4, 48, 64, 48, (128, 64, 32)),
+    "large": Architecture(4, 64, 128, 64, (128, 128, 64, 32)),
+}

@@ -1,0 +1,208 @@
+"""--again, killed at every change of a folder: nothing then stands for something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mlsel.validate.stage as stage
+from mlsel.core.errors import MlselError, StageIncomplete
+from mlsel.core.lock import FolderLock
+from mlsel.core.parallel import world
+from mlsel.core.record import Record, take_away
+from mlsel.evaluate.stage import evaluate
+from mlsel.pool.pool import Pool
+from mlsel.selection.stage import select_study
+from mlsel.study.folder import StudyFolder
+from mlsel.study.study import Study, load_study
+from mlsel.training.stage import train_study
+from mlsel.validate.start import density_run
+from tests.support.cuts import at_every_point, names
+from tests.support.training_data import frames, write_pool
+
+KIND = 'training.kinds=["tests.support.counting_kind"]'
+METHODS = ('selection.methods=["random","force"]', 'selection.test_methods=["random"]')
+SIZES = ("selection.n_train=8", "selection.n_validation=3", "selection.n_test=6")
+
+
+@pytest.fixture(autouse=True)
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut job of this process would hold its lock for as long as the tests run."""
+    monkeypatch.setattr(FolderLock, "acquire", lambda _: None)
+    monkeypatch.setattr(FolderLock, "release", lambda _: None)
+
+
+def study(*overrides: str) -> Study:
+    return load_study("quick", (KIND, *METHODS, *SIZES, *overrides))
+
+
+def again_or_not(act: Callable[[bool], None], is_old: Callable[[], bool]) -> None:
+    """Start as a user would: without --again, and with it only where that is refused."""
+    try:
+        act(False)
+    except MlselError as error:
+        assert "Give --again" in str(error)
+        assert is_old(), "what is refused must be whole"
+        act(True)
+
+
+def test_training(tmp_path: Path) -> None:
+    place = StudyFolder(tmp_path / "made")
+    model = place.model("random/counting")
+
+    def train(seed: int, again: bool) -> None:
+        asked = study('selection.methods=["random"]', f"training.schnet.seed={seed}")
+        train_study(asked, place.root, world(), again=again)
+
+    def found() -> tuple[int, str]:
+        recorded = json.loads((model / "model.json").read_text())["parameters"]["seed"]
+        return recorded, (model / "weights.pt").read_text()
+
+    def check() -> None:
+        again_or_not(lambda again: train(2, again), lambda: found() == (1, "1"))
+        assert found() == (2, "2")
+        assert names(place.models) == whole
+
+    write_pool(place.data_set("random"), [frames(8)])
+    train(1, False)
+    whole = names(place.models)
+    assert at_every_point(place.root, lambda: train(2, True), check) > 6
+
+
+def test_a_training_that_was_only_begun(tmp_path: Path) -> None:
+    place, model = StudyFolder(tmp_path), tmp_path / "models" / "random" / "counting"
+    write_pool(place.data_set("random"), [frames(8)])
+    model.mkdir(parents=True)
+    (model / "checkpoint.pt").write_text("1")  # as a version before begun.json left it
+    asked = study('selection.methods=["random"]', "training.schnet.seed=2")
+    with pytest.raises(StageIncomplete, match="belongs to another training"):
+        train_study(asked, tmp_path, world())
+    train_study(asked, tmp_path, world(), again=True)
+    assert (model / "weights.pt").read_text() == "2"
+
+
+def test_selection(tmp_path: Path) -> None:
+    place = StudyFolder(tmp_path / "made")
+    write_pool(place.pool, [frames(60, seed=4)])
+
+    def select(seed: int, again: bool) -> None:
+        select_study(study(f"selection.seed={seed}"), place.root, world(), again=again)
+
+    def chosen() -> dict[str, list[int]]:
+        found = {}
+        for path in sorted(place.data.glob("*.h5")):
+            with Pool(path) as data:
+                found[path.stem] = data.values("source_frame").tolist()
+        return found
+
+    def check() -> None:
+        again_or_not(lambda again: select(2, again), lambda: True)
+        assert chosen() == expected and names(place.data) == files
+
+    select(2, False)
+    expected, files = chosen(), names(place.data)
+    select(1, True)
+    assert at_every_point(place.root, lambda: select(2, True), check) > 10
+
+
+def test_evaluation_of_a_model_that_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for figure in ("figure", "parity"):
+        monkeypatch.setattr(f"mlsel.evaluate.{figure}.draw", lambda *_: [])
+    place = StudyFolder(tmp_path / "made")
+    write_pool(place.data_set("random"), [frames(8)])
+    write_pool(place.test_set, [frames(4, seed=2)])
+
+    def make(seed: int) -> None:
+        asked = study('selection.methods=["random"]', f"training.schnet.seed={seed}")
+        train_study(asked, place.root, world(), again=True)
+        evaluate(asked, place.root, world())
+
+    def check() -> None:
+        make(2)
+        assert place.errors.read_text() == expected and names(place.evaluation) == files
+
+    make(2)
+    expected, files = place.errors.read_text(), names(place.evaluation)
+    make(1)
+    assert place.errors.read_text() != expected
+    assert at_every_point(place.root, lambda: make(2), check) > 12
+
+
+def validated(asked: Study, folder: Path, again: bool) -> None:
+    """The stage without LAMMPS: what its runs leave says what they were made from."""
+    place = StudyFolder(folder)
+    place.validation.mkdir(parents=True, exist_ok=True)
+    stage._prepare_start(asked, folder, again)
+    temperature = asked.validation.temperature
+    if not place.start.is_file():
+        density_run(asked, folder).product.touch()
+        place.start.write_text(json.dumps({"temperature": temperature}))
+    runs, missing, _ = stage._prepare_runs(asked, folder, again)
+    started = json.loads(place.start.read_text())["temperature"]
+    for index in missing:
+        runs[index].product.write_text(json.dumps([started, runs[index].duration]))
+    place.verdicts.write_text(json.dumps([json.loads(run.product.read_text()) for run in runs]))
+
+
+@pytest.mark.parametrize("key", ["temperature", "duration"])
+def test_validation(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1400 K once stood as 1500 K, and half a duration as the whole."""
+    monkeypatch.setattr(stage, "_try_point", lambda *_: 0.0)
+    place = StudyFolder(tmp_path / "made")
+    values = {"temperature": (1400.0, 1500.0), "duration": (3.0, 5.0)}[key]
+
+    def validate(value: float, again: bool) -> None:
+        asked = study("validation.models=[]", f"validation.{key}={value}")
+        validated(asked, place.root, again)
+
+    def found() -> list[list[float]]:
+        runs = ("reference", "reference-2")
+        made = [json.loads((place.validation / run / "results.h5").read_text()) for run in runs]
+        assert json.loads(place.verdicts.read_text()) == made
+        return [list(numbers) for numbers in np.unique(made, axis=0)]
+
+    def numbers(value: float) -> list[list[float]]:
+        return [[value, 3.0]] if key == "temperature" else [[1400.0, value]]
+
+    def check() -> None:
+        again_or_not(lambda again: validate(values[1], again), lambda: True)
+        assert found() == numbers(values[1]) and names(place.validation) == files
+
+    validate(values[1], False)
+    files = names(place.validation)
+    validate(values[0], True)
+    n_points = at_every_point(place.root, lambda: validate(values[1], True), check)
+    assert n_points > 10 and found() == numbers(values[1])
+
+
+def test_what_lies_aside_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".model.aside").mkdir()
+    (tmp_path / ".model.aside" / "weights.pt").touch()
+    take_away(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_settles(tmp_path: Path) -> None:
+    record = Record(tmp_path / "made.json", defaults={"section": {"added": 7}})
+    assert not record.settle({"seed": 1})
+    record.path.write_text('{"seed": 1, "section": {"kept": 2}}')  # of before format_version
+    assert record.settle({"seed": 1, "section": {"kept": 2, "added": 7}})
+    with pytest.raises(MlselError, match=r"section.added \(7 there, 8 now\)"):
+        record.settle({"section": {"kept": 2, "added": 8}})
+    with pytest.raises(MlselError, match="Give --again") as told:
+        record.settle({"seed": list(range(10_000))}, again=False)
+    assert len(str(told.value)) <= 400
+    assert not record.settle({"seed": 2}, again=True)
+    record.path.write_text('{"format_version": 9}')
+    with pytest.raises(MlselError, match="format_version 9, and this mlsel reads 1"):
+        record.settle({})
+    record.path.write_text("[")
+    with pytest.raises(MlselError, match="damaged"):
+        record.settle({})
+    assert not record.settle({}, again=True)

@@ -1,0 +1,212 @@
+"""Baselines: the sum of an include and a model is the sum of its parts, everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from mlsel.core.errors import MlselError
+from mlsel.md.include import IncludePotential
+from mlsel.study.study import BaselineSection, load_study
+from mlsel.training.base import Frames, Prediction, TrainedModel
+from mlsel.training.baseline import Baseline, SumModel, overlaid, read_baseline
+from mlsel.training.registry import load_model
+from mlsel.training.stage import main as train
+from tests.support import Tolerance
+from tests.support.training_data import frames as pair_frames
+from tests.support.training_data import write_pool
+
+LENNARD_JONES = ["pair_style lj/cut 6.0", "pair_coeff * * 0.05 2.6"]
+WIDE = {"zbl": (2.0, 4.0)}
+CHARGED = {"zbl": (2.0, 4.0), "charges": {"Na": 1.0, "Cl": -1.0}}
+
+
+class LennardJones(TrainedModel):
+    """In place of a trained model: what LAMMPS itself says of a pair style."""
+
+    kind = "lennard-jones"
+    numbers = (11, 17)
+    folder = Path("somewhere")
+    facts: dict[str, Any] = {}  # noqa: RUF012  as every model has
+
+    def predict(self, frames: Frames) -> Prediction:
+        with IncludePotential("\n".join(LENNARD_JONES), ("Na", "Cl")) as potential:
+            found = potential.evaluate(frames.numbers, frames.positions, frames.cell)
+        return Prediction(found.energy, found.forces, found.atomic_energies, found.virial)
+
+    def lammps_commands(self, species: Sequence[str]) -> list[str]:
+        return LENNARD_JONES
+
+    def calculator(self) -> Any:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedModel:
+        raise NotImplementedError
+
+
+def frames(n: int = 3) -> Frames:
+    made = []
+    for seed in range(n):
+        atoms = bulk("NaCl", "rocksalt", 5.7, cubic=True) * (2, 1, 1)
+        atoms.rattle(0.25, seed=seed)
+        made.append(atoms)
+    first = made[0]
+    return Frames(
+        np.asarray(first.numbers, np.int64),
+        np.stack([atoms.positions for atoms in made]),
+        np.stack([atoms.cell.array for atoms in made]),
+        energy=np.linspace(-1.0, 1.0, n),
+        forces=np.stack([np.full((len(first), 3), 0.1 * k) for k in range(n)]),
+    )
+
+
+def baseline(settings: dict[str, Any]) -> Baseline:
+    made = Baseline.of(BaselineSection(**settings), ("Na", "Cl"))
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("settings", [WIDE, CHARGED], ids=["zbl", "zbl and charges"])
+def test_the_sum_is_the_sum_of_its_parts(settings: dict[str, Any]) -> None:
+    """What `predict` adds up, ASE gives, and LAMMPS runs as hybrid/overlay."""
+    known, data = baseline(settings), frames()
+    model = SumModel(known, LennardJones())
+    found = model.predict(data)
+    alone, added = LennardJones().predict(data), known.evaluate(data)
+    tolerance = Tolerance.ROUNDING.value
+    np.testing.assert_allclose(found.energy, alone.energy + added.energy, rtol=tolerance)
+    commands = "\n".join(model.lammps_commands(("Na", "Cl")))
+    with IncludePotential(commands, ("Na", "Cl")) as together:
+        in_lammps = together.evaluate(data.numbers, data.positions, data.cell)
+    np.testing.assert_allclose(in_lammps.energy, found.energy, rtol=tolerance)
+    np.testing.assert_allclose(in_lammps.forces, found.forces, atol=1e-10)
+    assert found.virial is not None
+    np.testing.assert_allclose(in_lammps.virial, found.virial, atol=1e-8)
+    atoms = Atoms(data.numbers, data.positions[1], cell=data.cell[1], pbc=True)
+    atoms.calc = model.calculator()
+    assert atoms.get_potential_energy() == pytest.approx(found.energy[1], rel=tolerance)
+    np.testing.assert_allclose(atoms.get_forces(), found.forces[1], atol=1e-10)
+
+
+def test_labels_and_prediction_are_inverse() -> None:
+    known, data = baseline(CHARGED), frames()
+    left = known.taken_from(data)
+    added = known.evaluate(data)
+    assert left.energy is not None and left.forces is not None
+    assert data.energy is not None and data.forces is not None
+    np.testing.assert_allclose(left.energy + added.energy, data.energy, atol=1e-12)
+    np.testing.assert_allclose(left.forces + added.forces, data.forces, atol=1e-12)
+
+
+@pytest.mark.parametrize("distance", [0.5, 0.8, 1.4, 2.1, 3.0, 3.9])
+def test_the_wall_pushes_apart_down_to_half_an_angstrom(distance: float) -> None:
+    """Forces against finite differences, and a barrier that only rises inwards."""
+    known = baseline(WIDE)
+    step = 1e-5 * distance
+
+    def pair(r: float) -> tuple[float, float]:
+        places = np.array([[[0.0, 0, 0], [r, 0, 0]]])
+        data = Frames(np.array([11, 17]), places, 20 * np.eye(3)[None])
+        found = known.evaluate(data)
+        return float(found.energy[0]), float(found.forces[0, 1, 0])
+
+    slope = (pair(distance - step)[0] - pair(distance + step)[0]) / (2 * step)
+    energy, force = pair(distance)
+    assert force == pytest.approx(slope, rel=Tolerance.FINITE_DIFFERENCE.value)
+    assert force > 0 and energy > 0
+
+
+def test_a_frame_that_makes_no_sense_is_refused_by_number() -> None:
+    data = frames()
+    positions = data.positions.copy()
+    positions[2, 1] = positions[2, 0] + [1e-7, 0, 0]
+    broken = Frames(data.numbers, positions, data.cell)
+    with pytest.raises(MlselError, match=r"gives frame 2 an energy of"):
+        baseline(WIDE).evaluate(broken)
+
+
+def test_kept_beside_a_model(tmp_path: Path) -> None:
+    known = baseline(CHARGED)
+    known.write(tmp_path)
+    assert read_baseline(tmp_path) == known
+    (tmp_path / "baseline.json").write_text('{"zbl": 3}')
+    with pytest.raises(MlselError, match="damaged"):
+        read_baseline(tmp_path)
+
+
+def test_an_include_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "own.lmp"
+    path.write_text("# species: Na Cl\npair_style born 6.0 &\n\npair_coeff * * 0.2 0.3 2.5 0 0\n")
+    known = baseline({"include": str(path)})
+    assert known.species == ("Na", "Cl")
+    with pytest.raises(MlselError, match="for the atom types Na Cl, not Cl Na"):
+        known.text(("Cl", "Na"))
+    data = frames(1)
+    model = SumModel(known, LennardJones())
+    with IncludePotential("\n".join(model.lammps_commands(("Na", "Cl"))), ("Na", "Cl")) as both:
+        found = both.evaluate(data.numbers, data.positions, data.cell)
+    np.testing.assert_allclose(found.energy, model.predict(data).energy, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("{ zbl = [4.0, 2.0] }", r"training.baseline.zbl is \[4, 2\]: it must be two distances"),
+        ("{ charges = { Nq = 1 } }", 'names "Nq", which is no element'),
+        ('{ include = "a", zbl = [2.0, 4.0] }', "give one or the other"),
+    ],
+)
+def test_wrong_settings_are_told(setting: str, sentence: str) -> None:
+    with pytest.raises(MlselError, match=sentence):
+        load_study("quick", [f"training.baseline={setting}"])
+
+
+def test_wrong_use_is_told() -> None:
+    with pytest.raises(MlselError, match="no such file"):
+        baseline({"include": "nowhere.lmp"})
+    with pytest.raises(MlselError, match=r"names Na, and the frames hold Cl: give each element"):
+        baseline({"charges": {"Na": 1.0}}).text(("Na", "Cl"))
+    with pytest.raises(MlselError, match="has no pair_style"):
+        overlaid(["kspace_style ewald 1e-5"], LENNARD_JONES)
+    with pytest.raises(MlselError, match="pair style of the model itself"):
+        overlaid(LENNARD_JONES, LENNARD_JONES)
+
+
+@pytest.mark.parametrize("kind", ["pair", "schnet", "gap"])
+def test_a_model_trained_on_what_a_baseline_leaves(kind: str, tmp_path: Path) -> None:
+    """By the command; the sum in LAMMPS is what `predict` says, and --again heeds the baseline."""
+    data = write_pool(tmp_path / "train.h5", [pair_frames(12, side=4)])
+    words = ["quick", "--data", str(data), "--model", kind, "-o", str(tmp_path / "model")]
+    words += [
+        word
+        for setting in (
+            'training.kinds=["schnet","gap","pair"]',
+            "training.baseline={zbl=[1.5,3.0],charges={Na=1,Cl=-1}}",
+            "training.schnet.max_epochs=2",
+            "training.schnet.dtype=float64",
+            "training.gap.n_sparse=[8]",
+            "training.gap.n_train=2",
+        )
+        for word in ("--set", setting)
+    ]
+    assert train(words) == 0
+    model = load_model(tmp_path / "model")
+    assert isinstance(model, SumModel)
+    part = pair_frames(2, seed=5, side=4)
+    found = model.predict(part)
+    commands = "\n".join(model.lammps_commands(("Na", "Cl")))
+    with IncludePotential(commands, ("Na", "Cl")) as together:
+        in_lammps = together.evaluate(part.numbers, part.positions, part.cell)
+    # what a model's file for LAMMPS rounds to (tables, float32) is tested where it is written
+    np.testing.assert_allclose(in_lammps.energy, found.energy, rtol=1e-6)
+    np.testing.assert_allclose(in_lammps.forces, found.forces, atol=1e-4)
+    at = next(k for k, word in enumerate(words) if word.startswith("training.baseline"))
+    with pytest.raises(MlselError, match="baseline"):
+        train([*words[: at - 1], *words[at + 1 :]])

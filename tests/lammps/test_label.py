@@ -1,0 +1,183 @@
+"""`mlsel label`: by a LAMMPS include and by ASE's calculators, resumed, and what goes wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+
+from mlsel.core.errors import MlselError, StageIncomplete
+from mlsel.pool.pool import Pool
+from mlsel.pool.writer import PoolWriter
+from mlsel.refine.label import main
+
+FACTORIES = """
+from ase.calculators.calculator import Calculator, CalculatorSetupError, SCFError
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from pathlib import Path
+
+def emt():
+    return EMT()
+
+class Fails(EMT):
+    def calculate(self, atoms=None, *more):
+        with Path("asked").open("a") as file:
+            file.write(f"{atoms.positions[1, 1]!r}\\n")
+        if len(Path("asked").read_text().splitlines()) == 3 and not Path("mended").exists():
+            raise SCFError("no convergence in 60 steps")
+        super().calculate(atoms, *more)
+
+def fails():
+    return Fails()
+
+class Hartree(EMT):
+    def calculate(self, *words):
+        super().calculate(*words)
+        self.results["forces"] = self.results["forces"] / 51.422
+
+def hartree():
+    return Hartree()
+
+class EnergyOnly(Calculator):
+    implemented_properties = ["energy"]
+
+def energy_only():
+    return EnergyOnly()
+
+def wrong():
+    return 3
+
+def raises():
+    raise CalculatorSetupError("no executable")
+"""
+PAIRS = "# species: Cu Au\npair_style lj/cut 5.0\npair_coeff * * 0.4 2.3\npair_modify shift yes\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pool of two kinds of frames, some of it labelled, and a module of factories."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "factories.py").write_text(FACTORIES)
+    monkeypatch.delitem(__import__("sys").modules, "factories", raising=False)
+    with PoolWriter("frames.h5") as writer:
+        for symbol in ("Cu", "Au"):
+            atoms = bulk(symbol, cubic=True)
+            run = writer.add_run(
+                symbol, atoms.numbers, 4, ["positions", "forces"], {"energy": "eV", "mark": ""}
+            )
+            frames = [atoms.copy() for _ in range(4)]
+            for k, frame in enumerate(frames):
+                frame.rattle(0.1, seed=k)
+                frame.calc = EMT()
+            run.append(
+                np.arange(4),
+                np.arange(4),
+                positions=[a.positions for a in frames],
+                cell=[a.cell.array for a in frames],
+                forces=[a.get_forces() for a in frames],
+                energy=[a.get_potential_energy() for a in frames],
+                mark=np.arange(4.0),
+            )
+    return tmp_path
+
+
+def label(what: str, *more: str) -> int:
+    return main(["frames.h5", "-o", "out.h5", "--with", what, *more])
+
+
+def frames_of(path: str) -> list[tuple[Atoms, dict[str, np.ndarray]]]:
+    found = []
+    with Pool(path) as pool:
+        for frame in range(len(pool)):
+            (block,) = pool.blocks(*pool.fields, "cell", frame_ids=[frame])
+            atoms = Atoms(
+                pool.numbers(block.run), block["positions"][0], cell=block["cell"][0], pbc=True
+            )
+            found.append((atoms, {field: block[field][0] for field in pool.fields}))
+    return found
+
+
+def test_by_an_ase_calculator(folder: Path) -> None:
+    assert label("ase:factories:emt") == 0
+    found = frames_of("out.h5")
+    assert len(found) == 8
+    for (atoms, held), (_, before) in zip(found, frames_of("frames.h5"), strict=True):
+        atoms.calc = EMT()
+        assert held["energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+        np.testing.assert_allclose(held["forces"], atoms.get_forces(), atol=1e-12)
+        stress = atoms.get_stress(voigt=False)
+        np.testing.assert_allclose(held["virial"], -stress * atoms.get_volume(), atol=1e-12)
+        np.testing.assert_allclose(held["atomic_energies"].sum(), held["energy"], rtol=1e-9)
+        assert held["mark"] == before["mark"]
+    assert sorted(path.name for path in folder.glob("*out*")) == ["out.h5"]
+    assert label("ase:factories:emt") == 0  # there already
+    with pytest.raises(MlselError, match="choose another name"):
+        label("ase:factories:hartree")
+
+
+def test_by_a_lammps_include(folder: Path) -> None:
+    Path("pairs.lmp").write_text(PAIRS)
+    with PoolWriter("bare.h5") as writer, Pool("frames.h5") as pool:
+        for run, block in zip(pool.runs, pool.blocks("positions", "cell"), strict=True):
+            made = writer.add_run(run.name, pool.numbers(run), 4, ["positions"])
+            made.append(range(4), range(4), positions=block["positions"], cell=block["cell"])
+    assert main(["bare.h5", "-o", "out.h5", "--with", "pairs.lmp"]) == 0
+    for atoms, held in frames_of("out.h5"):
+        atoms.calc = LennardJones(epsilon=0.4, sigma=2.3, rc=5.0)  # ASE shifts it, too
+        assert held["energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-9)
+        np.testing.assert_allclose(held["forces"], atoms.get_forces(), atol=1e-9)
+        stress = atoms.get_stress(voigt=False)
+        np.testing.assert_allclose(held["virial"], -stress * atoms.get_volume(), atol=1e-8)
+
+
+def test_a_calculation_that_fails_is_told_left_out_and_tried_again(folder: Path) -> None:
+    with pytest.raises(StageIncomplete, match=r"1 of 8 frames .*frame 2: SCFError: no conv"):
+        label("ase:factories:fails")
+    with Pool("out.h5") as pool:
+        assert pool.values("source_frame").tolist() == [0, 1, 3, 4, 5, 6, 7]
+    Path("mended").touch()
+    before = Path("asked").read_text().splitlines()
+    assert label("ase:factories:fails") == 0
+    after = Path("asked").read_text().splitlines()
+    assert len(set(after)) == 8, "each frame was asked for"
+    assert after[len(before) :] and set(after[len(before) :]) == {before[2]}, "no label twice"
+    with Pool("out.h5") as pool:
+        assert len(pool) == 8
+
+
+def test_parts_together_are_the_whole(folder: Path) -> None:
+    assert label("ase:factories:emt", "--part", "1/2") == 0
+    assert not Path("out.h5").exists()
+    assert label("ase:factories:emt", "--part", "2/2") == 0
+    with Pool("out.h5") as pool:
+        assert len(pool) == 8
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("ase:factories:hartree", r"the new forces are 0\.0194 times those that frames\.h5 has"),
+        ("ase:factories:nobody", "can't be imported"),
+        ("ase:nowhere:emt", "can't be imported"),
+        ("ase:factories", "write ase:MODULE:FUNCTION"),
+        ("ase:factories:energy_only", "gives energy and no forces"),
+        ("ase:factories:wrong", "returned int, which is no ASE calculator"),
+        ("ase:factories:raises", r"raised CalculatorSetupError: no executable"),
+        ("nowhere.lmp", "there is no such LAMMPS include"),
+        ("unsaid.lmp", "does not say of which elements"),
+        ("other.lmp", "is for Na, Cl, and a frame holds Cu"),
+    ],
+)
+def test_what_cannot_label_is_told(folder: Path, what: str, sentence: str) -> None:
+    Path("unsaid.lmp").write_text("pair_style lj/cut 5.0\n")
+    Path("other.lmp").write_text("# species: Na Cl\npair_style lj/cut 5.0\n")
+    with pytest.raises(MlselError, match=sentence) as caught:
+        label(what)
+    assert len(str(caught.value)) <= 400
+    assert not Path("out.h5").exists()
