@@ -12,8 +12,7 @@ from pathlib import Path
 from ase.io import write
 
 from mlsel import Pool, make_selector
-from mlsel.pool.exporting import atoms_of
-from mlsel.pool.importing import import_trajectories
+from mlsel.pool.convert import atoms_of, import_trajectories
 
 trajectory, n = Path(sys.argv[1]), int(sys.argv[2])
 import_trajectories([trajectory], Path("pool.h5"))

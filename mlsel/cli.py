@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 Main = Callable[[Sequence[str] | None], int]
+
+PACKAGES = {"torch": "torch", "schnetpack": "schnetpack", "quippy": "quippy-ase"}
+"""Modules that only some commands use, and the packages that bring them."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -119,6 +123,7 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher may pass on a second
         print("mlsel: stopped; the same command goes on from here.", file=sys.stderr, flush=True)
         end_all_ranks(130)
         return 130
@@ -130,6 +135,20 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
             _print_traceback()
         end_all_ranks(2 if told else 1)
         return 2 if told else 1
+    except ModuleNotFoundError as error:
+        package = PACKAGES.get((error.name or "").partition(".")[0])
+        if package:
+            print(
+                f"mlsel: this command needs {package}, which is not installed here: give "
+                f"`pip install {package}` in mlsel's environment, in the version of "
+                "constraints.txt (docs/index.md tells of torch's smaller build without GPUs).",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            _print_traceback()
+        end_all_ranks(2 if package else 1)
+        return 2 if package else 1
     except Exception:
         _print_traceback()
         end_all_ranks(1)
@@ -154,6 +173,11 @@ def _told(error: OSError) -> str:
         return f"no permission{where} ({os.strerror(error.errno)}): choose another folder with -o."
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST) and error.filename:
         return f"{error.filename}: {os.strerror(error.errno)}; choose another folder with -o."
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return (
+            f"{error.filename or 'a file that is needed'} is not there (any more): was a folder "
+            "moved or removed? With it back the same command goes on from what is there."
+        )
     return ""
 
 

@@ -14,7 +14,7 @@ from mlsel.study.folder import StudyFolder
 
 PANELS = {"max": "maximum error", "rmse": "root-mean-square error", "mae": "mean absolute error"}
 MARKERS = "os^Dv<>Pph*"
-COLOURS = {"schnet": "tab:blue", "gap": "tab:orange"}
+COLOURS = {"schnet": "tab:blue", "gap": "tab:orange", "pair": "tab:green"}
 QUANTITIES = ("force_component", "force_magnitude", "force_vector")
 
 

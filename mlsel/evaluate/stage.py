@@ -447,9 +447,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         for row in whole
         if row["quantity"] == ENERGY_QUANTITY
     }
+    components = [row for row in whole if row["quantity"] == "force_component"]
+    floors = {row["dataset"]: row["rmse"] for row in components if row["kind"] == "pair"}
     for row in whole:
         if row["quantity"] == "force_component":
+            loses = row["rmse"] > floors.get(row["dataset"], float("inf"))
             numbers = "".join(f" {1000 * row[k]:8.1f}" for k in ("max", "rmse", "mae"))
             energy = 1000 * energies[row["dataset"], row["model"]]
             lines.append(f"{row['dataset']:18} {row['model']:22}{numbers} {energy:12.2f}")
+            lines[-1] += "  loses to the pair potential" if loses else ""
     return "\n".join(lines)

@@ -8,7 +8,10 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -229,10 +232,16 @@ class LammpsSession:
         ------
         LammpsError
             With LAMMPS's own message.
+        KeyboardInterrupt
+            After the step in which SIGINT came.
         """
         waiting: list[Frame] = []
         raised: list[BaseException] = []
         start = self.step
+
+        def end_with(error: BaseException) -> None:
+            raised.append(error)
+            self._lmp.force_timeout()
 
         def hand_over() -> None:
             # LAMMPS computes a step's thermo output after the callback of that step.
@@ -251,8 +260,7 @@ class LammpsSession:
                     if atoms is not None:
                         waiting.append(Frame(step, self.cell(), atoms, ()))
             except BaseException as error:  # nothing can be raised through LAMMPS
-                raised.append(error)
-                self._lmp.force_timeout()
+                end_with(error)
             if added is not None:
                 added[:] = 0.0  # LAMMPS adds this array to the forces, and does not clear it
 
@@ -265,7 +273,8 @@ class LammpsSession:
         )
         self._lmp.set_fix_external_callback("frames", take)
         try:
-            self.run(n_steps)
+            with _interrupts_to(lambda: end_with(KeyboardInterrupt())):
+                self.run(n_steps)
         except LammpsError:
             if raised:
                 raise raised[0] from None
@@ -353,6 +362,24 @@ class LammpsSession:
         ordered = np.empty_like(local)
         ordered[ids - 1] = local
         return AtomArrays(ordered[:, 0:3], ordered[:, 3:6], ordered[:, 6])
+
+
+@contextmanager
+def _interrupts_to(action: Callable[[], None]) -> Iterator[None]:
+    """Call `action` on SIGINT where Python would raise KeyboardInterrupt.
+
+    Raised on the way into a callback or out of it, ctypes prints and drops it: the frame would be
+    lost and the run go on.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: action())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def lammps_path(path: Path) -> str:

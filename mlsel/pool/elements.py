@@ -1,9 +1,12 @@
-"""Whether the data in a study's folder are of the study's elements."""
+"""Elements: what frames are of, and whether a folder's data are of its study's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from mlsel.core.arrays import Array
 from mlsel.core.errors import MlselError
 from mlsel.pool.pool import Pool
 from mlsel.study.folder import StudyFolder
@@ -31,3 +34,13 @@ def check_elements(place: StudyFolder, species: Sequence[str]) -> None:
                 f"{', '.join(species)}: name the study that this folder is of, or choose another "
                 "folder with -o."
             )
+
+
+def formula(numbers: Array) -> str:
+    """Return the composition of atoms in Hill's order."""
+    from ase.data import chemical_symbols
+    from ase.formula import Formula
+
+    symbols, counts = np.unique(numbers, return_counts=True)
+    pairs = zip(symbols, counts, strict=True)
+    return str(Formula.from_dict({chemical_symbols[z]: int(n) for z, n in pairs}).format("hill"))

@@ -7,137 +7,114 @@ import gzip
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TextIO, cast
+
+import numpy as np
 
 from mlsel.cli import Parser
 from mlsel.core.arrays import IntArray
 from mlsel.core.errors import MlselError
+from mlsel.pool.copies import CONTENT_HASH
+from mlsel.pool.formats import (
+    NAMES,
+    Names,
+    Outgoing,
+    require_lattice,
+    with_labels,
+    write_db,
+    write_deepmd,
+    write_extxyz,
+    write_n2p2,
+)
+from mlsel.pool.labels import LABELS
+from mlsel.pool.sources import SOURCE_FILE
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    from mlsel.pool.pool import Block, Layout, Pool
 
-    from mlsel.pool.pool import Layout, Pool
-
-
-_LABELS = {"energy": "REF_energy", "virial": "REF_virial"}
-_ATOM_LABELS = {"forces": "REF_forces", "atomic_energies": "REF_atomic_energies"}
+_OWN = ("frame_id", "run", "source_file", "source_index", "source_frame")
+"""What a pool says of a frame; a source's values of these names keep the pool's names for them."""
 
 
-def atoms_of(pool: Pool, frame_ids: Any = None) -> Iterator[Atoms]:
-    """Yield frames as ASE Atoms, in the order of frame ids, with all that the pool holds of them.
+def outgoing(pool: Pool, frame_ids: Sequence[int] | None = None) -> Iterator[Outgoing]:
+    """Yield frames with all that they hold, in the order given.
 
-    Labels stand under the names that trainers expect: info REF_energy and REF_virial (−dE/dε,
-    eV), arrays REF_forces and REF_atomic_energies; frame_id and run in info, and source and
-    source_index (the file, and the frame's place in it) where they are known. What else an
-    imported frame carried stands where it stood.
+    The volume is the cell's, and so is not among it. Beside the pool's own frame_id and run, info
+    says where a frame came from: source_file and source_index of an imported one.
     """
     ids = range(len(pool)) if frame_ids is None else frame_ids
-    sources = pool.attributes.get("sources", ())
+    sources = list(pool.attributes.get("sources", ()))
     # Blocks come in the file's order; a few hundred frames at a time are put into the ids' order.
     for start in range(0, len(ids), 256):
         part = ids[start : start + 256]
-        made: dict[int, Atoms] = {}
-        for block in pool.blocks("positions", frame_ids=part, everything=True):
-            layouts = {field: pool.layout(block.run, field) for field in block.fields}
-            numbers, periodic = pool.numbers(block.run), pool.periodic(block.run)
+        made: dict[int, Outgoing] = {}
+        for block in pool.blocks(frame_ids=part, everything=True):
+            layouts = {f: pool.layout(block.run, f) for f in pool.fields_of(block.run)}
+            atoms = pool.numbers(block.run), pool.periodic(block.run)
             for i, frame_id in enumerate(block.frame_ids):
-                values = {field: array[i] for field, array in block.fields.items()}
-                atoms = _atoms(numbers, periodic, values, layouts)
-                atoms.info.update(frame_id=int(frame_id), run=block.run.name)
-                if "source_file" in values:
-                    atoms.info["source"] = str(sources[int(values["source_file"])])
-                made[int(frame_id)] = atoms
+                made[int(frame_id)] = _outgoing(block, i, atoms, layouts, sources)
         for frame_id in part:
             yield made[int(frame_id)]
 
 
-def _atoms(
-    numbers: IntArray,
-    periodic: tuple[bool, bool, bool],
-    values: dict[str, Any],
+def _outgoing(
+    block: Block,
+    i: int,
+    atoms: tuple[IntArray, tuple[bool, bool, bool]],
     layouts: dict[str, Layout],
-) -> Atoms:
-    from ase import Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.constraints import FixAtoms
-
-    atoms = Atoms(numbers, positions=values["positions"], cell=values["cell"], pbc=periodic)
-    results: dict[str, Any] = {}
-    for field, value in values.items():
-        told = dict(layouts[field].attributes)
-        if field in _LABELS:
-            atoms.info[_LABELS[field]] = float(value) if value.ndim == 0 else value.copy()
-        elif field in _ATOM_LABELS:
-            atoms.arrays[_ATOM_LABELS[field]] = value.copy()
-        elif field == "source_index":
-            atoms.info[field] = int(value)
-        elif "key" in told:
+    sources: Sequence[str],
+) -> Outgoing:
+    run = block.run
+    frame = Outgoing(
+        int(block.frame_ids[i]),
+        run.index,
+        atoms[0],
+        block["positions"][i],
+        block["cell"][i],
+        atoms[1],
+        info={"frame_id": int(block.frame_ids[i]), "run": run.name},
+    )
+    for name, layout in layouts.items():
+        value = block[name][i]
+        told = dict(layout.attributes)
+        if name in LABELS:
+            frame.labels[name] = value
+        elif name == SOURCE_FILE:
+            frame.info[name] = str(sources[int(value)])
+        elif name not in ("positions", "volume", "source_run", CONTENT_HASH):
             if told.get("encoding") == "json":
-                plain = json.loads(str(value))
-            else:
-                plain = value.item() if value.ndim == 0 else value.copy()
-            if told["key"] == "move_mask":
-                atoms.set_constraint(FixAtoms(mask=~plain))
-            elif told["place"] == "arrays":
-                atoms.arrays[told["key"]] = plain
-            else:
-                home = results if told["place"] == "results" else atoms.info
-                home[told["key"]] = plain
-    if results:
-        atoms.calc = SinglePointCalculator(atoms)
-        atoms.calc.results.update(results)
-    return atoms
-
-
-_SUFFIXES = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz", ".traj", ".db")
-
-
-def _write(name: str, path: Path, frames: Iterator[Atoms]) -> None:
-    if name.endswith(".traj"):
-        from ase.io.trajectory import TrajectoryWriter
-
-        with TrajectoryWriter(str(path)) as trajectory:
-            for atoms in frames:
-                trajectory.write(atoms)
-    elif name.endswith(".db"):
-        from ase.db import connect
-
-        with connect(str(path), type="db", use_lock_file=False) as database:
-            for atoms in frames:
-                # Keys of a database are few and plain: arrays and all else go into its data.
-                data = {**atoms.info, **{k: v for k, v in atoms.arrays.items() if k not in _OWN}}
-                database.write(atoms, data=data)
-    else:
-        from ase.io.extxyz import write_extxyz
-
-        opener = gzip.open if name.endswith(".gz") else open
-        with opener(path, "wt", encoding="utf-8") as file:
-            for atoms in frames:
-                write_extxyz(file, [atoms])
-
-
-_OWN = ("numbers", "positions")
+                value = json.loads(str(value))
+            elif isinstance(value, np.generic):
+                value = value.item()
+            home = frame.arrays if layout.per_atom else frame.info
+            key = told.get("key", name)
+            home[name if key in home or key in _OWN else key] = value
+    return frame
 
 
 def export_main(argv: Sequence[str] | None = None) -> int:
-    """`mlsel export POOL FILE`; the name says the format."""
+    """`mlsel export POOL FILE`."""
     parser = Parser(
         prog="mlsel export",
-        description="Write a pool as extended XYZ (.xyz, .extxyz, .gz), an ASE trajectory (.traj) "
-        "or an ASE database (.db): the name says which.",
+        description="Write a pool for other programs, in the format that FILE's suffix names: "
+        "extended XYZ (.xyz, .extxyz, also .gz), .traj or .db of ASE, input.data of n2p2; for "
+        "DeePMD-kit FILE is a folder. Energies are in eV, lengths in Å.",
     )
     parser.add_argument("pool", type=Path, metavar="POOL")
     parser.add_argument("target", type=Path, metavar="FILE")
     parser.add_argument(
         "--frames", default=":", metavar="A:B:C", help="slice of frame ids (default: all)"
     )
+    parser.add_argument(
+        "--for",
+        dest="program",
+        choices=NAMES,
+        help="name the labels as this program does (default: MACE's names; in .traj and .db ASE's)",
+    )
     parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
     args = parser.parse_args(argv)
     _refuse_existing(args.target, args)
-    if not args.target.name.endswith(_SUFFIXES):
-        raise MlselError(
-            f"{args.target}: the name tells the format and must end in {', '.join(_SUFFIXES)}."
-        )
+    kind = _kind(args.target, args.program)
     from mlsel.core.files import finishing
     from mlsel.pool.pool import Pool
 
@@ -148,10 +125,87 @@ def export_main(argv: Sequence[str] | None = None) -> int:
                 f"--frames {args.frames} names no frame: {args.pool} has frames 0 to "
                 f"{len(pool) - 1}."
             )
-        with finishing(args.target) as partial:
-            _write(args.target.name, partial, atoms_of(pool, ids))
+        references = pool.element_references
+        frames = outgoing(pool, ids)
+        if args.program == "nep":
+            frames = require_lattice(frames)
+        names = NAMES[args.program or ("nequip" if kind in ("db", "traj") else "mace")]
+        if kind == "folder":
+            _write_folder(args.target, frames, names)
+        else:
+            with finishing(args.target) as partial:
+                _write(partial, kind, frames, names, references)
     print(f"{args.target}: {len(ids)} frames")
+    if references:
+        from ase.data import chemical_symbols
+
+        told = ", ".join(f"{chemical_symbols[z]} {e!r} eV" for z, e in references.items())
+        print(f"energies of isolated atoms, which are not among the frames: {told}")
     return 0
+
+
+_KINDS = {
+    ".xyz": "extxyz",
+    ".extxyz": "extxyz",
+    ".xyz.gz": "extxyz.gz",
+    ".extxyz.gz": "extxyz.gz",
+    ".traj": "traj",
+    ".db": "db",
+}
+_OF_PROGRAM = {"deepmd": ("folder",), "n2p2": ("input.data",), "schnetpack": ("db",)}
+
+
+def _kind(target: Path, program: str | None) -> str:
+    """Return the format of a file from its name, or of a program that reads one format only."""
+    kind = next((k for suffix, k in _KINDS.items() if target.name.endswith(suffix)), "")
+    if program in ("deepmd", "n2p2"):
+        if kind:
+            what = "a folder" if program == "deepmd" else "a file named for instance input.data"
+            raise MlselError(f"{target}: {program} reads {what}, not {kind}.")
+        return _OF_PROGRAM[program][0]
+    if program == "schnetpack" and kind != "db":
+        raise MlselError(f"{target}: schnetpack reads .db: give the file that suffix.")
+    if program in ("gap", "nep", "mace", "nequip") and not kind.startswith("extxyz"):
+        raise MlselError(f"{target}: {program} reads extended XYZ: give it the suffix .xyz.")
+    if not kind:
+        raise MlselError(
+            f"{target}: no format has this suffix: write {', '.join(_KINDS)}, or say --for deepmd "
+            "or --for n2p2."
+        )
+    return kind
+
+
+def _write(
+    path: Path, kind: str, frames: Iterator[Outgoing], names: Names, references: dict[int, float]
+) -> None:
+    if kind == "db":
+        path.unlink(missing_ok=True)
+        write_db(path, frames, references)
+    elif kind == "traj":
+        from ase.io.trajectory import TrajectoryWriter
+
+        with TrajectoryWriter(str(path), "w") as trajectory:
+            for frame in frames:
+                trajectory.write(with_labels(frame, names))
+    else:
+        write_one = write_n2p2 if kind == "input.data" else write_extxyz
+        opened = gzip.open if kind.endswith(".gz") else open
+        with opened(path, "wt", encoding="utf-8") as file:
+            for frame in frames:
+                write_one(cast("TextIO", file), frame, names)
+
+
+def _write_folder(target: Path, frames: Iterator[Outgoing], names: Names) -> None:
+    from mlsel.core.files import partial_path, remove, rename
+
+    partial = partial_path(target)
+    remove(partial)
+    try:
+        write_deepmd(partial, frames, names)
+        remove(target)
+        rename(partial, target)
+    finally:
+        remove(partial)
 
 
 def pack_main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,8 @@ from mlsel.cli import Parser
 from mlsel.core import units
 from mlsel.core.arrays import Array
 from mlsel.core.errors import MlselError, nearest
-from mlsel.pool.copies import configuration_digests
+from mlsel.pool.copies import CONTENT_HASH, content_hash, later_copies
+from mlsel.pool.elements import formula
 from mlsel.pool.labels import (
     LABELS,
     STRESS_KEYS,
@@ -34,17 +35,23 @@ from mlsel.pool.labels import (
 )
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.pool import ATOM_FIELDS, OBSERVABLE_UNITS, VIRIAL, Layout
-from mlsel.pool.sources import ARRAYS, Frame, Json, ReadOptions, read_frames
+from mlsel.pool.sources import (
+    ARRAYS,
+    SOURCE_FILE,
+    SOURCE_INDEX,
+    Frame,
+    Json,
+    ReadOptions,
+    read_frames,
+)
 from mlsel.pool.writer import INTEGER, PoolWriter, RunWriter
 
-SOURCE_FILE, SOURCE_INDEX = "source_file", "source_index"
-"""Of every imported frame: which of the attribute `sources` it is from, and its place there."""
 RESERVED = {
     *ATOM_FIELDS,
     *OBSERVABLE_UNITS,
     *(layout.element for layout in ATOM_FIELDS.values()),
     *("virial", "cell", "box", "species", "step", "time", "source_frame", "source_run"),
-    *(SOURCE_FILE, SOURCE_INDEX),
+    *(SOURCE_FILE, SOURCE_INDEX, CONTENT_HASH),
 }
 FLUSH_BYTES = 32 * 2**20
 MAX_NAMED = 3
@@ -63,6 +70,7 @@ class Report:
     not_kept: Counter[str] = field(default_factory=Counter)
     references: dict[int, float] = field(default_factory=dict)
     left_out: int = 0
+    n_copies: int = 0
     warnings: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -89,6 +97,11 @@ class Report:
             lines.append(f"isolated atoms, kept as element references: {', '.join(energies)}")
         if self.left_out:
             lines.append(f"left out: {self.left_out} of {self.n_read} frames, without a label")
+        if self.n_copies:
+            lines.append(
+                f"copies: {self.n_copies} of {self.n_frames} frames have the atoms, positions and "
+                "cell of another: a selection takes one of each (`mlsel check` names them)"
+            )
         return lines + [f"warning: {warning}" for warning in self.warnings]
 
 
@@ -97,7 +110,7 @@ class _Spool:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed below)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by __exit__
         self._n = 0
 
     def __enter__(self) -> _Spool:
@@ -210,14 +223,12 @@ class _Extras:
             taken.add(name)
             self.of[place, key].name = name
 
-    def of_frame(
-        self, frame: Frame, used: Container[tuple[str, str]]
-    ) -> dict[str, tuple[_Extra, Array]]:
+    def of_frame(self, frame: Frame, used: Container[str]) -> dict[str, tuple[_Extra, Array]]:
         """Return a frame's values beside its labels, as they are stored, by name."""
         made = {}
         for (place, key), value in frame.values.items():
             extra = self.of[place, key]
-            if (place, key) not in used and extra.encoding:
+            if key not in used and extra.encoding:
                 made[extra.name] = extra, extra.encode(value)
         return made
 
@@ -290,7 +301,7 @@ class _Admission:
                 self.n_skipped += 1
                 return None
         self._look(frame)
-        used = {(place[0], key) for key, _ in labels.values() if (place := frame.find(key))}
+        used = {key for _, (key, _) in sorted(labels.items())}
         return _Admitted(frame, labels, self._extras.of_frame(frame, used))
 
     def _is_there(self, frame: Frame, label: str) -> bool:
@@ -320,11 +331,11 @@ class _Admission:
     def _note(self, what: str, frame: Frame) -> None:
         self.n_odd[what] += 1
         if len(self.odd[what]) < MAX_NAMED:
-            self.odd[what].append(f"{self._sources[frame.source].name}, frame {frame.index}")
+            self.odd[what].append(f"{self._sources[frame.source]}, frame {frame.index}")
 
     def warnings(self) -> list[str]:
         return [
-            f"{n} frame(s) {what} "
+            f"{n} frame{'s' if n > 1 else ''} {what} "
             f"({'; '.join(self.odd[what])}{'; …' if n > len(self.odd[what]) else ''})"
             for what, n in sorted(self.n_odd.items())
         ]
@@ -335,7 +346,7 @@ class _Admission:
         if self.decision.options.without != "refuse" or not lacking:
             return
         told = "; ".join(
-            f"{self.n_odd[what]} of {n_frames} frames {what} (the first: {self.odd[what][0]})"
+            f"{self.n_odd[what]} of {n_frames} frames {what} (first: {self.odd[what][0]})"
             for what in sorted(lacking)
         )
         raise MlselError(
@@ -390,8 +401,8 @@ def _runs(spool: _Spool, admission: _Admission, report: Report) -> tuple[list[_R
     """Look at all frames a second time: which runs there are, and which each frame is in."""
     runs: dict[tuple[Any, ...], _Run] = {}
     order: dict[tuple[Any, ...], int] = {}
-    run_of = array("q")
-    plausibility, digests = Plausibility(), array("Q")
+    run_of, contents = array("q"), array("q")
+    plausibility = Plausibility()
     by_label: dict[str, Counter[str]] = defaultdict(Counter)
     kept: Counter[str] = Counter()
     for frame in spool:
@@ -408,14 +419,10 @@ def _runs(spool: _Spool, admission: _Admission, report: Report) -> tuple[list[_R
         off_diagonal = frame.cell[~np.eye(3, dtype=bool)]
         run.is_orthogonal &= not off_diagonal.any() and bool(frame.cell.any())
         run_of.append(order[kind])
+        contents.append(_content(frame))
         for label, (key, _) in admitted.labels.items():
             by_label[label][_told_key(label, key, admission.decision.options)] += 1
         kept.update(extra.key for extra, _ in admitted.extras.values())
-        digests.extend(
-            configuration_digests(
-                frame.numbers, frame.periodic, frame.cell[None], frame.positions[None]
-            ).tolist()
-        )
         plausibility.see(
             frame.numbers,
             frame.positions,
@@ -433,18 +440,17 @@ def _runs(spool: _Spool, admission: _Admission, report: Report) -> tuple[list[_R
         )
     report.labels, report.kept = dict(by_label), dict(kept)
     report.n_frames, report.n_runs = len(run_of), len(runs)
+    report.n_copies = len(later_copies(np.asarray(contents)))
     report.warnings += plausibility.warnings()
-    n_copies = len(digests) - len(np.unique(np.asarray(digests)))
-    if n_copies:
-        report.warnings.append(
-            f"{n_copies} frames are copies of others (same atoms, cell and positions to 1e-6 Å): "
-            "`mlsel check` names them, its --drop leaves them out"
-        )
     made = list(runs.values())
     for run in made:
-        report.compositions[_formula(run.frame.numbers)] += run.n
+        report.compositions[formula(run.frame.numbers)] += run.n
     _name(made, admission)
     return made, run_of
+
+
+def _content(frame: Frame) -> int:
+    return content_hash(frame.numbers, frame.positions, frame.cell, frame.periodic)
 
 
 def _told_key(label: str, key: str, options: LabelOptions) -> str:
@@ -452,15 +458,6 @@ def _told_key(label: str, key: str, options: LabelOptions) -> str:
         return key
     is_stress = key in options.stress or (key not in options.virial and key in STRESS_KEYS)
     return f"{key} ({'−volume × stress' if is_stress else '−dE/dε, as it is'})"
-
-
-def _formula(numbers: Array) -> str:
-    from ase.data import chemical_symbols
-    from ase.formula import Formula
-
-    symbols, counts = np.unique(numbers, return_counts=True)
-    pairs = zip(symbols, counts, strict=True)
-    return str(Formula.from_dict({chemical_symbols[z]: int(n) for z, n in pairs}).format("hill"))
 
 
 def _name(runs: Sequence[_Run], admission: _Admission) -> None:
@@ -471,7 +468,7 @@ def _name(runs: Sequence[_Run], admission: _Admission) -> None:
     per_source = Counter(run.frame.source for run in runs)
     wanted = [
         stems[run.frame.source]
-        + (f"-{_formula(run.frame.numbers)}" if per_source[run.frame.source] > 1 else "")
+        + (f"-{formula(run.frame.numbers)}" if per_source[run.frame.source] > 1 else "")
         for run in runs
     ]
     total, taken, next_of = Counter(wanted), set(wanted), Counter[str]()
@@ -536,7 +533,7 @@ def _write(
 
 
 def _add_run(writer: PoolWriter, run: _Run) -> RunWriter:
-    observables = {SOURCE_FILE: INTEGER, SOURCE_INDEX: INTEGER}
+    observables = {SOURCE_FILE: INTEGER, SOURCE_INDEX: INTEGER, CONTENT_HASH: INTEGER}
     if "energy" in run.labels:
         observables["energy"] = units.ENERGY
     if all(run.frame.periodic):
@@ -576,6 +573,7 @@ class _Buffered:
                 fields["cell"].append(frame.cell)
                 fields[SOURCE_FILE].append(frame.source)
                 fields[SOURCE_INDEX].append(frame.index)
+                fields[CONTENT_HASH].append(_content(frame))
                 if all(frame.periodic):
                     fields["volume"].append(frame.volume)
                 for label, (_, value) in admitted.labels.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.cli import Parser
+from mlsel.pool.copies import hashes, later_copies
 
 if TYPE_CHECKING:
     from mlsel.pool.pool import Pool
@@ -42,6 +43,9 @@ def describe(pool: Pool) -> list[str]:
     if "versions" in pool.attributes:
         made_by = json.loads(pool.attributes["versions"])
         lines.append("  made with " + ", ".join(f"{k} {v}" for k, v in made_by.items()))
+    found = hashes(pool)
+    if found is not None:
+        lines.append(f"  copies: {len(later_copies(found))} frames are copies of another")
     lines += [f"  digest: {pool.digest}", ""]
     means = [name for name in _MEANS if name in pool.fields]
     heads = {"temperature": "T/K", "pressure": "P/bar", "volume": "V/Å³", "energy": "E/eV"}

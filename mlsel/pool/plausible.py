@@ -54,14 +54,16 @@ class Plausibility:
 _Frames = list[tuple[Array, Array, Array, bool, dict[str, Array]]]
 
 
-def closeness(numbers: Array, positions: Array, cell: Array, periodic: bool) -> float:
-    """Return the shortest distance as a share of the two covalent radii; inf if none is near."""
+def closeness(
+    numbers: Array, positions: Array, cell: Array, periodic: bool, cutoff: float = 6.0
+) -> float:
+    """Return the shortest distance as a share of two covalent radii; inf beyond the cutoff."""
     from ase.data import covalent_radii
     from vesin import NeighborList
 
     if len(numbers) < 2 and not periodic:
         return np.inf
-    neighbours = NeighborList(cutoff=6.0, full_list=False)
+    neighbours = NeighborList(cutoff=cutoff, full_list=False)
     try:
         i, j, d = neighbours.compute(
             points=positions,

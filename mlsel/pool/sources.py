@@ -24,6 +24,8 @@ RESULTS, INFO, ARRAYS = "results", "info", "arrays"
 PLACES = (RESULTS, INFO, ARRAYS)
 """Where ASE keeps a value: its calculator's results, Atoms.info, Atoms.arrays."""
 LONGEST_TEXT = 2**16
+SOURCE_FILE, SOURCE_INDEX = "source_file", "source_index"
+"""Of every imported frame: which of the attribute `sources` it is from, and its place there."""
 
 
 class Json(str):
@@ -457,6 +459,8 @@ def _normal(value: Any) -> Value | None:
             array = np.asarray(value)
         except ValueError:  # a ragged list
             array = np.empty(0, dtype=object)
+        if array.dtype == object and array.size and all(isinstance(x, str) for x in array.flat):
+            array = array.astype(str)  # as ASE reads columns of text
         if array.dtype.kind == "b":
             return array
         if array.dtype.kind in "iu" and array.dtype.itemsize <= 8:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from mlsel.cli import Parser, add_folder_argument
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import launched_rank, on_root
 from mlsel.core.record import read_json
+from mlsel.evaluate.seeds import FEWEST, RESOLVED
 from mlsel.report import page
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, Item
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METHOD = "data set"
+DEMO = (
+    "This is a demo: its models were trained for seconds and its runs are short. It shows what "
+    "each stage does, not what a selection is worth."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,12 +87,14 @@ def write_report(folder: Path) -> Path:
     title = f"mlsel: the study {found.name}"
     parts = [
         page.heading(title, 1),
+        *([page.paragraph(DEMO)] if found.name == "quick" else []),
         page.paragraph(
             "Which configurations should a machine-learned interatomic potential be trained on? "
             "Data sets were selected from one pool by several methods, a potential trained on "
             "each, its force errors measured, and each put to the test in molecular dynamics."
         ),
-        *_figures(folder, found),
+        *_answer(folder, found),
+        *_figures(folder, found, FIGURES[0], FIGURES[2]),
         *_validation(found),
         *_errors(found),
         *_data(found),
@@ -112,6 +121,9 @@ class Findings:
     errors : the rows of errors.csv
     validation : verdicts.json
     no_verdicts : why it is empty, if it is
+    comparisons : the rows of comparisons.csv
+    summary : the rows of summary.csv
+    overlaps : a row every two data sets
     """
 
     name: str
@@ -123,6 +135,9 @@ class Findings:
     errors: Sequence[Mapping[str, Any]]
     validation: Mapping[str, Any]
     no_verdicts: str
+    comparisons: Sequence[Mapping[str, str]]
+    summary: Sequence[Mapping[str, str]]
+    overlaps: Sequence[Mapping[str, page.Cell]]
 
     @property
     def is_of_the_paper(self) -> bool:
@@ -170,10 +185,7 @@ class Findings:
                     "epochs": described.get("result", {}).get("n_epochs"),
                 }
             )
-        errors: list[dict[str, Any]] = []
-        if place.errors.is_file():
-            with place.errors.open(encoding="utf-8", newline="") as file:
-                errors = list(csv.DictReader(file))
+        errors = _rows(place.errors)
         validation: dict[str, Any] = {}
         no_verdicts = "No potential was validated in MD."
         if place.verdicts.is_file() and place.validation_record.is_file():
@@ -195,7 +207,49 @@ class Findings:
                 f"{folder} holds nothing to report on: run the stages first, `mlsel run` for all, "
                 "or name a study's folder."
             )
-        return cls(name, settings, versions, pool, data, models, errors, validation, no_verdicts)
+        return cls(
+            name,
+            settings,
+            versions,
+            pool,
+            data,
+            models,
+            errors,
+            validation,
+            no_verdicts,
+            _rows(place.evaluation / "comparisons.csv"),
+            _rows(place.evaluation / "summary.csv"),
+            _overlaps(folder, pool),
+        )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table, none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _overlaps(folder: Path, pool: Mapping[str, Any]) -> list[dict[str, page.Cell]]:
+    """How many frames of the pool every two data sets share, and what chance would give."""
+    from mlsel.pool.pool import Pool
+
+    place = StudyFolder(folder)
+    frames: dict[str, set[int]] = {}
+    for name in place.data_sets():
+        with Pool(place.data_set(name)) as data:
+            if "source_frame" in data.fields:
+                frames[name] = set(data.values("source_frame").tolist())
+    return [
+        {
+            "first": first,
+            "second": second,
+            "shared": len(frames[first] & frames[second]),
+            "chance": len(frames[first]) * len(frames[second]) / pool["frames"] if pool else None,
+        }
+        for first, second in combinations(frames, 2)
+    ]
 
 
 def _data_sets(folder: Path) -> list[dict[str, page.Cell]]:
@@ -245,9 +299,99 @@ class Figure:
     here: Callable[[Findings], str]
 
 
-def _figures(folder: Path, found: Findings) -> list[str]:
+def _answer(folder: Path, found: Findings) -> list[str]:
+    """Which data set to train on, by how much, how sure; and the picture that shows it."""
+    told = " ".join(filter(None, (_best_data(found), _others_agree(found), _in_md(found))))
+    parts = [page.heading("The answer"), page.paragraph(told)]
+    return parts + _figures(folder, found, FIGURES[1])
+
+
+def _compared(found: Findings) -> dict[str, list[Mapping[str, str]]]:
+    """RMSE comparisons of each family that has seeds enough."""
+    families: dict[str, list[Mapping[str, str]]] = {}
+    for row in found.comparisons:
+        if row["measure"] == "rmse" and int(row["n"]) >= FEWEST:
+            families.setdefault(row["family"], []).append(row)
+    return families
+
+
+def _ranked(found: Findings, family: str) -> list[Mapping[str, str]]:
+    """The data sets that a family was compared on, the lowest mean RMSE first."""
+    compared = {row[key] for row in _compared(found)[family] for key in ("first", "second")}
+    own = [r for r in found.summary if r["family"] == family and r["dataset"] in compared]
+    return sorted(own, key=lambda row: float(row["rmse"]))
+
+
+def _best_family(found: Findings) -> str:
+    """The family with the smallest errors of those that were compared, "" if none was."""
+    families = [name for name in _compared(found) if _ranked(found, name)]
+    return min(families, key=lambda name: float(_ranked(found, name)[0]["rmse"]), default="")
+
+
+def _best_data(found: Findings) -> str:
+    if not found.comparisons:
+        return "Data sets were not compared: that takes the errors of models on two of them."
+    family = _best_family(found)
+    if not family:
+        seeds = max(int(row["n"]) for row in found.comparisons)
+        return (
+            f"With {seeds} seed{'s' if seeds != 1 else ''} of each model no order of methods can "
+            "be told: set training.seeds = 5 and give `mlsel run` again."
+        )
+    lowest = _ranked(found, family)[0]
+    best = lowest["dataset"]
+    own = [row for row in _compared(found)[family] if best in (row["first"], row["second"])]
+    beaten, equals = [], []
+    for row in own:
+        other = row["second"] if row["first"] == best else row["first"]
+        if row["smaller"] == best:
+            by = f"{abs(float(row['difference'])):.3g} ± {float(row['error']):.1g}"
+            beaten.append(f"{other} (by {by})")
+        else:
+            equals.append(other)
+    mean = f"{float(lowest['rmse']):.3g} ± {float(lowest['rmse_error']):.1g} eV/Å"
+    seeds = min(int(row["n"]) for row in own)
+    if not beaten:
+        return (
+            f"No data set can be preferred: {best} has the lowest mean RMSE of force components "
+            f"({mean}, {family}, {seeds} seeds), but no difference from {', '.join(equals)} is "
+            f"beyond {RESOLVED:g} standard errors."
+        )
+    unresolved = f"; from {', '.join(equals)} it can't be told apart" if equals else ""
+    return (
+        f"Train on {' or '.join([best, *equals])}: with {family} the RMSE of force components on "
+        f"{best} ({mean}, {seeds} seeds) is more than {RESOLVED:g} standard errors below that on "
+        f"{', '.join(beaten)}{unresolved}."
+    )
+
+
+def _others_agree(found: Findings) -> str:
+    """Whether the other models have the same data set in front."""
+    best = _best_family(found)
+    others = [name for name in _compared(found) if name != best and _ranked(found, name)]
+    if not others:
+        return ""
+    front = _ranked(found, best)[0]["dataset"]
+    each = ", ".join(f"{name} {_ranked(found, name)[0]['dataset']}" for name in others)
+    same = sum(_ranked(found, name)[0]["dataset"] == front for name in others)
+    return (
+        f"Of {len(others)} other models {same} have their lowest mean on {front} too, resolved or "
+        f"not ({each})."
+    )
+
+
+def _in_md(found: Findings) -> str:
+    judged = [v for v in found.validation.get("verdicts", []) if v["kind"] != "reference"]
+    if not judged:
+        return "No model was judged in MD."
+    counts = Counter(verdict["word"] for verdict in judged)
+    words = ", ".join(f"{n} “{word}”" for word, n in counts.items())
+    return f"In MD the verdict on {len(judged)} models: {words}."
+
+
+def _figures(folder: Path, found: Findings, *figures: Figure) -> list[str]:
     parts = []
-    for figure in FIGURES:
+    for figure in figures:
         parts.append(page.heading(f"Figure {figure.number}"))
         stem = StudyFolder(folder).figures / f"figure-{figure.number}"
         try:
@@ -443,6 +587,15 @@ def _main_errors(found: Findings) -> list[dict[str, page.Cell]]:
 
 def _errors(found: Findings) -> list[str]:
     rows = _main_errors(found)
+    floors: dict[page.Cell, float] = {}
+    for row in rows:
+        if row["kind"] == "pair":
+            rmse = float(row["rmse"] or 0)
+            floors[row[METHOD]] = min(rmse, floors.get(row[METHOD], rmse))
+    for row in rows:
+        floor = floors.get(row[METHOD])
+        if floor is not None and row["kind"] != "pair":
+            row["floor"] = "▲ loses" if float(row["rmse"] or 0) > floor else "better"
     if not rows:
         return [page.heading("Force errors"), page.paragraph("No errors were measured.")]
     columns = {
@@ -451,11 +604,15 @@ def _errors(found: Findings) -> list[str]:
         "max": "max / eV Å⁻¹",
         "rmse": "RMSE / eV Å⁻¹",
         "mae": "MAE / eV Å⁻¹",
+        "floor": "RMSE against the pair potential",
         "n": "components",
     }
     return [
         page.heading("Force errors"),
-        page.paragraph("Of force components, on the whole test set."),
+        page.paragraph(
+            "Of force components, on the whole test set. A model that loses to the pair potential "
+            "of the same data set is not worth its time."
+        ),
         page.table(columns, rows),
     ]
 
@@ -473,6 +630,20 @@ def _data(found: Findings) -> list[str]:
             "forces high": "|F| to / eV Å⁻¹",
         }
         parts += [page.heading("Data sets"), page.table(columns, found.data)]
+    if found.overlaps:
+        columns = {
+            "first": METHOD,
+            "second": "and",
+            "shared": "frames shared",
+            "chance": "by chance",
+        }
+        parts += [
+            page.paragraph(
+                "Two data sets that share far more frames than chance would give (n₁·n₂/N) were "
+                "drawn in one random order: their difference is smaller than their names say."
+            ),
+            page.table(columns, found.overlaps),
+        ]
     if found.models:
         columns = {
             METHOD: METHOD,

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.provenance import digest
-from mlsel.pool import finite
+from mlsel.pool import copies, finite
 from mlsel.pool.pool import Block, Pool
 from mlsel.pool.writer import write_subset
 
@@ -266,7 +266,8 @@ class Selector(ABC):
         rng : int or numpy.random.Generator
             A seed, or a generator in the same state on all ranks.
         exclude : int, (m,)
-            Frame ids that must not be chosen.
+            Frame ids that must not be chosen, nor copies of them. Of frames that are copies of
+            each other one is chosen at most.
         comm : MPI communicator, optional
         block_bytes : int
             Upper bound of the arrays that are read at a time; the result doesn't depend on it.
@@ -295,8 +296,9 @@ class Selector(ABC):
                 f"{pool.path} go from 0 to {pool.n_frames - 1}."
             )
         eligible[ids] = False
-        n_left = pool.n_frames - len(ids)
-        check_n(n, n_left, pool, len(ids))
+        n_copies = _leave_out_copies(pool, eligible, given)
+        n_left = pool.n_frames - len(ids) - n_copies
+        check_n(n, n_left, pool, len(ids) + n_copies, " without copies" if n_copies else "")
         seed = rng if isinstance(rng, int) else None
         generator = np.random.default_rng(rng) if isinstance(rng, int) else rng
         elements = _elements(pool, *([] if given is None else [given]))
@@ -337,6 +339,24 @@ class Selector(ABC):
                 f"{', '.join(pool.fields)}: methods that would work on it are "
                 f"{', '.join(possible)}."
             )
+
+
+def _leave_out_copies(pool: Pool, eligible: npt.NDArray[np.bool_], given: Pool | None) -> int:
+    """Leave one eligible frame of each content, none that is left out or given; return how many
+    were taken away."""
+    found = copies.hashes(pool)
+    if found is None:
+        return 0
+    n_before = int(eligible.sum())
+    taken = found[~eligible]
+    if given is not None:
+        there = copies.hashes(given, of_any=True)
+        assert there is not None
+        taken = np.union1d(taken, there)
+    eligible &= ~np.isin(found, taken)
+    ids = np.flatnonzero(eligible)
+    eligible[ids[copies.later_copies(found[ids])]] = False
+    return n_before - int(eligible.sum())
 
 
 def _elements(*pools: Pool) -> tuple[int, ...]:

@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=[],
         type=Path,
         metavar="FILE",
-        help="a data set of the same pool whose frames must not be chosen; may be repeated",
+        help="a data set of the same pool, or a text with a frame id a line, whose frames must not "
+        "be chosen; may be repeated",
     )
     one.add_argument(
         "--given",
@@ -157,11 +158,17 @@ def _opened(path: Path, comm: MPI.Intracomm) -> Pool:
 
 
 def _frames_of(paths: Iterable[Path], pool: Pool) -> list[int]:
-    """Return the frames of a pool that data sets hold."""
+    """Return the frames of a pool that data sets hold, or that texts of `mlsel check` name."""
+    import h5py
+
+    from mlsel.pool.check import read_exclude
     from mlsel.pool.pool import Pool
 
     frames: list[int] = []
     for path in paths:
+        if path.is_file() and not h5py.is_hdf5(path):
+            frames += read_exclude(path, pool)
+            continue
         with Pool(path) as data:
             made_from = data.attributes.get("pool_digest")
             if made_from != pool.digest:

@@ -191,6 +191,11 @@ class SchNetSection:
     patience: int = quantity(50, at_least=1, doc="epochs without a better held-out loss")
     decay_factor: float = quantity(1.0, above=0, at_most=1, doc="of the learning rate; 1: none")
     decay_patience: int = quantity(20, at_least=1, doc="epochs without gain before each decay")
+    decay_to: float = quantity(0.0, at_least=0, doc="the learning rate is never lowered below")
+    activation: str = quantity(
+        "silu", choices=("silu", "shifted_softplus"), doc="of the output network"
+    )
+    energy_per_atom: bool = quantity(False, doc="the loss has the energy of an atom, not of all")
     average: float = quantity(0.0, at_least=0, at_most=0.9999, doc="of weights over steps; 0: none")
     dtype: str = quantity("float32", choices=("float32", "float64"))
     tf32: bool = quantity(False, doc="TensorFloat-32 on a GPU")

@@ -83,7 +83,8 @@ def blocked(values: npt.ArrayLike) -> Mean:
 
     Neighbouring values are averaged in pairs again and again; the naive error of each level with
     at least 8 values left is an estimate, too low as long as the values of the level are
-    correlated, and the largest is taken. NaN for a single value, or where one is no number.
+    correlated, and the largest is taken; the last level is that of 8 blocks. NaN
+    for a single value, or where one is no number.
 
     Parameters
     ----------
@@ -103,12 +104,20 @@ def blocked(values: npt.ArrayLike) -> Mean:
     if len(level) < 2:
         return Mean(level[0] if len(level) else nothing, nothing, nothing)
     mean = level.mean(axis=0)
-    error, freedom = _naive_error(level), np.full(level.shape[1:], len(level) - 1.0)
+    levels = [level]
     while len(level) // 2 >= FEWEST_BLOCKS:
         level = 0.5 * (level[0 : len(level) // 2 * 2 : 2] + level[1 : len(level) // 2 * 2 : 2])
+        levels.append(level)
+    if len(level) > FEWEST_BLOCKS:
+        edges = np.linspace(0, len(levels[0]), FEWEST_BLOCKS + 1).astype(int)
+        sizes = np.diff(edges).reshape(-1, *[1] * (level.ndim - 1))
+        levels.append(np.add.reduceat(levels[0], edges[:-1], axis=0) / sizes)
+    error, freedom = np.zeros(level.shape[1:]), np.zeros(level.shape[1:])
+    for level in levels:
         here = _naive_error(level)
-        freedom = np.where(here > error, len(level) - 1.0, freedom)
-        error = np.maximum(error, here)
+        freedom = np.where(here >= error, len(level) - 1.0, freedom)
+        error = np.where(here >= error, here, error)
+    error = np.where(np.isnan(mean), np.nan, error)
     return Mean(np.asarray(mean), error, freedom)
 
 

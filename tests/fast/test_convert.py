@@ -51,7 +51,8 @@ def test_export_round_trip_through_ase(tiny_pool: Path, tmp_path: Path) -> None:
 def test_import_of_other_sizes_and_keys(tmp_path: Path) -> None:
     source = tmp_path / "ab-initio.xyz"
     write(source, frames(), format="extxyz")
-    assert import_trajectories([source], tmp_path / "pool.h5").n_frames == 4
+    report = import_trajectories([source], tmp_path / "pool.h5")
+    assert (report.n_frames, report.n_runs) == (4, 2)
     with Pool(tmp_path / "pool.h5") as pool:
         assert [run.n_atoms for run in pool.runs] == [3, 4]
         assert "atomic_energies" not in pool.fields
@@ -67,21 +68,25 @@ def test_import_of_other_sizes_and_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "energy", "said"),
+    ("change", "options", "said"),
     [
-        (lambda f: f, ("E0",), "no frame of .* has energy under the key E0"),
-        (lambda f: f[2].arrays.pop("REF_forces"), (), "1 of 4 frames have no forces .*frame 2"),
-        (lambda f: f[1].arrays["REF_forces"].fill(np.nan), (), "no finite forces .*frame 1"),
+        (lambda f: f, LabelOptions(energy=("E0",)), "has energy under the key E0; there is REF_"),
+        (lambda f: f[2].arrays.pop("REF_forces"), None, r"1 of 4 .* no forces \(first: .*frame 2"),
+        (
+            lambda f: f[1].arrays["REF_forces"].fill(np.nan),
+            None,
+            r"1 of 4 frames have no finite forces \(first: .*frame 1",
+        ),
     ],
 )
 def test_wrong_trajectories_get_a_sentence(
-    change: object, energy: tuple[str, ...], said: str, tmp_path: Path
+    change: object, options: LabelOptions | None, said: str, tmp_path: Path
 ) -> None:
     made = frames()
     change(made)  # type: ignore[operator]
     write(tmp_path / "a.xyz", made, format="extxyz")
     with pytest.raises(MlselError, match=said):
-        import_trajectories([tmp_path / "a.xyz"], tmp_path / "pool.h5", LabelOptions(energy=energy))
+        import_trajectories([tmp_path / "a.xyz"], tmp_path / "pool.h5", options)
     assert not (tmp_path / "pool.h5").exists()
 
 

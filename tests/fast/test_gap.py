@@ -93,6 +93,21 @@ def test_the_paper_is_in_the_arguments() -> None:
     assert "default_sigma={0.003 0.1 0 0}" in arguments
 
 
+def test_a_pair_term_halves_the_error(fitted: GapModel, tmp_path: Path) -> None:
+    both = trainer(two_body=True, sparse_method="cur_points")
+    (gap,) = (a for a in both.arguments({11: 0.0, 17: 0.0}) if a.startswith("gap="))
+    assert gap.startswith("gap={distance_2b cutoff=4.0 ") and " : soap n_max=3 " in gap
+    assert gap.endswith("sparse_method=cur_points add_species=T}")
+    model = both.fit([frames(6)], [], tmp_path)
+    part = frames(4, seed=8)
+    assert part.forces is not None
+    alone, together = (np.std(m.predict(part).forces - part.forces) for m in (fitted, model))
+    assert together < 0.5 * alone
+    np.testing.assert_allclose(
+        model.predict(part).forces, model.predict_with_quippy(part).forces, atol=1e-8
+    )
+
+
 def test_memory_is_that_of_gap_fit_itself() -> None:
     """What gap_fit printed for 4 × 100 atoms: 44976 derivatives of 953 numbers, 346 MB."""
     assert GapTrainer(name="gap", n_sparse=40)._bytes(4, 400, 44976 // 3, 2) == pytest.approx(

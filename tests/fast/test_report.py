@@ -10,12 +10,17 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlsel.core.errors import MlselError
+from mlsel.evaluate.seeds import write_tables
+from mlsel.pool.pool import Pool
+from mlsel.pool.writer import write_subset
 from mlsel.report.page import table
 from mlsel.report.stage import write_report
 from mlsel.validate.verdict import WORDS
+from tests.support.training_data import frames, write_pool
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -154,6 +159,64 @@ def look(browser: str, path: Path, scratch: Path) -> subprocess.CompletedProcess
         text=True,
         timeout=120,
     )
+
+
+def comparison(seeds: int, folder: Path, **values: list[float]) -> str:
+    """Write the tables of an evaluation and return the page."""
+    head = "dataset,model,kind,part,element,quantity,unit,n,max,rmse,mae"
+    rows = [
+        dict(
+            zip(
+                head.split(","),
+                [
+                    method.replace("_", "-"),
+                    f"{kind}-x" + (f"-s{seed}" if seed > 1 else ""),
+                    *(kind, "all", "all", "force_component", "eV/Å", "300", "1"),
+                    str(each[seed - 1] if kind == "net" else 0.105),
+                    "0.05",
+                ],
+                strict=True,
+            )
+        )
+        for method, each in values.items()
+        for kind in ("net", "pair")
+        for seed in range(1, (seeds if kind == "net" else 1) + 1)
+    ]
+    place = folder / "evaluation"
+    place.mkdir(exist_ok=True)
+    text = "\n".join([head, *(",".join(row.values()) for row in rows)]) + "\n"
+    (place / "errors.csv").write_text(text, encoding="utf-8")
+    write_tables(rows, place)
+    return html.unescape(write_report(folder).read_text(encoding="utf-8"))
+
+
+def test_the_answer_comes_first_and_says_no_more_than_the_table(tmp_path: Path) -> None:
+    folder = tmp_path / "quick"
+    folder.mkdir()
+    low, high = [0.100, 0.090, 0.110, 0.100, 0.095], [0.150, 0.141, 0.159, 0.150, 0.144]
+    page = comparison(5, folder, random=high, force=low)
+    assert "Train on force: with net-x" in page and "random (by 0.0498 ±" in page
+    assert page.index("The answer") < page.index("Figure 2") < page.index("Figure 1")
+    assert "This is a demo" in page
+    # The pair potential's RMSE is 0.105.
+    assert page.count("▲ loses") == sum(value > 0.105 for value in low + high)
+    equal = comparison(5, folder, random=low, force=low[::-1])
+    assert "No data set can be preferred" in equal and "Train on" not in equal
+    one = comparison(1, folder, random=high, force=low)
+    assert "With 1 seed of each model no order of methods can be told" in one
+    assert "training.seeds = 5" in one and "Train on" not in one
+
+
+def test_overlap_of_data_sets_by_hand(tmp_path: Path) -> None:
+    pool = tmp_path / "pool.h5"
+    write_pool(pool, [frames(20)])
+    (tmp_path / "data").mkdir()
+    with Pool(pool) as opened:
+        for name, ids in (("a", [0, 1, 2, 3]), ("b", [3, 2, 10, 11, 12])):
+            write_subset(opened, np.array(ids), tmp_path / "data" / f"{name}.h5", {})
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if "<td>a</td><td>b</td>" in line)
+    assert re.findall(r'data-value="([^"]+)"', row) == ["2", "1.0"]  # 4 · 5 / 20
 
 
 def test_tables_escape_and_mark_numbers() -> None:

@@ -21,6 +21,7 @@ from tests.support.training_data import frames
 
 NUMBERS = (11, 17)
 TINY = Architecture(2, 8, 16, 6, (12, 10), 4.0)
+SOFTPLUS = replace(TINY, activation="shifted_softplus")
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +56,9 @@ def schnetpack_answer(model: Any, part: Frames, row: int, cutoff: float) -> tupl
     )
 
 
-@pytest.mark.parametrize("size", [*SIZES, "tiny"])
+@pytest.mark.parametrize("size", [*SIZES, "tiny", "softplus"])
 def test_energies_and_forces_are_schnetpacks(size: str) -> None:
-    architecture = TINY if size == "tiny" else SIZES[size]
+    architecture = {**SIZES, "tiny": TINY, "softplus": SOFTPLUS}[size]
     part = frames(3, side=2)  # boxes smaller than the cutoff: atoms see their own images
     model = made(architecture, torch.float64)
     graphs = Graphs([part], NUMBERS, architecture.cutoff, torch.float64)

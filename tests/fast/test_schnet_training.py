@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,44 @@ def test_stopped_and_started_again_it_is_the_same_model(tmp_path: Path) -> None:
     curves = [read_metrics(tmp_path / name / "metrics.csv") for name in ("whole", "parts")]
     for name in curves[0].keys() - {"rate"}:
         np.testing.assert_array_equal(curves[0][name], curves[1][name])
+
+
+def test_the_papers_options_train_and_run(tmp_path: Path) -> None:
+    """Shifted softplus in the output network, a learning rate with a floor, energies of an atom."""
+    made = trainer(
+        activation="shifted_softplus",
+        energy_per_atom=True,
+        decay_factor=0.01,
+        decay_patience=1,
+        decay_to=1e-6,
+        learning_rate=1e-4,
+        max_epochs=12,
+        average=0.99,  # so that the held-out loss hardly falls
+        patience=50,
+    )
+    train, held_out = frames(10), frames(4, seed=2)
+    model = made.fit([train], [held_out], tmp_path)
+    assert (tmp_path / "model.pt").is_file()
+    assert model.facts["architecture"]["activation"] == "shifted_softplus"
+    curves = read_metrics(tmp_path / "metrics.csv")
+    assert curves["learning_rate"].min() >= 1e-6
+    best = int(np.argmin(curves["validation_loss"]))
+    assert held_out.energy is not None and held_out.forces is not None
+    prediction = SchNetModel.load(tmp_path).predict(held_out)
+    energy = np.mean(((prediction.energy - held_out.energy) / held_out.n_atoms) ** 2)
+    forces = np.mean((prediction.forces - held_out.forces) ** 2)
+    assert curves["validation_loss"][best] == pytest.approx(0.01 * energy + 0.99 * forces, rel=1e-4)
+
+
+def test_the_learning_rate_stops_at_its_floor(tmp_path: Path) -> None:
+    """A held-out set that can't be learnt, so that each epoch lowers the rate."""
+    far = frames(4, seed=2)
+    assert far.forces is not None
+    wrong = replace(far, forces=-far.forces)
+    options = {"decay_factor": 0.1, "decay_patience": 1, "decay_to": 1e-5, "max_epochs": 8}
+    trainer(**options, patience=50).fit([frames(10)], [wrong], tmp_path)
+    rates = read_metrics(tmp_path / "metrics.csv")["learning_rate"]
+    assert rates[0] == 2e-3 and rates[-1] == 1e-5 and (np.diff(rates) <= 0).all()
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:

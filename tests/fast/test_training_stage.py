@@ -12,7 +12,7 @@ import pytest
 
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
-from mlsel.evaluate.stage import evaluate, find_models, read_errors
+from mlsel.evaluate.stage import evaluate, find_models, read_errors, table
 from mlsel.pool.pool import Pool
 from mlsel.study.study import Study, load_study
 from mlsel.training.base import Frames
@@ -217,6 +217,27 @@ def test_bad_input_is_told(tmp_path: Path) -> None:
         evaluate(study(), tmp_path, world())
     with pytest.raises(MlselError, match="holds no finished model"):
         find_models(tmp_path, "")
+
+
+def test_several_initialisations_are_models_of_their_own() -> None:
+    section = load_study("quick", ["training.seeds=3", "training.schnet.seed=7"]).training
+    made = {trainer.name: trainer.parameters.get("seed") for trainer in trainers(section)}
+    schnet, gap = "schnet-medium-e0.01", "gap-100-f0.1"
+    assert made == {
+        schnet: 7, f"{schnet}-s2": 8, f"{schnet}-s3": 9,
+        gap: 1, f"{gap}-s2": 2, f"{gap}-s3": 3, "pair": None,
+    }  # fmt: skip
+
+
+def test_who_loses_to_the_pair_potential_is_marked() -> None:
+    def rows(model: str, kind: str, rmse: float) -> list[dict[str, Any]]:
+        head = {"dataset": "random", "model": model, "kind": kind, "part": "all", "element": "all"}
+        numbers = {"max": 1.0, "rmse": rmse, "mae": 0.05}
+        return [{**head, "quantity": q, **numbers} for q in ("force_component", "energy_per_atom")]
+
+    lines = table(rows("a", "gap", 0.2) + rows("b", "gap", 0.05) + rows("pair", "pair", 0.1))
+    marked = [line.split()[1] for line in lines.splitlines() if line.endswith("pair potential")]
+    assert marked == ["a"]
 
 
 def test_six_models_are_the_papers() -> None:

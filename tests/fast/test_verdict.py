@@ -44,7 +44,7 @@ def run_of(name: str, seed: int) -> Results:
     step = 10 * np.arange(1, n + 1)
     g = shape(R) * (1 + noise(N_BLOCKS, 3, 1))
     coordination = np.cumsum(0.4 * shape(R) * R**2 * 0.05) * (1 + noise(N_BLOCKS, 3, 1))
-    lag = 0.1 * np.arange(1, 11)
+    lag = np.linspace(0.1, 1.0, 10)
     return Results(
         name=name,
         kind="reference" if name.startswith("reference") else "potential",

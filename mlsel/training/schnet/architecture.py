@@ -16,6 +16,8 @@ class Architecture:
     n_gaussians: int
     n_neurons: tuple[int, ...]
     cutoff: float = 6.0
+    activation: str = "silu"
+    """Of the output network: "silu", schnetpack 2's, or "shifted_softplus", schnetpack 0.3's."""
 
 
 SIZES: Mapping[str, Architecture] = {

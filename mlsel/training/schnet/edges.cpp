@@ -91,7 +91,10 @@ private:
   std::vector<Real> rows;
 };
 
-template <typename Real> void convolve(const Edges<Real> &e, const Real *table, const Real *z, Real *y) {
+// Calls body(p, i, j, c, w, oi, oj) for each pair p of each frame: its atoms, its place between two
+// knots, the table's rows there, and the rows of `out`, cleared before, that the two atoms add to.
+template <typename Real, typename Body>
+void over_pairs(const Edges<Real> &e, const Real *table, Real *out, const Body &body) {
   const int32_t n = e.n_features;
   SpareRows<Real> spare(e);
 #pragma omp parallel num_threads(e.n_threads)
@@ -99,24 +102,32 @@ template <typename Real> void convolve(const Edges<Real> &e, const Real *table, 
     SecondRow<Real> second = spare.of_this_thread();
 #pragma omp for schedule(static)
     for (int32_t frame = 0; frame < e.n_frames; ++frame) {
-      clear(e, frame, y);
+      clear(e, frame, out);
       for (int32_t p = e.pair_start[frame]; p < e.pair_start[frame + 1]; ++p) {
         const int32_t i = e.first[p], j = e.second[p];
         const Hermite<Real> c(e.place[p], e.spacing);
         const Real *w = table + static_cast<size_t>(e.knot[p]) * 2 * n;
-        const Real *zi = z + static_cast<size_t>(i) * n, *zj = z + static_cast<size_t>(j) * n;
-        Real *yi = y + static_cast<size_t>(i) * n, *yj = second.begin(y, i, j);
-#pragma omp simd
-        for (int32_t f = 0; f < n; ++f) {
-          const Real filter = c.value[0] * w[f] + c.value[1] * w[n + f] + c.value[2] * w[2 * n + f] +
-                              c.value[3] * w[3 * n + f];
-          yi[f] += filter * zj[f];
-          yj[f] += filter * zi[f];
-        }
+        body(p, i, j, c, w, out + static_cast<size_t>(i) * n, second.begin(out, i, j));
         second.end();
       }
     }
   }
+}
+
+template <typename Real> void convolve(const Edges<Real> &e, const Real *table, const Real *z, Real *y) {
+  const int32_t n = e.n_features;
+  over_pairs(e, table, y,
+             [=](int32_t, int32_t i, int32_t j, const Hermite<Real> &c, const Real *w, Real *yi,
+                 Real *yj) {
+               const Real *zi = z + static_cast<size_t>(i) * n, *zj = z + static_cast<size_t>(j) * n;
+#pragma omp simd
+               for (int32_t f = 0; f < n; ++f) {
+                 const Real filter = c.value[0] * w[f] + c.value[1] * w[n + f] +
+                                     c.value[2] * w[2 * n + f] + c.value[3] * w[3 * n + f];
+                 yi[f] += filter * zj[f];
+                 yj[f] += filter * zi[f];
+               }
+             });
 }
 
 // From a = dE/dy: b = dE/dz and, added to it, g = dE/dr of each pair.
@@ -124,35 +135,24 @@ template <typename Real>
 void differentiate(const Edges<Real> &e, const Real *table, const Real *z, const Real *a, Real *b,
                    Real *g) {
   const int32_t n = e.n_features;
-  SpareRows<Real> spare(e);
-#pragma omp parallel num_threads(e.n_threads)
-  {
-    SecondRow<Real> second = spare.of_this_thread();
-#pragma omp for schedule(static)
-    for (int32_t frame = 0; frame < e.n_frames; ++frame) {
-      clear(e, frame, b);
-      for (int32_t p = e.pair_start[frame]; p < e.pair_start[frame + 1]; ++p) {
-        const int32_t i = e.first[p], j = e.second[p];
-        const Hermite<Real> c(e.place[p], e.spacing);
-        const Real *w = table + static_cast<size_t>(e.knot[p]) * 2 * n;
-        const Real *zi = z + static_cast<size_t>(i) * n, *zj = z + static_cast<size_t>(j) * n;
-        const Real *ai = a + static_cast<size_t>(i) * n, *aj = a + static_cast<size_t>(j) * n;
-        Real *bi = b + static_cast<size_t>(i) * n, *bj = second.begin(b, i, j);
-        Real sum = 0;
+  over_pairs(e, table, b,
+             [=](int32_t p, int32_t i, int32_t j, const Hermite<Real> &c, const Real *w, Real *bi,
+                 Real *bj) {
+               const Real *zi = z + static_cast<size_t>(i) * n, *zj = z + static_cast<size_t>(j) * n;
+               const Real *ai = a + static_cast<size_t>(i) * n, *aj = a + static_cast<size_t>(j) * n;
+               Real sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int32_t f = 0; f < n; ++f) {
-          const Real w0 = w[f], w1 = w[n + f], w2 = w[2 * n + f], w3 = w[3 * n + f];
-          const Real filter = c.value[0] * w0 + c.value[1] * w1 + c.value[2] * w2 + c.value[3] * w3;
-          const Real slope = c.slope[0] * (w0 - w2) + c.slope[1] * w1 + c.slope[3] * w3;
-          bi[f] += filter * aj[f];
-          bj[f] += filter * ai[f];
-          sum += slope * (ai[f] * zj[f] + aj[f] * zi[f]);
-        }
-        g[p] = sum;
-        second.end();
-      }
-    }
-  }
+               for (int32_t f = 0; f < n; ++f) {
+                 const Real w0 = w[f], w1 = w[n + f], w2 = w[2 * n + f], w3 = w[3 * n + f];
+                 const Real filter =
+                     c.value[0] * w0 + c.value[1] * w1 + c.value[2] * w2 + c.value[3] * w3;
+                 const Real slope = c.slope[0] * (w0 - w2) + c.slope[1] * w1 + c.slope[3] * w3;
+                 bi[f] += filter * aj[f];
+                 bj[f] += filter * ai[f];
+                 sum += slope * (ai[f] * zj[f] + aj[f] * zi[f]);
+               }
+               g[p] = sum;
+             });
 }
 
 // Sums the threads' tables; each thread takes a part of the rows.

@@ -63,6 +63,11 @@ def potential(architecture: Architecture) -> Any:
         n_in=architecture.n_atom_basis,
         n_hidden=list(architecture.n_neurons),
         n_layers=len(architecture.n_neurons) + 1,
+        activation=(
+            functional.silu
+            if architecture.activation == "silu"
+            else spk.nn.activations.shifted_softplus
+        ),
         output_key="energy",
         per_atom_output_key="atomic_energies",
     )
@@ -102,6 +107,7 @@ class Network:
         self._layers = list(representation.interactions)
         self._embedding = representation.embedding.weight
         self._out = list(model.output_modules[0].outnet)
+        self._is_silu = all(dense.activation is functional.silu for dense in self._out[:-1])
         self._offsets = representation.radial_basis.offsets
         self._widths = representation.radial_basis.widths
         self.cutoff = float(representation.cutoff)
@@ -201,8 +207,12 @@ class Network:
         for dense in self._out[:-1]:
             y = functional.linear(y, dense.weight, dense.bias)
             gate = torch.sigmoid(y)
-            steps.append((dense.weight, gate * (1 + y * (1 - gate))))
-            y = y * gate
+            if self._is_silu:
+                steps.append((dense.weight, gate * (1 + y * (1 - gate))))
+                y = y * gate
+            else:
+                steps.append((dense.weight, gate))
+                y = functional.softplus(y) - LOG2
         atomic = functional.linear(y, self._out[-1].weight, self._out[-1].bias)[:, 0]
 
         # backwards, as part of the forward pass: bar = dE/dx

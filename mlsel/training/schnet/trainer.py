@@ -38,7 +38,8 @@ class SchNetTrainer(Trainer):
     """Trains one SchNet; see `mlsel.study.study.SchNetSection` for the parameters.
 
     The loss is schnetpack's: w (E − E′)² + (1 − w) |F − F′|²/3, means over configurations and
-    over force components, E in eV of the whole configuration less the elements' references.
+    over force components, E in eV of the whole configuration less the elements' references, or of
+    an atom with `energy_per_atom`.
     """
 
     kind: ClassVar[str] = "schnet"
@@ -57,6 +58,9 @@ class SchNetTrainer(Trainer):
     patience: int = 50
     decay_factor: float = 1.0
     decay_patience: int = 20
+    decay_to: float = 0.0
+    activation: str = "silu"
+    energy_per_atom: bool = False
     average: float = 0.0
     dtype: str = "float32"
     tf32: bool = False
@@ -72,7 +76,9 @@ class SchNetTrainer(Trainer):
         outside = {"name", "n_train", "device", "on_report", "stop_after", "tabulate"}
         outside.add("n_gaussians")  # the architecture tells
         plain = {k: v for k, v in self.__dict__.items() if k not in outside}
-        return {**plain, "architecture": _plain(asdict(self.architecture))}
+        architecture = _plain(asdict(self.architecture))
+        del architecture["activation"]  # it stands by itself
+        return {**plain, "architecture": architecture}
 
     @property
     def uses_gpu(self) -> bool:
@@ -107,7 +113,12 @@ class SchNetTrainer(Trainer):
         if self.size not in SIZES:
             raise MlselError(f"There is no SchNet size {self.size}: take {', '.join(SIZES)}.")
         table = SIZES[self.size]
-        return replace(table, cutoff=self.cutoff, n_gaussians=self.n_gaussians or table.n_gaussians)
+        return replace(
+            table,
+            cutoff=self.cutoff,
+            n_gaussians=self.n_gaussians or table.n_gaussians,
+            activation=self.activation,
+        )
 
     def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> SchNetModel:
         """Train; an interrupted training goes on from its last epoch.
@@ -352,7 +363,8 @@ class _Run:
         ):
             self.last_decay = self.epoch
             for group in self.optimiser.param_groups:
-                group["lr"] *= trainer.decay_factor
+                lowered = max(trainer.decay_to, group["lr"] * trainer.decay_factor)
+                group["lr"] = min(group["lr"], lowered)
         self._save()
         trainer.on_report(
             self.epoch / trainer.max_epochs,
@@ -370,12 +382,13 @@ class _Run:
         difference = energy.index_add(0, batch.frame, output.atomic) - batch.energy.to(energy)
         wrong = output.forces - batch.forces
         w = self.trainer.energy_weight
-        loss = w * (difference**2).mean() + (1 - w) * (wrong**2).mean()
+        n_atoms = torch.as_tensor(np.diff(batch.atom_start), device=self.device)
+        counted = difference / n_atoms if self.trainer.energy_per_atom else difference
+        loss = w * (counted**2).mean() + (1 - w) * (wrong**2).mean()
         with torch.no_grad():
-            n_atoms = torch.as_tensor(np.diff(batch.atom_start), device=self.device)
             errors = {
                 "energy_squares": ((difference.double() / n_atoms) ** 2).sum(),
-                "energy_loss": (difference.double() ** 2).sum(),
+                "energy_loss": (counted.double() ** 2).sum(),
                 "force_squares": (wrong.double() ** 2).sum(),
                 "force_sizes": wrong.double().abs().sum(),
             }
