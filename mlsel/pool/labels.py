@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from mlsel.core import units
 from mlsel.core.arrays import Array, FloatArray
 from mlsel.core.errors import MlselError
-from mlsel.pool.sources import Frame
+from mlsel.pool.sources import PLACES, Frame
 
 LABELS = ("energy", "forces", "virial", "atomic_energies")
 _PREFIXES = ("REF_", "", "dft_", "DFT_", "ref_")
@@ -203,9 +203,32 @@ class Survey:
                     self._wrong.setdefault(key, f"{self._where(frame)}: {error}")
                     continue
                 if value is not None:
+                    self._refuse_two_places(frame, label, key)
                     here[key] = value
                     candidates.first.setdefault(key, (frame.source, frame.index))
             self._compare(label, here, candidates)
+
+    def _refuse_two_places(self, frame: Frame, label: str, key: str) -> None:
+        """Raise if ASE keeps two different values under one label's key: one would be lost."""
+        places = [place for place in PLACES if (place, key) in frame.values]
+        if len(places) == 1:
+            return
+        values = []
+        for place in places:
+            alone = replace(frame, values={(place, key): frame.values[place, key]})
+            try:
+                values.append(label_value(alone, label, key, self._options))
+            except WrongShape:
+                values.append(None)
+        if any(
+            values[0] is None or value is None or not np.allclose(value, values[0], 1e-8, 1e-8)
+            for value in values[1:]
+        ):
+            raise MlselError(
+                f"{self._where(frame)} has two different values of {key}, in ASE's "
+                f"{' and '.join(places)}, and {label} can be one of them only: give one of them "
+                "another name."
+            )
 
     def _compare(self, label: str, here: dict[str, Array], candidates: _Candidates) -> None:
         free = here.pop("free_energy", None) if label == "energy" and len(here) > 1 else None

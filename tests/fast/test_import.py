@@ -434,3 +434,18 @@ def test_case_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main([*words, str(last), "--method", "random", "-n", "10", *given]) == 0
     with Pool(last) as chosen:
         assert set((chosen.values("source_frame") % 40).tolist()) == set(range(30, 40))
+
+
+@pytest.mark.parametrize("info", [-100.0, "unknown", -1.0])
+def test_one_key_in_two_places(info: float | str, tmp_path: Path) -> None:
+    """ASE's calculator and Atoms.info can both have an energy: neither is lost without a word."""
+    atoms = pair(0)
+    atoms.info["energy"] = info
+    del atoms.info["REF_energy"]
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0)
+    write(tmp_path / "in.traj", [atoms])
+    if info == -1.0:
+        assert import_trajectories([tmp_path / "in.traj"], tmp_path / "pool.h5").n_frames == 1
+        return
+    with pytest.raises(MlselError, match="two different values of energy, in ASE's results and"):
+        import_trajectories([tmp_path / "in.traj"], tmp_path / "pool.h5")
