@@ -12,12 +12,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mlsel.core import units
 from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
 from mlsel.md.session import LammpsError, LammpsSession
 
-BAR_PER_EV_A3 = 1602176.634
-"""bar in an eV/Å³ (2019 SI)."""
 MARGIN = 1.0
 """Å between the outermost atoms and the box where a direction is not periodic."""
 
@@ -127,7 +126,7 @@ class IncludePotential:
             xx, yy, zz, xy, xz, yz = (thermo[f"c_virial[{i}]"] for i in range(1, 7))
             pressure = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
             volume = abs(np.linalg.det(place.box))
-            virial[k] = place.rotation.T @ pressure @ place.rotation * volume / BAR_PER_EV_A3
+            virial[k] = place.rotation.T @ pressure @ place.rotation * volume / units.BAR
         return Evaluation(energy, forces, atomic, virial)
 
     def _types(self, numbers: npt.NDArray[Any]) -> list[int]:

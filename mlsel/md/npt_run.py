@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mlsel.core import units
 from mlsel.core.arrays import FloatArray
 from mlsel.core.files import remove, write_json, write_text
 from mlsel.core.provenance import derived_seed, versions
@@ -174,7 +175,7 @@ class MdRun(ResumableRun[FrameRecorder]):
                 "kspace_accuracy": system.kspace_accuracy,
                 "temperature": self.temperature,
                 "pressure": self.pressure,
-                "timestep": pool.timestep / 1000,
+                "timestep": pool.timestep / units.FS_PER_PS,
                 "thermostat_time": pool.thermostat_time,
                 "barostat_time": pool.barostat_time,
                 "start_temperature": max(pool.melt_temperature, self.temperature),
@@ -269,7 +270,7 @@ class MdRun(ResumableRun[FrameRecorder]):
                 step = values.pop("step").astype(np.int64)
                 run.append(
                     step,
-                    step * (self.study.pool.timestep / 1000),
+                    step * (self.study.pool.timestep / units.FS_PER_PS),
                     cell=cell,
                     positions=positions,
                     forces=forces,
@@ -290,7 +291,9 @@ class MdRun(ResumableRun[FrameRecorder]):
     def _attributes(self, values: dict[str, FloatArray], n_atoms: int) -> dict[str, Any]:
         msd = values["mean_square_displacement"]
         n = len(msd)
-        time_ps = (values["step"][-1] - values["step"][0]) * self.study.pool.timestep / 1000
+        time_ps = (
+            (values["step"][-1] - values["step"][0]) * self.study.pool.timestep / units.FS_PER_PS
+        )
         half = n // 2
         rise = float(msd[-1] - msd[half])
         distance = (values["volume"].mean() / n_atoms) ** (2 / 3)

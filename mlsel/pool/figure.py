@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import Parser
+from mlsel.core import units
 
 if TYPE_CHECKING:
     from mlsel.core.arrays import Array
@@ -90,7 +91,7 @@ def _draw_states(axis: Any, pool: Pool, figure: Any) -> None:
         blocks = list(pool.blocks("temperature", "volume", frame_ids=ids))
         temperature = np.concatenate([block["temperature"] for block in blocks])
         volume = np.concatenate([block["volume"] for block in blocks])
-        density = atomic_masses[pool.numbers(run)].sum() * 1.66053907 / volume
+        density = atomic_masses[pool.numbers(run)].sum() * units.DENSITY / volume
         attributes = pool.run_attributes(run)
         rows.append(
             (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.cli import Parser
+from mlsel.core import units
 from mlsel.pool.copies import hashes, later_copies
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def describe(pool: Pool) -> list[str]:
     from ase.formula import Formula
 
     lines = [f"{pool.path}: {len(pool)} frames in {len(pool.runs)} runs", ""]
-    units = [(field, pool.unit(field)) for field in pool.fields] if pool.runs else []
-    lines += [f"  {field:26} {unit}" for field, unit in units]
+    held = [(field, pool.unit(field)) for field in pool.fields] if pool.runs else []
+    lines += [f"  {field:26} {unit}" for field, unit in held]
     for name in ("study", "method", "n", "seed", "pool", "sources", "ensemble"):
         if name in pool.attributes:
             lines.append(f"  {name}: {_text(pool.attributes[name])}")
@@ -67,7 +68,7 @@ def describe(pool: Pool) -> list[str]:
         row = f"{run.name:26} {run.n_frames:8} {formula:12}"
         row += "".join(f"{sums[name] / run.n_frames:11.4g}" for name in means)
         if sums.get("volume"):
-            density = atomic_masses[numbers].sum() * 1.66053907 / (sums["volume"] / run.n_frames)
+            density = atomic_masses[numbers].sum() * units.DENSITY / (sums["volume"] / run.n_frames)
             row += f"{density:10.4f}"
         else:
             row += f"{'':10}"

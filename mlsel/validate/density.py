@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlsel.core import units
 from mlsel.core.arrays import FloatArray
 from mlsel.core.units import BAR, DENSITY
 from mlsel.pool.pool import Pool
@@ -61,7 +62,7 @@ class Density:
                 volumes.append(np.asarray(pool.values("volume"), np.float64))
                 msd = np.asarray(pool.values("mean_square_displacement"), np.float64)
                 mass = float(atomic_masses[pool.numbers(pool.runs[0])].sum())
-            interval = run.study.pool.sampling_interval * run.study.pool.timestep / 1000
+            interval = run.study.pool.sampling_interval * run.study.pool.timestep / units.FS_PER_PS
             time += interval * len(msd)
             half = msd[len(msd) // 2 :]
             if len(half) > 1:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mlsel.core import units
 from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import write_json
@@ -129,7 +130,7 @@ class ValidationRun(ResumableRun[Recorder]):
                 "cutoff": system.cutoff,
                 "kspace_accuracy": system.kspace_accuracy,
                 "temperature": section.temperature,
-                "timestep": section.timestep / 1000,
+                "timestep": section.timestep / units.FS_PER_PS,
                 "thermostat_time": section.thermostat_time,
                 "seed": self.seed,
                 "equilibration_steps": schedule.equilibrate,
@@ -294,7 +295,10 @@ class ValidationRun(ResumableRun[Recorder]):
         frames = rows["trajectory.bin"][:, 1:].reshape(-1, len(numbers), 3)
         types = np.array([species.index(chemical_symbols[z]) for z in numbers])
         lag, msd = mean_square_displacement(
-            frames, types, schedule.frame * study.validation.timestep / 1000, atomic_masses[numbers]
+            frames,
+            types,
+            schedule.frame * study.validation.timestep / units.FS_PER_PS,
+            atomic_masses[numbers],
         )
         return Results(
             name=self.name,
@@ -303,7 +307,7 @@ class ValidationRun(ResumableRun[Recorder]):
             numbers=numbers,
             cell=np.array(start["cell"]),
             temperature=study.validation.temperature,
-            timestep=study.validation.timestep / 1000,
+            timestep=study.validation.timestep / units.FS_PER_PS,
             phase_ends=tuple(self.end(phase) for phase in self.phases),
             ended_at=failure["step"],
             ended_by=failure["message"],

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import open_study, study_parser
-from mlsel.core import stopping
+from mlsel.core import stopping, units
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
@@ -252,7 +252,7 @@ def _make_start(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
     if on_root(comm, known.is_file):
         return
     run = density_run(study, folder)
-    to_ps = study.validation.timestep / 1000
+    to_ps = study.validation.timestep / units.FS_PER_PS
     progress = Progress(
         run.n_steps,
         lambda done, rate: (
@@ -448,7 +448,7 @@ def _perform(
     """Do the missing runs, the longest first."""
     seconds = {i: max(cost, 1e-6) for i, cost in zip(missing, costs, strict=True)}
     order = sorted(missing, key=lambda i: -seconds[i] * runs[i].schedule.total)
-    to_ps = study.validation.timestep / 1000
+    to_ps = study.validation.timestep / units.FS_PER_PS
     all_ps = sum(runs[i].schedule.total for i in order) * to_ps
     done_ps = before_ps = 0.0
     progress = Progress(
