@@ -123,7 +123,7 @@ def _written(folder: Path, text: str) -> Path:
     return path
 
 
-SAMPLED = pytest.param(8, id="sample")
+SAMPLED = pytest.param(5, id="sample")
 ALL = pytest.param(None, id="all", marks=pytest.mark.slow)
 
 
