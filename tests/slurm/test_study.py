@@ -46,6 +46,8 @@ test_methods = ["random", "force"]
 n_train = 16
 n_validation = 4
 n_test = 20
+[training]
+kinds = ["schnet", "gap"]
 [training.schnet]
 sizes = ["small"]
 energy_weights = [0.01]
