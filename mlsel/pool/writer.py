@@ -336,22 +336,25 @@ def write_subset(
     path: str | Path,
     parameters: Mapping[str, Any] | None = None,
     author: str = "not stated",
-    labels: Callable[[IntArray], Mapping[str, Array]] | None = None,
-    label_names: Sequence[str] = (),
+    labels: Callable[[IntArray, Sequence[str]], Mapping[str, Array]] | None = None,
+    label_names: Sequence[tuple[str, ...]] = (),
 ) -> None:
     """Write chosen frames of a pool as a data set, in the order given.
 
-    Frames of the same atoms become one run of the data set. `step` counts them in the order
-    chosen; the observables source_frame and source_run say where in the pool each comes from
-    (source_run indexes the attribute `source_runs` of /parameters).
+    Frames of the same atoms, with the same fields, become one run of the data set. `step` counts
+    them in the order chosen; the observables source_frame and source_run say where in the pool each
+    comes from (source_run indexes the attribute `source_runs` of /parameters).
 
     Parameters
     ----------
     frame_ids : int, (n,)
         Unique frame ids of the pool.
     labels : callable, optional
-        labels(frame ids) returns, for frames of the same atoms, arrays of `label_names`: energy,
-        forces, virial or atomic_energies. They stand in place of all such that the pool has.
+        labels(frame ids, names) returns, for frames of the same atoms, arrays of these names:
+        energy, forces, virial or atomic_energies. They stand in place of all such that the pool
+        has.
+    label_names : (n,) tuples of names
+        Which of them each of the chosen frames has.
 
     Raises
     ------
@@ -365,9 +368,10 @@ def write_subset(
     for place, index in enumerate(run_of):
         if index not in kind_of_run:
             kind_of_run[index] = _kind(pool, pool.runs[index])
-            if labels is not None:
-                kind_of_run[index] = kind_of_run[index].labelled(label_names)
-        kinds.setdefault(kind_of_run[index], []).append(place)
+        kind = kind_of_run[index]
+        if labels is not None:
+            kind = kind.labelled(label_names[place])
+        kinds.setdefault(kind, []).append(place)
 
     group_of = np.empty(len(ids), dtype=np.int64)
     row_in = np.empty(len(ids), dtype=np.int64)
@@ -395,7 +399,7 @@ def write_subset(
                 own = [f for f in fields if labels is None or f not in LABELS]
                 arrays = _gather(pool, ids[part], [*own, "cell"])
                 if labels is not None:
-                    arrays |= labels(ids[part])
+                    arrays |= labels(ids[part], [f for f in fields if f in LABELS])
                 require_finite(pool, ids[part], arrays)
                 arrays["source_frame"], arrays["source_run"] = ids[part], run_of[part]
                 run_writer.append(part, np.zeros(len(part)), **arrays)

@@ -11,6 +11,7 @@ whose calculation came to nothing is told and left out, and tried again by the n
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 N_COMPARED = 5
 """Frames whose own labels are compared with the new ones first."""
+LEFT_OUT = "label_left_out"
+"""Attribute of a product: which labels it lacks, and why."""
 ALIKE = 3.0
 """Ratio of forces beyond which the labels are in other units, or of another material."""
 
@@ -105,6 +108,7 @@ def label_pool(
     if on_root(comm, lambda: _is_done(output, folder, made_from)):
         if comm.rank == 0:
             log.info("%s is there already, of the same frames and labeller", output)
+            _tell_left_out(output)
         return
     missing = on_root(comm, begin)
     failures = _perform(pool, folder, labeller, missing, comm)
@@ -121,6 +125,8 @@ def label_pool(
     n_done, n_frames = on_root(comm, finish)
     if comm.rank == 0:
         log.info("%s: %d of %d frames are labelled by %s", output, n_done, n_frames, labeller.name)
+        if output.is_file():
+            _tell_left_out(output)
     if failures:
         told = "; ".join(f"frame {frame}: {text}" for frame, text in failures[:2])
         raise StageIncomplete(
@@ -170,7 +176,8 @@ def _perform(
         import numpy as np
 
         with finishing(_file(folder, frame)) as partial, partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, old=old, **label.arrays())
+            left_out = json.dumps(dict(label.left_out))
+            np.savez(file, allow_pickle=False, old=old, left_out=left_out, **label.arrays())
         return None
 
     first = missing[:N_COMPARED]
@@ -225,14 +232,18 @@ def _write(
     import numpy as np
 
     from mlsel.pool.writer import write_subset
+    from mlsel.refine.labeller import FIELDS
 
-    held = []
+    names: list[tuple[str, ...]] = []
+    left_out: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for frame in done:
         with np.load(_file(folder, frame)) as file:
-            held.append(set(file.files) - {"old"})
-    names = set.intersection(*held)
+            names.append(tuple(name for name in FIELDS if name in file.files))
+            reasons = json.loads(str(file["left_out"])) if "left_out" in file.files else {}
+        for name, (reason, found) in reasons.items():
+            left_out.setdefault((name, reason), []).append((frame, found))
 
-    def labels(frames: IntArray) -> dict[str, FloatArray]:
+    def labels(frames: IntArray, names: Sequence[str]) -> dict[str, FloatArray]:
         found: dict[str, list[FloatArray]] = {name: [] for name in names}
         for frame in frames.tolist():
             with np.load(_file(folder, frame)) as file:
@@ -241,7 +252,24 @@ def _write(
         return {name: np.array(values) for name, values in found.items()}
 
     stamp = {"made_by": "mlsel.label", **{f"label_{k}": v for k, v in made_from.items()}}
-    write_subset(pool, done, output, stamp, labels=labels, label_names=sorted(names))
+    told = [
+        f"{name} left out of {len(frames)} of {len(done)} frames: {reason}"
+        + (f" (frame {frames[0][0]}: {frames[0][1]})" if frames[0][1] else "")
+        for (name, reason), frames in sorted(left_out.items())
+    ]
+    if told:
+        stamp[LEFT_OUT] = "; ".join(told)
+    write_subset(pool, done, output, stamp, labels=labels, label_names=names)
+
+
+def _tell_left_out(output: Path) -> None:
+    """Say which labels a product lacks, as it records it."""
+    from mlsel.pool.pool import Pool
+
+    with Pool(output) as pool:
+        told = pool.attributes.get(LEFT_OUT)
+    if told:
+        log.warning("%s: %s", output, told)
 
 
 if __name__ == "__main__":

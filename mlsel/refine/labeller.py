@@ -6,7 +6,8 @@ import importlib
 import re
 import sys
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,11 @@ from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 
 FIELDS = ("energy", "forces", "virial", "atomic_energies")
+SHARES = 1e-6
+"""Relative, and in eV: how far the sum of atomic energies may be from the energy."""
+OPEN = "they are not periodic in all directions"
+NO_SHARES = "its atomic energies do not add up to the energy"
+NOT_GIVEN = "the calculator gives none"
 
 
 class NotLabelled(MlselError):
@@ -33,12 +39,46 @@ class Label:
     virial : (3, 3), eV, optional
         −∂E/∂ε.
     atomic_energies : (N,), eV, optional
+    left_out : mapping of name to (reason, what was found)
+        Why there is no virial or no atomic energies.
     """
 
     energy: float
     forces: FloatArray
     virial: FloatArray | None = None
     atomic_energies: FloatArray | None = None
+    left_out: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        energy: float,
+        forces: FloatArray,
+        virial: FloatArray | None,
+        atomic_energies: FloatArray | None,
+        periodic: tuple[bool, bool, bool],
+    ) -> Label:
+        """Return what of this is a label: a virial of a frame that is periodic in all directions,
+        atomic energies that are shares of the energy; and why the rest is not.
+
+        Raises
+        ------
+        NotLabelled
+            If a number is NaN or infinite.
+        """
+        cls(energy, forces, virial, atomic_energies).check()
+        left_out = {}
+        if not all(periodic):
+            virial, left_out["virial"] = None, (OPEN, "")
+        elif virial is None:
+            left_out["virial"] = (NOT_GIVEN, "")
+        if atomic_energies is None:
+            left_out["atomic_energies"] = (NOT_GIVEN, "")
+        elif not np.isclose(total := atomic_energies.sum(), energy, rtol=SHARES, atol=SHARES):
+            # what some calculators call energies are no shares; LAMMPS's tail correction has none
+            found = f"{total:.10g} eV in place of {energy:.10g} eV"
+            atomic_energies, left_out["atomic_energies"] = None, (NO_SHARES, found)
+        return cls(energy, forces, virial, atomic_energies, left_out)
 
     def check(self) -> None:
         """Raise NotLabelled unless all of it is finite."""
@@ -103,10 +143,13 @@ class IncludeLabeller(Labeller):
         periodic: tuple[bool, bool, bool],
     ) -> Label:
         found = self._potential.evaluate(numbers, positions[None], cell[None], periodic)
-        virial = found.virial[0] if all(periodic) else None
-        label = Label(float(found.energy[0]), found.forces[0], virial, found.atomic_energies[0])
-        label.check()
-        return label
+        return Label.of(
+            float(found.energy[0]),
+            found.forces[0],
+            found.virial[0],
+            found.atomic_energies[0],
+            periodic,
+        )
 
 
 class AseLabeller(Labeller):
@@ -158,18 +201,27 @@ class AseLabeller(Labeller):
         atoms = Atoms(numbers, positions, cell=cell, pbc=periodic)
         atoms.calc = self._calculator
         try:
-            energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
-            virial = None
-            if "stress" in self._has and all(periodic):
-                virial = -atoms.get_volume() * atoms.get_stress(voigt=False)
-            atomic = atoms.get_potential_energies() if "energies" in self._has else None
+            energy, forces = float(atoms.get_potential_energy()), np.array(atoms.get_forces())
+            stress = self._optional("stress", lambda: atoms.get_stress(voigt=False), all(periodic))
+            atomic = self._optional("energies", atoms.get_potential_energies)
         except Exception as error:  # whatever a code's interface raises when it did not converge
             raise NotLabelled(_short(error)) from None
-        if atomic is not None and not np.isclose(np.sum(atomic), energy, rtol=1e-6, atol=1e-6):
-            atomic = None  # what some calculators call energies are no shares of the energy
-        label = Label(energy, np.array(forces), virial, atomic)
-        label.check()
-        return label
+        virial = None if stress is None else -atoms.get_volume() * stress
+        return Label.of(energy, forces, virial, atomic, periodic)
+
+    def _optional(
+        self, name: str, read: Callable[[], FloatArray], wanted: bool = True
+    ) -> FloatArray | None:
+        """Return a property that the calculator need not have: some name one that they only have
+        where their input asks for it."""
+        from ase.calculators.calculator import PropertyNotImplementedError
+
+        if name not in self._has or not wanted:
+            return None
+        try:
+            return np.array(read())
+        except PropertyNotImplementedError:
+            return None
 
 
 def make_labeller(text: str) -> Labeller:

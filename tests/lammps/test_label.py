@@ -18,7 +18,9 @@ from mlsel.refine.label import main
 from mlsel.refine.labeller import Label, NotLabelled
 
 FACTORIES = """
-from ase.calculators.calculator import Calculator, CalculatorSetupError, SCFError
+from ase.calculators.calculator import (
+    Calculator, CalculatorSetupError, PropertyNotImplementedError, SCFError
+)
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from pathlib import Path
@@ -44,6 +46,26 @@ class Hartree(EMT):
 
 def hartree():
     return Hartree()
+
+class NoShares(EMT):
+    # Its energies are no shares of the energy, where an atom was moved to the right.
+    def calculate(self, *words):
+        super().calculate(*words)
+        if self.atoms.positions[1, 1] > self.atoms.cell[1, 1] / 2:
+            self.results["energies"] = self.results["energies"] + 0.25
+
+def no_shares():
+    return NoShares()
+
+class ByInput(EMT):
+    # Names a stress that it only has where its input asks for one, as ASE's Espresso does.
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        if name == "stress":
+            raise PropertyNotImplementedError("stress")
+        return super().get_property(name, atoms, allow_calculation)
+
+def by_input():
+    return ByInput()
 
 class EnergyOnly(Calculator):
     implemented_properties = ["energy"]
@@ -150,6 +172,67 @@ def test_a_calculation_that_fails_is_told_left_out_and_tried_again(folder: Path)
     assert after[len(before) :] and set(after[len(before) :]) == {before[2]}, "no label twice"
     with Pool("out.h5") as pool:
         assert len(pool) == 8
+
+
+def test_atomic_energies_that_are_no_shares_are_left_out_and_told(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MlselError, match="holds no"), Pool("frames.h5") as pool:
+        pool.require("atomic_energies")
+    moved = [k for k, (a, _) in enumerate(frames_of("frames.h5"))
+             if a.positions[1, 1] > a.cell[1, 1] / 2]  # fmt: skip
+    assert 0 < len(moved) < 8
+    assert label("ase:factories:no_shares") == 0
+    with Pool("out.h5") as pool:
+        assert pool.partial_fields == ("atomic_energies",)
+        for run in pool.runs:
+            ids = [f for f in range(8) if pool.locate([f])[0] == run.index]
+            assert ("atomic_energies" in pool.fields_of(run)) is not bool(set(ids) & set(moved))
+        said = str(pool.attributes["label_left_out"])
+    assert said.startswith(
+        f"atomic_energies left out of {len(moved)} of 8 frames: its atomic energies do not add up "
+        f"to the energy (frame {moved[0]}: "
+    )
+    sums = [float(word) for word in said.split() if word.replace(".", "").strip("-").isdigit()][-2:]
+    assert sums[0] - sums[1] == pytest.approx(4 * 0.25, rel=1e-6)
+    assert said in caplog.text
+    caplog.clear()
+    assert label("ase:factories:no_shares") == 0  # there already
+    assert said in caplog.text
+
+
+def test_a_label_that_an_input_would_have_to_ask_for_is_left_out_and_told(folder: Path) -> None:
+    assert label("ase:factories:by_input") == 0
+    with Pool("out.h5") as pool:
+        assert len(pool) == 8 and "virial" not in (*pool.fields, *pool.partial_fields)
+        said = pool.attributes["label_left_out"]
+    assert said == "virial left out of 8 of 8 frames: the calculator gives none"
+
+
+@pytest.mark.parametrize("what", ["pairs.lmp", "ase:factories:emt"])
+def test_only_frames_periodic_in_all_directions_have_a_virial(folder: Path, what: str) -> None:
+    Path("pairs.lmp").write_text(PAIRS)
+    atoms = bulk("Cu", cubic=True)
+    with PoolWriter("both.h5") as writer:
+        for name, periodic in (("bulk", (True,) * 3), ("slab", (True, True, False))):
+            run = writer.add_run(name, atoms.numbers, 2, ["positions"], periodic=periodic)
+            run.append([0, 1], [0, 1], positions=[atoms.positions] * 2, cell=[atoms.cell.array] * 2)
+    assert main(["both.h5", "-o", "out.h5", "--with", what]) == 0
+    with Pool("out.h5") as pool:
+        assert [("virial" in pool.fields_of(r), all(pool.periodic(r))) for r in pool.runs] == [
+            (True, True),
+            (False, False),
+        ]
+        said = pool.attributes["label_left_out"]
+    assert said == ("virial left out of 2 of 4 frames: they are not periodic in all directions")
+
+
+def test_a_tail_correction_is_in_no_atoms_energy(folder: Path) -> None:
+    Path("tail.lmp").write_text(PAIRS.replace("shift", "tail").replace("0.4", "0.2"))
+    assert label("tail.lmp") == 0
+    with Pool("out.h5") as pool:
+        assert "atomic_energies" not in (*pool.fields, *pool.partial_fields)
+        assert "of 8 frames: its atomic energies do not" in pool.attributes["label_left_out"]
 
 
 def test_parts_together_are_the_whole(folder: Path) -> None:
