@@ -374,6 +374,7 @@ class Pool:
         frame_ids: range | npt.ArrayLike | None = None,
         max_bytes: int = BLOCK_BYTES,
         everything: bool = False,
+        optional: Sequence[str] = (),
     ) -> Iterator[Block]:
         """Yield the fields of all frames, or of those named, each frame once.
 
@@ -387,12 +388,17 @@ class Pool:
             Upper bound of a block's arrays (one frame at least).
         everything : bool
             Give with the fields named all others that a run has, cell and step too.
+        optional : sequence of str
+            Fields to give where a run has them.
         """
         self.require(*fields)
         named = fields
         for run, ids, rows, one_piece in self._spans(frame_ids):
             if everything:
                 fields = tuple(dict.fromkeys((*named, *self.fields_of(run), "cell", "step")))
+            elif optional:
+                known = self.fields_of(run)
+                fields = (*named, *(field for field in optional if field in known))
             n = max(1, max_bytes // max(1, self._frame_bytes(run, fields)))
             for start in range(0, len(ids), n):
                 part, chosen = ids[start : start + n], rows[start : start + n]

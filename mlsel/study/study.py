@@ -224,6 +224,9 @@ class GapSection:
     two_body_delta: float = quantity(1.0, unit="eV", above=0, doc="of distance_2b")
     force_sigmas: tuple[float, ...] = quantity((0.1,), unit="eV/Å", above=0)
     energy_sigma: float = quantity(0.003, unit="eV/atom", above=0)
+    virial_sigma: float = quantity(
+        0.0, unit="eV/atom", at_least=0, doc="of the virials of frames that have one; 0: unused"
+    )
     n_train: int = quantity(128, at_least=1)
     n_max: int = quantity(8, at_least=1, at_most=100)
     l_max: int = quantity(6, at_least=0, at_most=100)

@@ -44,6 +44,8 @@ class Frames:
         eV.
     forces : float64, (n_frames, n_atoms, 3), optional
         eV/Å.
+    virial : float64, (n_frames, 3, 3), optional
+        −∂E/∂ε, eV.
     """
 
     numbers: IntArray
@@ -52,6 +54,7 @@ class Frames:
     periodic: tuple[bool, bool, bool] = (True, True, True)
     energy: FloatArray | None = None
     forces: FloatArray | None = None
+    virial: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -77,6 +80,7 @@ class Frames:
             self.periodic,
             None if self.energy is None else self.energy[rows],
             None if self.forces is None else self.forces[rows],
+            None if self.virial is None else self.virial[rows],
         )
 
 
@@ -227,14 +231,17 @@ def read_frames(
 ) -> Iterator[Frames]:
     """Yield the frames of a pool with their labels (ordered by run), checked to be finite.
 
+    Virials come with those frames that have one and are periodic in all directions.
+
     Raises
     ------
     MlselError
-        If energies or forces are missing or not finite; it names the frame.
+        If energies or forces are missing or a label is not finite; it names the frame.
     """
     fields = ("positions", "cell", "energy", "forces")
-    for block in pool.blocks(*fields, frame_ids=frame_ids, max_bytes=max_bytes):
-        for field in fields:
+    blocks = pool.blocks(*fields, frame_ids=frame_ids, max_bytes=max_bytes, optional=("virial",))
+    for block in blocks:
+        for field in block.fields:
             finite = np.isfinite(block[field]).reshape(len(block), -1).all(axis=1)
             if not finite.all():
                 raise MlselError(
@@ -248,6 +255,7 @@ def read_frames(
             pool.periodic(block.run),
             block["energy"],
             block["forces"],
+            block.fields.get("virial") if all(pool.periodic(block.run)) else None,
         )
 
 

@@ -158,6 +158,7 @@ class Baseline:
             frames,
             energy=None if frames.energy is None else frames.energy - known.energy,
             forces=None if frames.forces is None else frames.forces - known.forces,
+            virial=None if frames.virial is None else frames.virial - known.virial,
         )
 
     def write(self, folder: Path) -> None:

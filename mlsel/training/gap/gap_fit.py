@@ -18,6 +18,7 @@ from mlsel.training.gap.model import PRODUCT, xml_label
 
 LOG = "gap_fit.log"
 TRAINING_FILE = "train.extxyz"
+VIRIAL = "REF_virial"
 UNFINISHED = f".{PRODUCT}.partial"
 """What gap_fit writes; always the same, since the name stands in the file."""
 PROGRAM = "MLSEL_GAP_FIT"
@@ -46,7 +47,8 @@ def find_program() -> str:
 
 
 def write_frames(path: Path, frames: Sequence[Frames]) -> None:
-    """Write gap_fit's input: extended XYZ with REF_energy and REF_forces."""
+    """Write gap_fit's input: extended XYZ with REF_energy, REF_forces and, of frames that have
+    one, REF_virial: QUIP's virial is ours, −∂E/∂ε."""
     with path.open("w", encoding="utf-8") as file:
         for part in frames:
             assert part.energy is not None and part.forces is not None
@@ -54,13 +56,17 @@ def write_frames(path: Path, frames: Sequence[Frames]) -> None:
             periodic = " ".join("T" if p else "F" for p in part.periodic)
             for k in range(len(part)):
                 lattice = " ".join(f"{x:.12g}" for x in part.cell[k].ravel())
+                virial = ""
+                if part.virial is not None:
+                    numbers = " ".join(f"{x:.12g}" for x in part.virial[k].ravel())
+                    virial = f'{VIRIAL}="{numbers}" '
                 file.write(
                     f'{part.n_atoms}\nLattice="{lattice}" pbc="{periodic}" '
-                    f"REF_energy={part.energy[k]:.12g} "
+                    f"REF_energy={part.energy[k]:.12g} {virial}"
                     "Properties=species:S:1:pos:R:3:REF_forces:R:3\n"
                 )
-                numbers = np.concatenate((part.positions[k], part.forces[k]), axis=1)
-                for name, row in zip(names, numbers.tolist(), strict=True):
+                rows = np.concatenate((part.positions[k], part.forces[k]), axis=1)
+                for name, row in zip(names, rows.tolist(), strict=True):
                     file.write(f"{name} " + " ".join(f"{x:.12g}" for x in row) + "\n")
 
 

@@ -53,6 +53,7 @@ class GapTrainer(Trainer):
     two_body_delta: float = 1.0
     force_sigma: float = 0.1
     energy_sigma: float = 0.003
+    virial_sigma: float = 0.0
     n_max: int = 8
     l_max: int = 6
     atom_sigma: float = 0.825
@@ -159,11 +160,11 @@ class GapTrainer(Trainer):
         return [
             f"at_file={gap_fit.TRAINING_FILE}",
             f"gap={{{' : '.join(descriptors)}}}",
-            f"default_sigma={{{self.energy_sigma:g} {self.force_sigma:g} 0 0}}",
+            f"default_sigma={{{self.energy_sigma:g} {self.force_sigma:g} {self.virial_sigma:g} 0}}",
             f"e0={{{e0}}}",
             "energy_parameter_name=REF_energy",
             "force_parameter_name=REF_forces",
-            "virial_parameter_name=none",
+            f"virial_parameter_name={gap_fit.VIRIAL if self.virial_sigma else 'none'}",
             f"sparse_jitter={self.jitter:g}",
             "do_copy_at_file=F",
             "sparse_separate_file=F",
@@ -177,8 +178,8 @@ class GapTrainer(Trainer):
         Raises
         ------
         MlselError
-            If the fit needs more memory than there is, gap_fit is missing or was killed, or it
-            left no potential.
+            If the fit needs more memory than there is, virials are asked for and no frame has
+            one, gap_fit is missing or was killed, or it left no potential.
         Stopped
             If the process was asked to stop: gap_fit is ended, and nothing of it is kept.
         """
@@ -192,6 +193,12 @@ class GapTrainer(Trainer):
                 f"machine has {limit / GIB:.1f} GiB: use at most "
                 f"{max(1, int(n * limit / need * 0.95))} frames (training.gap.n_train), a shorter "
                 "cutoff or smaller n_max and l_max."
+            )
+        if self.virial_sigma and all(part.virial is None for part in frames):
+            raise MlselError(
+                f"{self.name}: training.gap.virial_sigma is {self.virial_sigma:g} eV/atom, but "
+                f"none of the {n} training frames has a virial: set it to 0, or import stress or "
+                "virials with the pool (mlsel import --stress-key, --virial-key)."
             )
         out.mkdir(parents=True, exist_ok=True)
         product = out / PRODUCT
