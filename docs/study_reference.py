@@ -7,6 +7,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlsel.study.schema import key_of
 from mlsel.study.study import Study
 
 MARK = "<!-- every key of the study file -->"
@@ -34,7 +35,7 @@ def section_lines(section: Any, name: str = "") -> Iterator[str]:
         yield "|---|---|---|---|---|"
     for field in keys:
         cells = (
-            f"`{field.name}`",
+            f"`{key_of(field.name)}`",
             _default(field),
             _allowed(hints[field.name], field.metadata),
             field.metadata.get("unit", ""),

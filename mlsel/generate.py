@@ -66,6 +66,12 @@ def generate(study: Study, folder: Path, comm: MPI.Intracomm, *, pack: bool = Fa
     from mlsel.core.lock import FolderLock
     from mlsel.study.study import record_study
 
+    if study.pool.import_:
+        raise MlselError(
+            f"the frames of {study.source} come from files (pool.import): `mlsel import` takes "
+            "the place of generate.",
+            everywhere=True,
+        )
     size = study.pool.ranks_per_run
     if (comm.size % size and comm.size > 1) or size > comm.size:
         raise MlselError(

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from mlsel import cli
 from mlsel.core import stopping
-from mlsel.core.errors import StageIncomplete
+from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.parallel import world
 from mlsel.core.progress import duration
-from mlsel.workflow.stages import STAGES
+from mlsel.workflow.stages import IMPORT, STAGES, stages_of
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.study_parser("mlsel run", "Do all stages of a study, then the report.")
     parser.add_argument(
         "--until",
-        choices=[stage.name for stage in STAGES],
+        choices=[stage.name for stage in (IMPORT, *STAGES)],
         default=STAGES[-1].name,
         help="the last stage to do",
     )
@@ -55,7 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(study: Study, folder: Path, until: str, comm: MPI.Intracomm) -> int:
     incomplete: list[str] = []
     begun = time.monotonic()
-    for stage in STAGES:
+    stages = stages_of(study)
+    if until not in [stage.name for stage in stages]:
+        raise MlselError(
+            f"--until {until}: the stages of this study are "
+            f"{', '.join(stage.name for stage in stages)}.",
+            everywhere=True,
+        )
+    for stage in stages:
         if comm.rank == 0:
             log.info("== %s (%s)", stage.name, duration(time.monotonic() - begun))
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -59,3 +60,9 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str =
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:24]}…{text[-15:]}"
+
+
+def file_digest(path: Path) -> str:
+    """Return the hash of a file's bytes, as `digest` of them."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
 import tempfile
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -20,9 +21,10 @@ from typing import IO, Any
 import numpy as np
 
 from mlsel.cli import Parser
-from mlsel.core import units
+from mlsel.core import stopping, units
 from mlsel.core.arrays import Array
-from mlsel.core.errors import MlselError, nearest
+from mlsel.core.errors import MlselError, Stopped, nearest
+from mlsel.core.provenance import file_digest
 from mlsel.pool.copies import CONTENT_HASH, content_hash, later_copies
 from mlsel.pool.elements import formula
 from mlsel.pool.labels import (
@@ -361,28 +363,45 @@ def import_trajectories(
     *,
     species: Sequence[str] = (),
     keep_isolated: bool = False,
+    elements: Container[str] | None = None,
+    digests: Sequence[str] = (),
 ) -> Report:
     """Make a pool of other people's trajectories; return what became of everything in them.
 
     Frames keep the order of the sources. Those of one source with the same atoms and fields share
     a run. Values that are no labels become observables.
 
+    Parameters
+    ----------
+    species : elements of the types 1, 2, … of files that have types alone
+    keep_isolated : whether isolated atoms are frames, and not element references alone
+    elements : those that frames may have; None: all
+    digests : of the sources' bytes, where they are known
+
     Raises
     ------
     MlselError
         If a file can't be read, a frame is none, or it isn't clear which values are the labels.
+    Stopped
+        If a signal asked for it while files were read.
     """
     options = options or LabelOptions()
     length = options.factor("length")
     survey, extras, report = Survey(options, sources), _Extras(), Report()
     with _Spool(target.absolute().parent) as spool:
         for source, path in enumerate(sources):
+            before = _state(path)
             for frame in read_frames(path, source, ReadOptions(tuple(species))):
+                if stopping.asked():
+                    raise Stopped("stopped by a signal; nothing was written.", has_progress=False)
+                _refuse_foreign(frame, path, elements)
                 frame.positions, frame.cell = frame.positions * length, frame.cell * length
                 survey.see(frame)
                 extras.see(frame)
                 report.not_kept.update(frame.not_kept)
                 spool.append(frame)
+            if _state(path) != before:
+                raise MlselError(f"{path} changed while it was read: import it when it is whole.")
         if not survey.n_frames:
             raise MlselError(f"there are no frames in {', '.join(map(str, sources[:4]))}.")
         extras.settle()
@@ -393,8 +412,51 @@ def import_trajectories(
         report.references = dict(sorted(admission.references.items()))
         _tell_extras(extras, report)
         report.warnings += [*admission.decision.notes, *admission.warnings()]
-        _write(target, sources, spool, admission, runs, run_of, report)
+        made_from = {
+            "sources": [str(path) for path in sources],
+            "source_digests": list(digests) or [file_digest(path) for path in sources],
+            "import_options": json.dumps(_told_options(options, species, keep_isolated)),
+        }
+        _write(target, made_from, spool, admission, runs, run_of, report)
     return report
+
+
+def _state(path: Path) -> tuple[int, int]:
+    if not path.is_file():
+        raise MlselError(f"there is no file {path}.")
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def _refuse_foreign(frame: Frame, path: Path, elements: Container[str] | None) -> None:
+    from ase.data import chemical_symbols
+
+    if elements is None:
+        return
+    foreign = [chemical_symbols[z] for z in np.unique(frame.numbers)]
+    foreign = [symbol for symbol in foreign if symbol not in elements]
+    if foreign:
+        raise MlselError(
+            f"{path}, frame {frame.index} holds {', '.join(foreign)}, which the study does not "
+            "have: name all elements of the files in system.species, or leave the frame out."
+        )
+
+
+def _told_options(
+    options: LabelOptions, species: Sequence[str], keep_isolated: bool
+) -> dict[str, Any]:
+    """Return how files are read by the names of the study file's keys, [pool.import_options]."""
+    keys = {f"{label}_key": list(getattr(options, label)) for label in (*LABELS, "stress")}
+    return {
+        **keys,
+        "energy_unit": options.energy_unit,
+        "length_unit": options.length_unit,
+        "force_unit": options.force_unit,
+        "stress_unit": options.stress_unit,
+        "without_labels": options.without,
+        "types": list(species),
+        "keep_isolated": keep_isolated,
+    }
 
 
 def _runs(spool: _Spool, admission: _Admission, report: Report) -> tuple[list[_Run], array[int]]:
@@ -500,7 +562,7 @@ def _tell_extras(extras: _Extras, report: Report) -> None:
 
 def _write(
     target: Path,
-    sources: Sequence[Path],
+    made_from: Mapping[str, Any],
     spool: _Spool,
     admission: _Admission,
     runs: Sequence[_Run],
@@ -509,10 +571,12 @@ def _write(
 ) -> None:
     keys = admission.decision.keys
     parameters = {
-        "sources": [str(path) for path in sources],
+        **made_from,
         "imported_keys": [f"{label}={'|'.join(found)}" for label, found in keys.items()],
     }
-    again = _Admission(admission.decision, admission._extras, sources, admission._keep_isolated)
+    again = _Admission(
+        admission.decision, admission._extras, admission._sources, admission._keep_isolated
+    )
     with PoolWriter(target, parameters, element_references=report.references) as writer:
         buffered = _Buffered([_add_run(writer, run) for run in runs])
         number = 0
@@ -588,8 +652,14 @@ class _Buffered:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`mlsel import TRAJECTORY … POOL`."""
-    args = _parser().parse_args(argv)
+    """`mlsel import TRAJECTORY … POOL`, or `mlsel import STUDY` for a study's files."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    of_study = ("-o", "--output", "--set", "--again")
+    if any(word.endswith(".toml") or word.partition("=")[0] in of_study for word in words):
+        from mlsel.pool import stage
+
+        return stage.main(words)
+    args = _parser().parse_args(words)
     if args.pool.exists() and not args.force:
         raise MlselError(
             f"{args.pool} is there already: choose another name, or --force to replace it."

@@ -102,7 +102,7 @@ class Layout:
     attributes: tuple[tuple[str, str], ...] = ()
 
 
-LONG_LISTS = ("sources", "source_runs")
+LONG_LISTS = ("sources", "source_digests", "source_runs")
 """Attributes of /parameters that are datasets there where they are long."""
 VIRIAL = Layout(tail=(3, 3), unit=units.ENERGY)
 

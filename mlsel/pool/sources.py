@@ -102,8 +102,6 @@ def read_frames(path: Path, source: int, options: ReadOptions) -> Iterator[Frame
     MlselError
         If the file can't be read, or a frame is none that a potential could be trained on.
     """
-    if not path.is_file():
-        raise MlselError(f"there is no file {path}.")
     if path.stat().st_size == 0:
         raise MlselError(f"{path} is empty.")
     for index, (atoms, more) in enumerate(_read(path, options)):

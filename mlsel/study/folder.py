@@ -40,6 +40,8 @@ class StudyFolder:
     runs = _At("runs")
     """Of the MD runs that make the pool."""
     runs_record = _At("runs/settings.json")
+    import_record = _At("imported.json")
+    """Hash, size and time of the files that the pool was imported from."""
     data = _At("data")
     test_set = _At(f"data/{TEST}.h5")
     models = _At("models")

@@ -54,6 +54,11 @@ def quantity(
     return field(default=default, metadata=bounds)
 
 
+def key_of(name: str) -> str:
+    """Return a field's key in the file: `import_` is `import`, which Python keeps for itself."""
+    return name.rstrip("_")
+
+
 def set_key(values: dict[str, Any], override: str) -> None:
     """Put "section.key=value" into TOML's values; a bare word is a string."""
     key, equals, text = override.partition("=")
@@ -85,7 +90,7 @@ def build(section: Any, values: Mapping[str, Any], source: str, prefix: str = ""
         Where the section stands, "" or ending with a dot.
     """
     hints = typing.get_type_hints(section)
-    fields = {f.name: f for f in dataclasses.fields(section)}
+    fields = {key_of(f.name): f for f in dataclasses.fields(section)}
     for key in values:
         if key not in fields:
             known = [k for k in fields if prefix or k not in ("name", "source")]
@@ -96,19 +101,20 @@ def build(section: Any, values: Mapping[str, Any], source: str, prefix: str = ""
                 f"{where} {listed}."
             )
     made = {}
-    for name, declared in fields.items():
-        if name in values:
-            made[name] = _convert(
-                values[name], hints[name], declared.metadata, source, f"{prefix}{name}"
+    for key, declared in fields.items():
+        hint = hints[declared.name]
+        if key in values:
+            made[declared.name] = _convert(
+                values[key], hint, declared.metadata, source, f"{prefix}{key}"
             )
-        elif dataclasses.is_dataclass(hints[name]):
-            made[name] = build(hints[name], {}, source, f"{prefix}{name}.")
+        elif dataclasses.is_dataclass(hint):
+            made[declared.name] = build(hint, {}, source, f"{prefix}{key}.")
         elif (
             declared.default is dataclasses.MISSING
             and declared.default_factory is dataclasses.MISSING
         ):
-            hint = _allowed(hints[name], declared.metadata)
-            raise MlselError(f"{source}: {prefix}{name} is missing: give {hint}.")
+            allowed = _allowed(hint, declared.metadata)
+            raise MlselError(f"{source}: {prefix}{key} is missing: give {allowed}.")
     result = section(**made)
     problem = result.check() if hasattr(result, "check") else None
     if problem:
@@ -264,14 +270,25 @@ def plain(value: Any) -> Any:
     return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
+def values_of(section: Any) -> dict[str, Any]:
+    """Return a section's values by the keys of the file."""
+    found = {}
+    for declared in dataclasses.fields(section):
+        value = getattr(section, declared.name)
+        is_section = dataclasses.is_dataclass(value)
+        found[key_of(declared.name)] = values_of(value) if is_section else plain(value)
+    return found
+
+
 def default_values(section: Any) -> dict[str, Any]:
     """Return the defaults of a section's keys; keys that have none are left out."""
     hints, found = typing.get_type_hints(section), {}
     for declared in dataclasses.fields(section):
+        key = key_of(declared.name)
         if dataclasses.is_dataclass(hints[declared.name]):
-            found[declared.name] = default_values(hints[declared.name])
+            found[key] = default_values(hints[declared.name])
         elif declared.default is not dataclasses.MISSING:
-            found[declared.name] = declared.default
+            found[key] = declared.default
         elif declared.default_factory is not dataclasses.MISSING:
-            found[declared.name] = declared.default_factory()
+            found[key] = declared.default_factory()
     return found

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 from mlsel.core.errors import MlselError, nearest, shortened
 from mlsel.core.record import Record
 from mlsel.study.folder import StudyFolder
-from mlsel.study.schema import build, default_values, plain, quantity, set_key
+from mlsel.study.schema import build, default_values, plain, quantity, set_key, values_of
 from mlsel.study.toml_text import parse_toml, read_toml
 
 DEFAULT_STUDY = "paper"
@@ -36,7 +36,10 @@ class System:
     """What is simulated: species in the order of LAMMPS's atom types."""
 
     species: tuple[str, ...] = quantity(one_or_more=True)
-    potential: str = quantity(doc="a name in potentials/, or the path of a LAMMPS include")
+    potential: str = quantity(
+        "",
+        doc="a name in potentials/, or the path of a LAMMPS include; not needed with pool.import",
+    )
     n_atoms: int = quantity(
         100, at_least=1, at_most=MAX_ATOMS, doc="ignored where `start` is a file"
     )
@@ -80,11 +83,47 @@ class System:
 
 
 @dataclass(frozen=True)
-class PoolSection:
-    """The MD runs that make the pool: one for each pair of temperature and pressure."""
+class ImportSection:
+    """How the files of pool.import are read: the options of `mlsel import`, under the same names.
 
-    temperatures: tuple[float, ...] = quantity(unit="K", above=0, one_or_more=True)
-    pressures: tuple[float, ...] = quantity(unit="bar", one_or_more=True)
+    A label is found under the keys given for it, in the order of preference; without any, under
+    those that are usual.
+    """
+
+    energy_key: tuple[str, ...] = quantity((), doc="of the total energy")
+    forces_key: tuple[str, ...] = quantity(())
+    atomic_energies_key: tuple[str, ...] = quantity((), doc="of energies per atom")
+    virial_key: tuple[str, ...] = quantity((), doc="of −dE/dε, an energy")
+    stress_key: tuple[str, ...] = quantity((), doc="positive in tension")
+    energy_unit: str = quantity("eV", doc="of the files that don't say theirs")
+    length_unit: str = quantity("Angstrom")
+    force_unit: str = quantity("", doc="empty: energy_unit / length_unit")
+    stress_unit: str = quantity("", doc="empty: energy_unit / length_unit³")
+    without_labels: str = quantity(
+        "refuse",
+        choices=("refuse", "skip", "keep"),
+        doc="frames without an energy or forces that others have",
+    )
+    types: tuple[str, ...] = quantity((), doc="the elements of a LAMMPS dump's types 1, 2, …")
+    keep_isolated: bool = quantity(
+        False, doc="isolated atoms are frames, too, and not element references alone"
+    )
+
+
+@dataclass(frozen=True)
+class PoolSection:
+    """The pool: MD runs, one for each pair of temperature and pressure, or files to import.
+
+    The frames of files are never made again: a pool whose files have changed is named and refused,
+    and `mlsel import STUDY --again` makes it anew.
+    """
+
+    import_: tuple[str, ...] = quantity(
+        (), doc="files of frames and patterns of such, in place of MD runs; * and ** as in a shell"
+    )
+    import_options: ImportSection = field(default_factory=ImportSection)
+    temperatures: tuple[float, ...] = quantity((), unit="K", above=0, doc="of the MD runs")
+    pressures: tuple[float, ...] = quantity((), unit="bar", doc="of the MD runs")
     timestep: float = quantity(1.0, unit="fs", above=0, at_most=10.0)
     melt_temperature: float = quantity(
         0.0, unit="K", at_least=0, doc="of the hot start, where above the run's; 0: no hot start"
@@ -100,8 +139,18 @@ class PoolSection:
     seed: int = quantity(1, at_least=0)
 
     def check(self) -> str | None:
-        for name in ("temperatures", "pressures"):
+        for name, unit in (("temperatures", "K"), ("pressures", "bar")):
             values = getattr(self, name)
+            if values and self.import_:
+                return (
+                    f"[pool] has both import and {name}: the frames come from files or from MD "
+                    "runs, so leave one of them out"
+                )
+            if not (values or self.import_):
+                return (
+                    f"pool.{name} is [], or not given: give a list of one or more numbers "
+                    f"({unit}), or files of your own as pool.import"
+                )
             if len(set(values)) != len(values):
                 listed = shortened(", ".join(f"{v:g}" for v in values), 100)
                 return f"pool.{name} names one value twice: {listed}"
@@ -409,16 +458,21 @@ class Study:
     def check(self) -> str | None:
         if not self.name or self.name in (".", "..") or "/" in self.name or len(self.name) > 200:
             return f'name is "{self.name}": it must be one that a folder can have'
+        if not (self.system.potential or self.pool.import_):
+            return (
+                "system.potential is missing: give a text (a name in potentials/, or the path of a "
+                "LAMMPS include), or files of your own as pool.import, which need none"
+            )
         return None
 
     @property
     def is_of_contents(self) -> bool:
         """Whether it only stands for what a folder holds: nobody named or kept a study."""
-        return not self.system.potential
+        return not (self.system.potential or self.pool.import_)
 
     def as_dict(self, *sections: str) -> dict[str, Any]:
         """Return sections as plain values, for provenance and comparison."""
-        return {name: plain(dataclasses.asdict(getattr(self, name))) for name in sections}
+        return {name: values_of(getattr(self, name)) for name in sections}
 
 
 def defaults() -> dict[str, Any]:
@@ -430,7 +484,7 @@ def defaults() -> dict[str, Any]:
 
 def record_study(study: Study, folder: Path) -> None:
     """Keep a study in its folder, so that `recorded_study` knows it."""
-    Record(StudyFolder(folder).study).write(plain(dataclasses.asdict(study)))
+    Record(StudyFolder(folder).study).write(values_of(study))
 
 
 def recorded_study(folder: Path, overrides: Sequence[str] = ()) -> Study | None:

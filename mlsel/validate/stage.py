@@ -80,6 +80,10 @@ def validate(
     Stopped
         If a signal asked for it; runs then stand at checkpoints.
     """
+    if not study.system.potential:
+        if comm.rank == 0:
+            log.info("the study has no reference potential: nothing is validated")
+        return []
     size = _group_size(study, comm)
     with _locked(folder, comm):
         on_root(comm, lambda: _prepare_start(study, folder, again))

@@ -21,7 +21,7 @@ def items(study: Study, folder: Path) -> list[Item]:
     from mlsel.validate.stage import run_names
     from mlsel.validate.verdict import read_verdicts
 
-    if study.is_of_contents:
+    if not study.system.potential:
         return []
     place = StudyFolder(folder)
     names = run_names(study, folder)

@@ -25,7 +25,7 @@ from mlsel.cli import study_parser
 from mlsel.core.errors import MlselError
 from mlsel.core.record import told
 from mlsel.study.stage import STALE
-from mlsel.workflow.stages import STAGES
+from mlsel.workflow.stages import stages_of
 
 if TYPE_CHECKING:
     from mlsel.study.stage import Item, StageState
@@ -110,7 +110,7 @@ def write_scripts(folder: Path) -> None:
              folder / "site.sh")  # fmt: skip
 
 
-def jobs_of(stages: Sequence[StageState], *, use_gpus: bool = False) -> list[Job]:
+def jobs_of(study: Study, states: Sequence[StageState], *, use_gpus: bool = False) -> list[Job]:
     """Return the jobs for what of a study is missing, each after those that it needs.
 
     With `use_gpus` the models that compute on GPUs are an array of their own.
@@ -120,7 +120,7 @@ def jobs_of(stages: Sequence[StageState], *, use_gpus: bool = False) -> list[Job
     MlselError
         If something is stale: it must be removed, or made anew, by the user's decision.
     """
-    stale = [f"{item.name} ({item.text})" for s in stages for item in s.items
+    stale = [f"{item.name} ({item.text})" for s in states for item in s.items
              if item.state == STALE]  # fmt: skip
     if stale:
         raise MlselError(
@@ -128,15 +128,16 @@ def jobs_of(stages: Sequence[StageState], *, use_gpus: bool = False) -> list[Job
             + told(stale)
             + ". Remove them or make them anew (--again of their stages), or set the study back."
         )
+    stages = stages_of(study)
     undone: dict[str, list[Item]] = {}
-    for stage, state in zip(STAGES, stages, strict=True):
+    for stage, state in zip(stages, states, strict=True):
         for item in state.undone:
             undone.setdefault(item.script or next(iter(stage.scripts)), []).append(item)
-    last = next(iter(STAGES[-1].scripts))
+    last = next(iter(stages[-1].scripts))
     if undone:
         undone.setdefault(last, [])  # it sums up what the others do
     jobs: list[Job] = []
-    for stage in STAGES:
+    for stage in stages:
         for script, needs in stage.scripts.items():
             after = tuple(name for name in needs if name in undone)
             for on_gpu in (True, False):
@@ -184,7 +185,7 @@ def submit(
             "--dry-run to see what it would do."
         )
     gpu_options, limit = _site_values(site)
-    jobs = jobs_of(states(study, folder), use_gpus=bool(gpu_options))
+    jobs = jobs_of(study, states(study, folder), use_gpus=bool(gpu_options))
     if not jobs:
         log.info("%s: all is done", folder)
         return

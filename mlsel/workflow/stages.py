@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlsel.study.stage import Stage
+
+if TYPE_CHECKING:
+    from mlsel.study.study import Study
 
 STAGES = (
     Stage(
@@ -17,14 +22,14 @@ STAGES = (
         "choose the data sets from the pool",
         "mlsel.selection.stage",
         "select_study",
-        {"select": ("generate",)},
+        {"select": ("generate", "import")},
     ),
     Stage(
         "training",
         "train every model on every data set",
         "mlsel.training.stage",
         "train_study",
-        {"train": ("generate", "select")},
+        {"train": ("generate", "import", "select")},
         "models",
         "mlsel.training.state",
     ),
@@ -33,7 +38,7 @@ STAGES = (
         "measure every model's errors on the test set",
         "mlsel.evaluate.stage",
         "evaluate",
-        {"evaluate": ("generate", "select", "train")},
+        {"evaluate": ("generate", "import", "select", "train")},
         "evaluation",
         "mlsel.evaluate.state",
     ),
@@ -42,7 +47,7 @@ STAGES = (
         "drive large MD with trained potentials",
         "mlsel.validate.stage",
         "validate",
-        {"start": (), "validate": ("generate", "select", "train", "start")},
+        {"start": (), "validate": ("generate", "import", "select", "train", "start")},
         "validation",
         "mlsel.validate.state",
     ),
@@ -51,6 +56,20 @@ STAGES = (
         "write figures, tables and verdicts on one page",
         "mlsel.report.stage",
         "report",
-        {"report": ("generate", "select", "train", "evaluate", "start", "validate")},
+        {"report": ("generate", "import", "select", "train", "evaluate", "start", "validate")},
     ),
 )
+
+IMPORT = Stage(
+    "import",
+    "make the pool: files of frames",
+    "mlsel.pool.stage",
+    "import_study",
+    {"import": ()},
+)
+"""Takes the place of generate in a study of files."""
+
+
+def stages_of(study: Study) -> tuple[Stage, ...]:
+    """Return the stages of a study, in order."""
+    return (IMPORT, *STAGES[1:]) if study.pool.import_ else STAGES

@@ -17,7 +17,7 @@ from mlsel.study.choice import study_of_contents
 from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import MISSING, StageState
 from mlsel.study.study import Study, load_study, presets, recorded_study
-from mlsel.workflow.stages import STAGES
+from mlsel.workflow.stages import stages_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +73,7 @@ def states(study: Study, folder: Path) -> list[StageState]:
     """Return the state of each stage of a study, in order."""
     found = []
     told: set[str] = set()  # a job whose lock is that of several stages works on the first undone
-    for stage in STAGES:
+    for stage in stages_of(study):
         state = StageState(stage.name, stage.items(study, folder))
         if stage.place or not state.is_done:
             state.workers.extend(w for w in stage.workers(folder) if stage.place not in told)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mlsel.pool.pool import Pool
+from mlsel.study.schema import key_of
 from mlsel.study.study import Study
 from tests.fast.test_imports import ROOMS
 from tests.support.documents import ROOT, code_blocks, run_blocks
@@ -74,7 +75,7 @@ def test_the_reference_has_every_key_of_the_study_file() -> None:
             if dataclasses.is_dataclass(hints[field.name]):
                 compare(hints[field.name], f"{name}.{field.name}" if name else field.name)
             elif name:
-                (row,) = re.findall(rf"^\| `{field.name}` \|.*$", here, re.MULTILINE)
+                (row,) = re.findall(rf"^\| `{key_of(field.name)}` \|.*$", here, re.MULTILINE)
                 assert field.metadata.get("unit", "") in row
 
     compare(Study, "")

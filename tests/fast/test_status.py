@@ -84,7 +84,7 @@ def test_data_sets_and_models(study: Study, tmp_path: Path) -> None:
     models = {item.name: item for item in stage(study, tmp_path, "training").items}
     assert models[f"random/{out.name}"].state == "stale"
     with pytest.raises(MlselError, match="made otherwise than the study now says: force"):
-        jobs_of(states(study, tmp_path))
+        jobs_of(study, states(study, tmp_path))
 
 
 def test_the_study_is_that_of_the_folder(
@@ -106,7 +106,7 @@ def test_the_study_is_that_of_the_folder(
 
 
 def test_the_jobs_of_a_study(study: Study, tmp_path: Path) -> None:
-    jobs = jobs_of(states(study, tmp_path))
+    jobs = jobs_of(study, states(study, tmp_path))
     assert [job.script for job in jobs] == ["generate", "select", "train", "evaluate", "start",
                                             "validate", "report"]  # fmt: skip
     after = {job.script: job.after for job in jobs}
@@ -114,7 +114,7 @@ def test_the_jobs_of_a_study(study: Study, tmp_path: Path) -> None:
     assert {"train", "start"} <= {*after["validate"]}
     assert {"evaluate", "validate"} <= {*after["report"]}
     assert jobs[2].parts == (1, 2, 3, 4)
-    on_gpus = [job for job in jobs_of(states(study, tmp_path), use_gpus=True)
+    on_gpus = [job for job in jobs_of(study, states(study, tmp_path), use_gpus=True)
                if job.script == "train"]  # fmt: skip
     assert [(job.on_gpu, job.parts) for job in on_gpus] == [(True, (1, 3)), (False, (2, 4))]
 
@@ -156,7 +156,7 @@ def test_a_look_at_a_study_is_light(tmp_path: Path) -> None:
 def test_every_script_is_bash(tmp_path: Path) -> None:
     write_scripts(tmp_path / "slurm")
     scripts = sorted((tmp_path / "slurm").iterdir())
-    assert len(scripts) == 9
+    assert len(scripts) == 10
     for script in scripts:
         subprocess.run(["bash", "-n", str(script)], check=True)
     words = ["a/mine.toml", "--set", "x=y", "-o", "there"]

@@ -71,7 +71,7 @@ def test_a_mistake_gets_one_sentence(override: str, said: list[str]) -> None:
 
 def test_missing_key_and_missing_study(tmp_path: Path) -> None:
     path = write_study(tmp_path, '[system]\nspecies = ["Na", "Cl"]\n')
-    with pytest.raises(MlselError, match=r"tiny.toml: system.potential is missing: give a text"):
+    with pytest.raises(MlselError, match=r"tiny.toml: pool.temperatures is \[\], or not given"):
         load_study(str(path))
     with pytest.raises(MlselError, match=r"no study papr.*presets.*did you mean paper"):
         load_study("papr")
