@@ -20,7 +20,7 @@ TOOLS = {
     "slurm": ("mlsel.workflow.slurm", "submit a study to Slurm, a job a stage"),
     "info": ("mlsel.pool.info", "print what a pool holds"),
     "pack": ("mlsel.pool.exporting", "copy a pool of many files into one"),
-    "import": ("mlsel.pool.importing", "make a pool from other people's trajectories"),
+    "import": ("mlsel.pool.import_command", "make a pool from other people's trajectories"),
     "check": ("mlsel.pool.check", "tell what in a pool may be wrong"),
     "export": ("mlsel.pool.exporting", "write a pool for other programs"),
     "label": ("mlsel.refine.label", "give frames energies and forces, by LAMMPS or ASE"),

@@ -14,7 +14,7 @@ from ase.io import write
 import mlsel.generate
 import mlsel.run
 from mlsel.core.errors import MlselError
-from mlsel.pool import importing
+from mlsel.pool import import_command
 from mlsel.pool.pool import Pool
 from mlsel.pool.stage import items
 from mlsel.report.stage import write_report
@@ -85,9 +85,9 @@ def test_a_study_of_files_begins_with_their_import(
     told = capsys.readouterr().out
     assert "import     done 1 of 1" in told and "selection  done 3 of 3" in told
     before = place.pool.stat().st_mtime_ns
-    importing.main(["-o", "mine"])  # the study that the folder is of
+    import_command.main(["-o", "mine"])  # the study that the folder is of
     assert place.pool.stat().st_mtime_ns == before
-    importing.main(["aimd/a.extxyz", "aimd/b.extxyz", "other.h5"])
+    import_command.main(["aimd/a.extxyz", "aimd/b.extxyz", "other.h5"])
     with Pool("other.h5") as pool:
         assert pool.digest == digest
 
@@ -99,7 +99,7 @@ def test_changed_files_are_named_and_all_made_of_them(place: StudyFolder) -> Non
     with pytest.raises(MlselError, match=r"aimd/a\.extxyz.*--again to make it anew") as told:
         mlsel.run.main(["mine.toml"])
     assert len(str(told.value)) <= 400
-    importing.main(["mine.toml", "--again"])
+    import_command.main(["mine.toml", "--again"])
     assert state() == ("done", "15 frames of 2 files")
     states = {item.name: item.state for item in selected(load_study("mine.toml"), place.root)}
     assert set(states.values()) == {"stale"}
@@ -122,27 +122,27 @@ def test_changed_files_are_named_and_all_made_of_them(place: StudyFolder) -> Non
     ids=["new", "gone", "option"],
 )
 def test_other_files_or_options_are_named(place: StudyFolder, change: object, named: str) -> None:
-    importing.main(["mine.toml"])
+    import_command.main(["mine.toml"])
     assert callable(change)
     change()
     assert state()[0] == "stale"
     with pytest.raises(MlselError, match=named):
-        importing.main(["mine.toml"])
+        import_command.main(["mine.toml"])
 
 
 def test_files_that_were_moved_or_are_elsewhere_have_not_changed(place: StudyFolder) -> None:
-    importing.main(["mine.toml"])
+    import_command.main(["mine.toml"])
     Path("aimd").rename("gone")
     assert state() == ("done", "15 frames; its files are not here")
-    importing.main(["mine.toml"])
+    import_command.main(["mine.toml"])
     moved = ["mine.toml", "--set", 'pool.import=["gone/*"]']
     before = place.pool.stat().st_mtime_ns
-    importing.main(moved)
+    import_command.main(moved)
     assert place.pool.stat().st_mtime_ns == before
 
 
 def test_a_file_is_hashed_again_where_its_time_may_hide_a_change(place: StudyFolder) -> None:
-    importing.main(["mine.toml"])
+    import_command.main(["mine.toml"])
     path = Path("aimd/a.extxyz")
     before, text = path.stat(), path.read_bytes()
     path.write_bytes(text.replace(b"energy=", b"energy=-", 1)[: len(text)])
@@ -153,9 +153,9 @@ def test_a_file_is_hashed_again_where_its_time_may_hide_a_change(place: StudyFol
 def test_options_are_those_of_the_command(place: StudyFolder) -> None:
     options = 'energy_unit = "kcal/mol"\nwithout_labels = "skip"\nenergy_key = ["energy"]\n'
     Path("mine.toml").write_text(f"{STUDY}[pool.import_options]\n{options}", encoding="utf-8")
-    importing.main(["mine.toml"])
+    import_command.main(["mine.toml"])
     words = ["--energy-unit", "kcal/mol", "--without-labels", "skip", "--energy-key", "energy"]
-    importing.main(["aimd/a.extxyz", "aimd/b.extxyz", "other.h5", *words])
+    import_command.main(["aimd/a.extxyz", "aimd/b.extxyz", "other.h5", *words])
     with Pool(place.pool) as made, Pool("other.h5") as other:
         assert made.digest == other.digest
         assert made.attributes["import_options"] == other.attributes["import_options"]
@@ -182,7 +182,7 @@ def test_options_are_those_of_the_command(place: StudyFolder) -> None:
 def test_what_is_wrong_is_told(place: StudyFolder, old: str, new: str, sentence: str) -> None:
     Path("mine.toml").write_text(STUDY.replace(old, new), encoding="utf-8")
     with pytest.raises(MlselError, match=sentence) as told:
-        importing.main(["mine.toml"])
+        import_command.main(["mine.toml"])
     assert len(str(told.value)) <= 400
     assert not place.pool.exists()
 
@@ -191,7 +191,7 @@ def test_generate_and_import_are_told_apart(place: StudyFolder) -> None:
     with pytest.raises(MlselError, match=r"`mlsel import` takes the place of generate"):
         mlsel.generate.main(["mine.toml"])
     with pytest.raises(MlselError, match=r"quick imports no files"):
-        importing.main(["quick", "-o", "other"])
+        import_command.main(["quick", "-o", "other"])
     with pytest.raises(MlselError, match=r"the stages of this study are import, selection"):
         mlsel.run.main(["mine.toml", "--until", "generate"])
 
