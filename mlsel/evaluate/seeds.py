@@ -128,10 +128,26 @@ def _difference(row: Row) -> str:
     return f"{row['smaller']} below {larger} by {size}"
 
 
-def write_tables(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Write summary.csv and comparisons.csv; return them."""
-    made = []
-    for name, table in zip(TABLES, (summary(rows), comparisons(rows)), strict=True):
+def write_tables(
+    rows: Sequence[Row], folder: Path, more: Mapping[str, Sequence[Row]] | None = None
+) -> list[Path]:
+    """Write summary.csv and comparisons.csv; return them.
+
+    Parameters
+    ----------
+    rows : of errors.csv
+        Of one quantity, part and element.
+    more : by name
+        Rows of other quantities: summary.csv has their RMSE as <name>_rmse, where there are any.
+    """
+    made, summed = [], summary(rows)
+    for name, others in (more or {}).items():
+        known = {(row["dataset"], row["family"]): row for row in summary(others)}
+        for row in summed if known else ():
+            found = known.get((row["dataset"], row["family"]), {})
+            for key in ("rmse", "rmse_error"):
+                row[f"{name}_{key}"] = found.get(key, math.nan)
+    for name, table in zip(TABLES, (summed, comparisons(rows)), strict=True):
         text = io.StringIO()
         if table:
             writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")

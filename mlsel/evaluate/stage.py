@@ -2,12 +2,12 @@
 
     python -m mlsel.evaluate [STUDY] [-o DIR]
 
-leaves in DIR/evaluation: errors.csv (Max, RMSE and MAE of forces and energies, by model, part of
-the test set and element), summary.csv and comparisons.csv (means over seeds with their standard
-errors, and paired differences between data sets, of force components), worst.csv (the ten worst
-frames of each model), figure-2, and for each model an HDF5 file of errors per frame with its parity
-plot. The test set is read in chunks, which are shared over ranks and kept as they are done, so that
-an interrupted evaluation goes on.
+leaves in DIR/evaluation: errors.csv (Max, RMSE and MAE of forces, energies and, where test set and
+model have virials, stresses, by model, part of the test set and element), summary.csv and
+comparisons.csv (means over seeds with their standard errors, and paired differences between data
+sets, of force components), worst.csv (the ten worst frames of each model), figure-2, and for each
+model an HDF5 file of errors per frame with its parity plot. The test set is read in chunks, which
+are shared over ranks and kept as they are done, so that an interrupted evaluation goes on.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ from mlsel.evaluate.statistics import (
     ALL,
     ENERGY_QUANTITY,
     FORCE_QUANTITIES,
+    STRESS_QUANTITY,
     FrameErrors,
     Summary,
     frame_errors,
+    stress_errors,
 )
 from mlsel.pool.pool import Pool
 from mlsel.study.folder import MODEL, StudyFolder
@@ -59,7 +61,8 @@ PRODUCTS = ("weights.pt", "gap.xml", "pair.json", "baseline.json")
 CHUNK = 256
 N_WORST = 10
 N_BINS = 200
-UNITS = {**dict.fromkeys(FORCE_QUANTITIES, "eV/Å"), ENERGY_QUANTITY: "eV/atom"}
+UNITS = {**dict.fromkeys(FORCE_QUANTITIES, "eV/Å"), ENERGY_QUANTITY: "eV/atom",
+         STRESS_QUANTITY: "GPa"}  # fmt: skip
 COLUMNS = ("dataset", "model", "kind", "part", "element", "quantity", "unit", "n", "max", "rmse",
            "mae")  # fmt: skip
 
@@ -127,8 +130,13 @@ class Entry:
         return False
 
 
-def find_models(folder: Path, test_digest: str) -> list[Entry]:
+def find_models(folder: Path, test_digest: str, *more: str) -> list[Entry]:
     """Return the finished models of DIR/models.
+
+    Parameters
+    ----------
+    test_digest, more : str
+        Of the test set, and what else is measured than once was.
 
     Raises
     ------
@@ -140,7 +148,8 @@ def find_models(folder: Path, test_digest: str) -> list[Entry]:
         dataset, _, name = title.partition("/")
         model = place.model(title)
         parts = [model / file for file in (MODEL, *PRODUCTS)]
-        identity = digest([test_digest, *(digest(p.read_bytes()) for p in parts if p.is_file())])
+        made_of = [digest(p.read_bytes()) for p in parts if p.is_file()]
+        identity = digest([test_digest, *more, *made_of])
         found.append(Entry(dataset, name, model, place.evaluation / f"{title}.h5", identity))
     if not found:
         raise MlselError(
@@ -194,7 +203,8 @@ def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int
         pool.require("positions", "cell", "energy", "forces")
         if pool.n_frames == 0:
             raise MlselError(f"{test} holds no frames: there is nothing to measure errors on.")
-        entries = find_models(folder, pool.digest)
+        has_stress = "virial" in (*pool.fields, *pool.partial_fields)
+        entries = find_models(folder, pool.digest, *(STRESS_QUANTITY,) * has_stress)
         for folder_of in {entry.product.parent for entry in entries}:
             sweep_partials(folder_of)
         n_chunks = -(-pool.n_frames // CHUNK)
@@ -278,8 +288,11 @@ def measure(
 
     parts = []
     histogram = np.zeros((N_BINS, N_BINS), np.int64)
-    for block in pool.blocks("positions", "cell", "energy", "forces", frame_ids=frame_ids):
+    fields = ("positions", "cell", "energy", "forces")
+    for block in pool.blocks(*fields, frame_ids=frame_ids, optional=("virial",)):
         numbers = pool.numbers(block.run)
+        is_periodic = all(pool.periodic(block.run))
+        virial = block.fields.get("virial") if is_periodic else None
         frames = Frames(numbers, block["positions"], block["cell"], pool.periodic(block.run))
         prediction = model.predict(frames)
         reference = block["forces"], block["energy"]
@@ -290,6 +303,7 @@ def measure(
                 elements,
                 reference,
                 (prediction.forces, prediction.energy),
+                stress_errors(block["cell"], virial, prediction.virial),
             )
         )
         places = [
@@ -309,7 +323,7 @@ def _join(entries: list[Entry], n_frames: int, elements: list[int], limit: float
         parts, parity = [], np.zeros((N_BINS, N_BINS), np.int64)
         for chunk in range(-(-n_frames // CHUNK)):
             with np.load(entry.chunk_path(chunk), allow_pickle=False) as file:
-                parts.append(FrameErrors(**{f.name: file[f.name] for f in fields(FrameErrors)}))
+                parts.append(_errors_in(dict(file)))
                 parity += file["parity"]
         errors = FrameErrors.join(parts)
         with creating_hdf5(entry.product) as (file, _):
@@ -319,6 +333,7 @@ def _join(entries: list[Entry], n_frames: int, elements: list[int], limit: float
                 file[name].attrs["unit"] = "eV Angstrom-1"
             file["squares"].attrs["unit"] = "eV+2 Angstrom-2"
             file["energy"].attrs["unit"] = "eV"
+            file["stress"].attrs["unit"] = "GPa"
             file["parity"] = parity
             file["parity"].attrs["limit"] = limit
             file["parity"].attrs["unit"] = "eV Angstrom-1"
@@ -333,8 +348,16 @@ def _join(entries: list[Entry], n_frames: int, elements: list[int], limit: float
 def read_errors(path: Path) -> tuple[FrameErrors, list[int]]:
     """Return the errors per frame and the elements that a model's file holds."""
     with h5py.File(path, "r", locking=False) as file:
-        errors = FrameErrors(**{f.name: file[f.name][()] for f in fields(FrameErrors)})
+        errors = _errors_in(
+            {f.name: file[f.name][()] for f in fields(FrameErrors) if f.name in file}
+        )
         return errors, [int(z) for z in file.attrs["elements"]]
+
+
+def _errors_in(arrays: dict[str, Any]) -> FrameErrors:
+    """The errors in a file; one of an earlier version says nothing of stress."""
+    unknown = np.full((len(arrays["frame_id"]), 6), np.nan)
+    return FrameErrors(**{f.name: arrays.get(f.name, unknown) for f in fields(FrameErrors)})
 
 
 def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder) -> None:
@@ -364,7 +387,8 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
         if (row["part"], row["element"], row["quantity"])
         == (ALL, ALL, next(iter(FORCE_QUANTITIES)))
     ]
-    seeds.write_tables(of_forces, place.evaluation)
+    of_stress = [row for row in rows if (row["part"], row["quantity"]) == (ALL, STRESS_QUANTITY)]
+    seeds.write_tables(of_forces, place.evaluation, {"stress": of_stress})
     print("\n".join(seeds.sentences(seeds.comparisons(of_forces))))
     figure.draw(place.errors, place.evaluation / "figure-2")
     for entry in entries:
@@ -398,6 +422,9 @@ def _rows(
             for s, z in enumerate(elements):
                 add(part, chemical_symbols[z], quantity, chosen.forces(quantity, s))
         add(part, ALL, ENERGY_QUANTITY, chosen.energies())
+        stresses = chosen.stresses()
+        if stresses.n:
+            add(part, ALL, STRESS_QUANTITY, stresses)
     return made
 
 
@@ -440,13 +467,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the errors on the whole test set as a table for a terminal."""
     head = f"{'data set':18} {'model':22} {'Max':>8} {'RMSE':>8} {'MAE':>8} {'energy RMSE':>12}"
     units = f"{'':18} {'':22} {'force components, meV/Å':>26} {'meV/atom':>12}"
-    lines = [head, units]
     whole = [row for row in rows if row["part"] == ALL and row["element"] == ALL]
-    energies = {
-        (row["dataset"], row["model"]): row["rmse"]
-        for row in whole
-        if row["quantity"] == ENERGY_QUANTITY
-    }
+    energies, stresses = (
+        {(r["dataset"], r["model"]): r["rmse"] for r in whole if r["quantity"] == quantity}
+        for quantity in (ENERGY_QUANTITY, STRESS_QUANTITY)
+    )
+    if stresses:
+        head, units = f"{head} {'stress RMSE':>12}", f"{units} {'GPa':>12}"
+    lines = [head, units]
     components = [row for row in whole if row["quantity"] == "force_component"]
     floors = {row["dataset"]: row["rmse"] for row in components if row["kind"] == "pair"}
     for row in whole:
@@ -455,5 +483,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             numbers = "".join(f" {1000 * row[k]:8.1f}" for k in ("max", "rmse", "mae"))
             energy = 1000 * energies[row["dataset"], row["model"]]
             lines.append(f"{row['dataset']:18} {row['model']:22}{numbers} {energy:12.2f}")
+            if stresses:
+                stress = stresses.get((row["dataset"], row["model"]))
+                lines[-1] += f" {'–' if stress is None else f'{stress:.3f}':>12}"
             lines[-1] += "  loses to the pair potential" if loses else ""
     return "\n".join(lines)

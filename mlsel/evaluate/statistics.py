@@ -1,4 +1,4 @@
-"""Errors of predicted forces and energies: per frame, then over any set of frames.
+"""Errors of predicted forces, energies and stresses: per frame, then over any set of frames.
 
 For each frame and element the sum, the sum of squares and the largest of the absolute errors are
 kept, so that Max, RMSE and MAE over any selection of frames and elements follow exactly.
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.core.arrays import FloatArray, IntArray
+from mlsel.core.units import BAR
 
 FORCE_QUANTITIES = {
     "force_component": "|F_k − F'_k| of each Cartesian component",
@@ -21,6 +22,8 @@ FORCE_QUANTITIES = {
     "force_vector": "|F − F'|",
 }
 ENERGY_QUANTITY = "energy_per_atom"
+STRESS_QUANTITY = "stress_component"
+"""|σ_k − σ'_k| of the six independent components."""
 ALL = "all"
 
 
@@ -49,6 +52,9 @@ class FrameErrors:
         Predicted less reference energy, eV/atom.
     worst_atom : int64, (n_frames)
         Of the largest |F − F'|.
+    stress : float64, (n_frames, 6)
+        Predicted less reference stress, xx, yy, zz, yz, xz, xy, positive in tension, GPa; NaN
+        where the frame has no virial or the model says none.
     """
 
     frame_id: IntArray
@@ -58,6 +64,7 @@ class FrameErrors:
     largest: FloatArray
     energy: FloatArray
     worst_atom: IntArray
+    stress: FloatArray
 
     @classmethod
     def join(cls, parts: Sequence[FrameErrors]) -> FrameErrors:
@@ -94,6 +101,14 @@ class FrameErrors:
         rmse = float(np.mean(absolute**2) ** 0.5)
         return Summary(len(absolute), float(absolute.max()), rmse, float(absolute.mean()))
 
+    def stresses(self) -> Summary:
+        """Return the errors of the stress's components, GPa, of the frames that have them."""
+        absolute = np.abs(self.stress[np.isfinite(self.stress).all(axis=1)])
+        if not len(absolute):
+            return Summary(0, float("nan"), float("nan"), float("nan"))
+        rmse = float(np.mean(absolute**2) ** 0.5)
+        return Summary(absolute.size, float(absolute.max()), rmse, float(absolute.mean()))
+
     def worst(self, n: int) -> IntArray:
         """Return the rows of the n frames with the largest |F − F'|, the worst first."""
         size = self.largest[:, :, 2].max(axis=1)
@@ -106,6 +121,7 @@ def frame_errors(
     elements: Sequence[int],
     reference: tuple[Any, Any],
     predicted: tuple[Any, Any],
+    stress: FloatArray | None = None,
 ) -> FrameErrors:
     """Compare forces (n_frames, n_atoms, 3) and energies (n_frames) of the same atoms.
 
@@ -114,6 +130,8 @@ def frame_errors(
     elements : sequence of int
         Atomic numbers that the second axis of the result stands for.
     reference, predicted : (forces, energy)
+    stress : (n_frames, 6), optional
+        What `stress_errors` found.
 
     Examples
     --------
@@ -150,4 +168,30 @@ def frame_errors(
         largest,
         (other_energy - energy) / forces.shape[1],
         vector.argmax(1),
+        np.full((n_frames, 6), np.nan) if stress is None else stress,
     )
+
+
+def stress_errors(
+    cell: FloatArray, reference: FloatArray | None, predicted: Any | None
+) -> FloatArray | None:
+    """Return the errors of stresses from virials, (n_frames, 6), GPa; None where one is missing.
+
+    Parameters
+    ----------
+    cell, reference, predicted : (n_frames, 3, 3)
+        Å; −∂E/∂ε in eV.
+
+    Examples
+    --------
+    >>> apart = stress_errors(10 * np.eye(3)[None], np.zeros((1, 3, 3)), -np.eye(3)[None])
+    >>> apart.round(5).tolist()
+    [[0.16022, 0.16022, 0.16022, 0.0, 0.0, 0.0]]
+    """
+    if reference is None or predicted is None:
+        return None
+    volume = np.abs(np.linalg.det(cell))[:, None, None]
+    apart = (np.asarray(reference, float) - predicted) / volume * (BAR / 1e4)
+    apart = 0.5 * (apart + apart.transpose(0, 2, 1))
+    found: FloatArray = apart[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    return found

@@ -588,6 +588,15 @@ def _main_errors(found: Findings) -> list[dict[str, page.Cell]]:
     ]
 
 
+def _other_errors(found: Findings, quantity: str) -> dict[tuple[str, str], float]:
+    """RMSE of another quantity on the whole test set, by data set and model."""
+    return {
+        (row["dataset"], row["model"]): float(row["rmse"])
+        for row in found.errors
+        if (row["part"], row["element"], row["quantity"]) == ("all", "all", quantity)
+    }
+
+
 def _errors(found: Findings) -> list[str]:
     rows = _main_errors(found)
     floors: dict[page.Cell, float] = {}
@@ -600,7 +609,16 @@ def _errors(found: Findings) -> list[str]:
         if floor is not None and row["kind"] != "pair":
             row["floor"] = "▲ loses" if float(row["rmse"] or 0) > floor else "better"
     if not rows:
-        return [page.heading("Force errors"), page.paragraph("No errors were measured.")]
+        return [page.heading("Errors"), page.paragraph("No errors were measured.")]
+    energies, stresses = (
+        _other_errors(found, quantity) for quantity in ("energy_per_atom", "stress_component")
+    )
+    for row in rows:
+        title = str(row[METHOD]), str(row["model"])
+        row["energy"], row["stress"] = (
+            1000 * energies[title] if title in energies else None,
+            stresses.get(title),
+        )
     columns = {
         METHOD: METHOD,
         "model": "model",
@@ -608,13 +626,16 @@ def _errors(found: Findings) -> list[str]:
         "rmse": "RMSE / eV Å⁻¹",
         "mae": "MAE / eV Å⁻¹",
         "floor": "RMSE against the pair potential",
+        "energy": "energy RMSE / meV/atom",
+        **({"stress": "stress RMSE / GPa"} if stresses else {}),
         "n": "components",
     }
     return [
-        page.heading("Force errors"),
+        page.heading("Errors"),
         page.paragraph(
-            "Of force components, on the whole test set. A model that loses to the pair potential "
-            "of the same data set is not worth its time."
+            "Of force components, on the whole test set; beside them those of the energy"
+            + (" and of the stress's components. " if stresses else ". ")
+            + "A model that loses to the pair potential of the same data set is not worth its time."
         ),
         page.table(columns, rows),
     ]
