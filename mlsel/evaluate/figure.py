@@ -11,6 +11,7 @@ from mlsel.cli import Parser
 from mlsel.core.errors import MlselError
 from mlsel.core.plotting import save
 from mlsel.study.folder import StudyFolder
+from mlsel.study.seeds import family
 
 PANELS = {"max": "maximum error", "rmse": "root-mean-square error", "mae": "mean absolute error"}
 MARKERS = "os^Dv<>Pph*"
@@ -74,6 +75,8 @@ def draw(
     from matplotlib import pyplot as plt
 
     rows = read(path, quantity, part, element)
+    for row in rows:
+        row["dataset"], _ = family(row["dataset"])  # all seeds of a method are at one place
     methods = list(dict.fromkeys(row["dataset"] for row in rows))
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     models = list(dict.fromkeys((row["kind"], row["model"]) for row in rows))

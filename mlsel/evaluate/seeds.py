@@ -1,9 +1,11 @@
 """What seeds leave of a comparison: means with standard errors, and paired differences.
 
-Models that differ in their seed alone (`name`, `name-s2`, `name-s3`, …) are one family. Of two
-data sets the same seeds are compared one by one: what a seed does to both cancels, and the standard
-error is that of the differences. One data set is said to give smaller errors than another only
-beyond RESOLVED standard errors, from FEWEST pairs on.
+Models that differ in their seed alone (`name`, `name-s2`, `name-s3`, …) are one family, and so are
+data sets (`random`, `random-s2`, …). Where a data set has several seeds of the selection, each with
+models of its own seeds, the mean over the models of a data set is one value: models of one data set
+know of one selection only. Of two methods the same seeds are compared one by one: what a seed does
+to both cancels, and the standard error is that of the differences. One method is said to give
+smaller errors than another only beyond RESOLVED standard errors, from FEWEST pairs on.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -20,25 +21,15 @@ from typing import Any
 import numpy as np
 
 from mlsel.core.files import write_text
+from mlsel.study.seeds import family
 
 RESOLVED = 2.0
 """Standard errors of a difference: with five pairs, 1 in 9 comparisons of equals is beyond."""
 FEWEST = 3
 MEASURES = ("max", "rmse", "mae")
 TABLES = ("summary.csv", "comparisons.csv")
-_SEED = re.compile(r"^(.+?)-s(\d+)$")
 
 Row = Mapping[str, Any]
-
-
-def family(model: str) -> tuple[str, int]:
-    """Return a model's name without its seed, and the seed's number.
-
-    >>> family("schnet-small-e0.01-s3"), family("pair")
-    (('schnet-small-e0.01', 3), ('pair', 1))
-    """
-    found = _SEED.match(model)
-    return (found[1], int(found[2])) if found else (model, 1)
 
 
 def summary(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -52,8 +43,8 @@ def summary(rows: Iterable[Row]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        dataset, family, n (seeds), and of each of Max, RMSE and MAE the mean and <name>_error, its
-        standard error (NaN for one seed).
+        dataset (without its seed), family, n (seeds), and of each of Max, RMSE and MAE the mean
+        and <name>_error, its standard error (NaN for one seed).
     """
     found = []
     for (dataset, name), by_seed in _by_family(rows).items():
@@ -110,7 +101,7 @@ def sentences(found: Sequence[Row], measure: str = "rmse") -> list[str]:
         if pairs < FEWEST:
             told.append(
                 f"{name}: {pairs} seed{'s' if pairs != 1 else ''} of each data set: no order of "
-                "methods can be told (training.seeds = 5)."
+                "methods can be told (selection.seeds = 5)."
             )
             continue
         clear = [row for row in own if row["smaller"]]
@@ -162,12 +153,26 @@ def write_tables(
 
 
 def _by_family(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
-    groups: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+    """Return each measure by data set and family (both without seeds), and by seed.
+
+    The seed is the data set's where it has several, else the model's.
+    """
+    groups: dict[tuple[str, str], dict[tuple[int, int], dict[str, float]]] = {}
+    selections: dict[str, set[int]] = {}
     for row in rows:
+        dataset, selection = family(str(row["dataset"]))
         name, seed = family(str(row["model"]))
         values = {measure: float(row[measure]) for measure in MEASURES}
-        groups.setdefault((str(row["dataset"]), name), {})[seed] = values
-    return groups
+        groups.setdefault((dataset, name), {})[selection, seed] = values
+        selections.setdefault(name, set()).add(selection)
+    found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+    for (dataset, name), each in groups.items():
+        by_selection = len(selections[name]) > 1
+        own = found.setdefault((dataset, name), {})
+        for number in sorted({pair[not by_selection] for pair in each}):
+            same = [values for pair, values in each.items() if pair[not by_selection] == number]
+            own[number] = {m: float(np.mean([values[m] for values in same])) for m in MEASURES}
+    return found
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:

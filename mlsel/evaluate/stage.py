@@ -372,7 +372,7 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
         ]
     rows: list[dict[str, Any]] = []
     worst: list[dict[str, Any]] = []
-    order = {name: k for k, name in enumerate(study.selection.methods)}
+    order = {name: k for k, name in enumerate(study.selection.data_sets())}
     for entry in sorted(entries, key=lambda e: (order.get(e.dataset, len(order)), e.title)):
         errors, elements = read_errors(entry.product)
         kind = read_json(entry.folder / MODEL)["kind"]

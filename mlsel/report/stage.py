@@ -25,6 +25,7 @@ from mlsel.core.record import read_json
 from mlsel.evaluate.seeds import FEWEST, RESOLVED
 from mlsel.report import page
 from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.study.seeds import family
 from mlsel.study.stage import BEGUN, DONE, MISSING, Item
 from mlsel.study.study import DEFAULT_STUDY, load_study, recorded_study
 
@@ -252,6 +253,7 @@ def _overlaps(folder: Path, pool: Mapping[str, Any]) -> list[dict[str, page.Cell
         }
         for first, second in combinations(frames, 2)
         if pools[first] == pools[second]  # else the numbers are of other frames
+        and family(first)[1] == family(second)[1]
     ]
 
 
@@ -339,7 +341,7 @@ def _best_data(found: Findings) -> str:
         seeds = max(int(row["n"]) for row in found.comparisons)
         return (
             f"With {seeds} seed{'s' if seeds != 1 else ''} of each model no order of methods can "
-            "be told: set training.seeds = 5 and give `mlsel run` again."
+            "be told: set selection.seeds = 5 and give `mlsel run` again."
         )
     lowest = _ranked(found, family)[0]
     best = lowest["dataset"]

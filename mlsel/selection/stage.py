@@ -5,7 +5,8 @@
     python -m mlsel.selection --pool pool.h5 --method atomic-energy -n 512 --seed 1 -o train.h5
 
 The first two make every data set of a study, in DIR/data, and do only what is missing:
-<method>.h5 to train on, <method>-validation.h5, and test.h5. The last makes one data set from any
+<method>.h5 to train on, <method>-validation.h5 (with selection.seeds also <method>-s2.h5 and
+<method>-s2-validation.h5, …), and test.h5. The last makes one data set from any
 pool. With any number of ranks the frames are the same.
 """
 
@@ -25,6 +26,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import on_root, world
 from mlsel.study.folder import HELD_OUT, TEST, StudyFolder
+from mlsel.study.seeds import seeded
 from mlsel.study.stage import DONE, MISSING, STALE, Item
 
 if TYPE_CHECKING:
@@ -226,14 +228,18 @@ class _Sets:
             left_out = self._solid
             if self._comm.rank == 0:
                 self._tell_left_out()
-        training = [self._one(m, "", section.n_train, left_out) for m in section.methods]
-        taken = _union([left_out, *training])
-        validation = []
-        if section.n_validation:
-            validation = [
-                self._one(m, HELD_OUT, section.n_validation, taken) for m in section.methods
-            ]
-        taken = _union([left_out, *training, *validation])
+        chosen = []
+        for k in range(1, section.seeds + 1):
+            training = [self._one(m, k, "", section.n_train, left_out) for m in section.methods]
+            chosen += training
+            if section.n_validation:
+                # What another seed trains on may be held out here: so a seed's data sets stay as
+                # they are when more are asked for.
+                taken = _union([left_out, *training])
+                chosen += [
+                    self._one(m, k, HELD_OUT, section.n_validation, taken) for m in section.methods
+                ]
+        taken = _union([left_out, *chosen])
         if not section.n_test:
             return
         test = self._test(taken)
@@ -282,14 +288,16 @@ class _Sets:
         has_bins = method in METHODS and "bins" in METHODS[method].defaults()
         return {"bins": section.bins} if has_bins else {}
 
-    def _one(self, method: str, suffix: str, n: int, exclude: IntArray) -> IntArray:
-        """Make <method><suffix>.h5 unless it is there; return its frames."""
+    def _one(self, method: str, number: int, suffix: str, n: int, exclude: IntArray) -> IntArray:
+        """Make the data set of a method and a seed unless it is there; return its frames."""
         from mlsel.core.provenance import derived_seed
         from mlsel.selection import make_selector
 
         selector = make_selector(method, self._parameters(method))
-        seed = derived_seed(self._section.seed, method + suffix)
-        path = self._folder.data_set(method + suffix)
+        name = seeded(method, number) + suffix
+        stream = name if self._section.streams == "own" else seeded("common", number) + suffix
+        seed = derived_seed(self._section.seed, stream)
+        path = self._folder.data_set(name)
         expected = selector.asked(self._pool, n, seed, exclude).record()
         frames = on_root(self._comm, lambda: self._there(path, expected))
         if frames is None:
@@ -403,9 +411,9 @@ def items(study: Study, folder: Path) -> list[Item]:
     from mlsel.pool.pool import Pool
 
     section, place = study.selection, StudyFolder(folder)
-    wanted = dict.fromkeys(section.methods, section.n_train)
+    wanted = dict.fromkeys(section.data_sets(), section.n_train)
     if section.n_validation:
-        wanted |= {method + HELD_OUT: section.n_validation for method in section.methods}
+        wanted |= {name + HELD_OUT: section.n_validation for name in section.data_sets()}
     if section.n_test:
         wanted[TEST] = section.n_test
     digest = None

@@ -18,6 +18,7 @@ from mlsel.core.errors import MlselError, nearest, shortened
 from mlsel.core.record import Record
 from mlsel.study.folder import StudyFolder
 from mlsel.study.schema import build, default_values, plain, quantity, set_key, values_of
+from mlsel.study.seeds import MOST, family, seeded
 from mlsel.study.toml_text import parse_toml, read_toml
 
 DEFAULT_STUDY = "paper"
@@ -195,6 +196,27 @@ class SelectionSection:
     run: str = quantity("", doc="of single-md-random; empty: at the lowest pressure and nearest to")
     run_temperature: float = quantity(1400.0, unit="K", above=0, doc="of single-md-random's run")
     seed: int = quantity(1, at_least=0)
+    seeds: int = quantity(
+        1,
+        at_least=1,
+        at_most=MOST,
+        doc="data sets of each method that differ in their seed alone, and so their models do",
+    )
+    streams: str = quantity(
+        "own", choices=("own", "common"), doc="of random numbers: one a method, or one for all"
+    )
+
+    def data_sets(self) -> list[str]:
+        """Return the names of the data sets to train on: all methods with one seed, then another's.
+
+        >>> SelectionSection(methods=("random", "force"), seeds=2).data_sets()
+        ['random', 'force', 'random-s2', 'force-s2']
+        """
+        return [seeded(m, k) for k in range(1, self.seeds + 1) for m in self.methods]
+
+    def seed_of(self, data_set: str) -> int:
+        """Return which seed, from 1 on, a data set has; 1 for one that is not of the study."""
+        return family(data_set)[1] if data_set in self.data_sets() else 1
 
     def check(self) -> str | None:
         for name in ("methods", "test_methods"):
@@ -332,7 +354,10 @@ class TrainingSection:
         ("schnet", "gap", "pair"), doc="names in mlsel.training.registry"
     )
     seeds: int = quantity(
-        1, at_least=1, at_most=1000, doc="models of each kind that differ in their seed alone"
+        1,
+        at_least=1,
+        at_most=MOST,
+        doc="models of each kind on each data set that differ in their seed alone",
     )
     memory: float = quantity(
         0.0, unit="GiB", at_least=0, doc="for a machine's GAP fits together; 0: 90 % of what it has"

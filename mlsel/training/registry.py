@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsel.core.errors import MlselError, nearest
+from mlsel.study.seeds import MOST, seeded
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
 from mlsel.training.baseline import SumModel, read_baseline
@@ -48,13 +49,21 @@ def kind_module(name: str) -> Any:
     return module
 
 
-def trainers(section: TrainingSection) -> list[Trainer]:
-    """Return one trainer for each model that is wanted of a data set."""
+def trainers(section: TrainingSection, selection: int = 1) -> list[Trainer]:
+    """Return one trainer for each model that is wanted of a data set.
+
+    Parameters
+    ----------
+    section : TrainingSection
+    selection : int
+        Which of a method's data sets it is, from 1 on: the models of each begin from seeds of
+        their own, those of the same data set of another method from the same ones.
+    """
     made: list[Trainer] = [
-        seeded
+        one
         for kind in section.kinds
         for trainer in kind_module(kind).trainers(section)
-        for seeded in _seeded(trainer, section.seeds)
+        for one in _with_seeds(trainer, section.seeds, selection)
     ]
     names = [trainer.name for trainer in made]
     twice = {name for name in names if names.count(name) > 1}
@@ -63,16 +72,17 @@ def trainers(section: TrainingSection) -> list[Trainer]:
     return made
 
 
-def _seeded(trainer: Trainer, seeds: int) -> list[Trainer]:
+def _with_seeds(trainer: Trainer, seeds: int, selection: int) -> list[Trainer]:
     """Return the trainer with each seed, the first under its own name; one without a seed alone."""
     seed = getattr(trainer, "seed", None)
-    if seeds == 1 or seed is None or not dataclasses.is_dataclass(trainer):
+    if seeds == selection == 1 or seed is None or not dataclasses.is_dataclass(trainer):
         return [trainer]
-    more = [
-        dataclasses.replace(trainer, name=f"{trainer.name}-s{k + 1}", seed=seed + k)
-        for k in range(1, seeds)
+    # Numbers that stay whatever `seeds` become, here and of the selection.
+    first = seed + MOST * (selection - 1)
+    return [
+        dataclasses.replace(trainer, name=seeded(trainer.name, k + 1), seed=first + k)
+        for k in range(seeds)
     ]
-    return [trainer, *more]
 
 
 def trainer_named(section: TrainingSection, name: str) -> Trainer:

@@ -238,9 +238,9 @@ class Task:
 def data_sets(study: Study, folder: Path) -> list[str]:
     """Return the names of the data sets to train on.
 
-    They are those of the study's selection methods, and any other that lies beside them.
+    They are those of the study's selection methods and seeds, and any other that lies beside them.
     """
-    names = list(study.selection.methods)
+    names = study.selection.data_sets()
     return names + [name for name in StudyFolder(folder).data_sets() if name not in names]
 
 
@@ -274,7 +274,7 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
     made = []
     for name in names:
         held_out = place.held_out(name)
-        for trainer in trainers(study.training):
+        for trainer in trainers(study.training, study.selection.seed_of(name)):
             made.append(
                 Task(
                     name,

@@ -204,7 +204,7 @@ def test_the_answer_comes_first_and_says_no_more_than_the_table(tmp_path: Path) 
     assert "No data set can be preferred" in equal and "Train on" not in equal
     one = comparison(1, folder, random=high, force=low)
     assert "With 1 seed of each model no order of methods can be told" in one
-    assert "training.seeds = 5" in one and "Train on" not in one
+    assert "selection.seeds = 5" in one and "Train on" not in one
 
 
 def test_overlap_of_data_sets_by_hand(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from mlsel.evaluate.seeds import comparisons, sentences, summary, write_tables
 from mlsel.study.study import load_study
 from mlsel.training.registry import trainers
+from mlsel.training.stage import tasks_of
 
 
 def rows(values: dict[str, list[float]], model: str = "net") -> list[dict[str, object]]:
@@ -69,10 +70,45 @@ def test_only_common_seeds_are_compared() -> None:
     assert row["n"] == 3 and row["difference"] == pytest.approx(0.1)
 
 
+def test_models_of_one_data_set_are_one_selection() -> None:
+    """Two selections, two models each: n is 2, each the mean of its models, paired by selection."""
+    made: list[dict[str, object]] = []
+    for dataset, each in {
+        "random": [0.1, 0.3], "random-s2": [0.4, 0.6], "force": [0.1, 0.1], "force-s2": [0.3, 0.5],
+    }.items():  # fmt: skip
+        made += [row | {"dataset": dataset} for row in rows({"": each})]
+    (random, force) = summary(made)
+    assert (random["dataset"], random["n"], force["n"]) == ("random", 2, 2)
+    assert random["rmse"] == pytest.approx(0.35)  # of 0.2 and 0.5
+    assert random["rmse_error"] == pytest.approx(0.15)
+    (row,) = [r for r in comparisons(made) if r["measure"] == "rmse"]
+    assert (row["n"], row["difference"], row["error"]) == pytest.approx((2, 0.1, 0.0))
+
+
 def test_tables(tmp_path: Path) -> None:
     made = write_tables(rows(PAIRED), tmp_path)
     with made[0].open() as file:
         assert [row["n"] for row in csv.DictReader(file)] == ["5", "5"]
+
+
+def test_each_data_set_of_a_method_has_models_of_its_own_seeds(tmp_path: Path) -> None:
+    settings = ["selection.seeds=3", "training.seeds=2", 'selection.methods=["random","force"]']
+    study = load_study("quick", settings)
+    seeds = {task.name: task.trainer.parameters.get("seed")
+             for task in tasks_of(study, tmp_path, must_exist=False)}  # fmt: skip
+    net = "schnet-medium-e0.01"
+    of_random = [seeds[f"random{s}/{net}{i}"] for s in ("", "-s2", "-s3") for i in ("", "-s2")]
+    assert len(set(of_random)) == 6 and of_random[:2] == [1, 2]
+    assert of_random == [
+        seeds[f"force{s}/{net}{i}"] for s in ("", "-s2", "-s3") for i in ("", "-s2")
+    ]
+    assert [name for name in seeds if name.startswith("random-s3")] == [
+        f"random-s3/{model}" for model in (net, f"{net}-s2", "gap-100-f0.1", "gap-100-f0.1-s2",
+                                           "pair")
+    ]  # fmt: skip
+    fewer = load_study("quick", [*settings, "training.seeds=1", "selection.seeds=2"])
+    for task in tasks_of(fewer, tmp_path, must_exist=False):
+        assert task.trainer.parameters.get("seed") == seeds[task.name]
 
 
 def test_a_study_trains_as_many_seeds_as_it_asks_for() -> None:

@@ -70,6 +70,37 @@ def test_only_molten_runs(folder: Path, caplog: pytest.LogCaptureFixture) -> Non
         assert not frames(path) & solid
 
 
+def test_each_seed_has_its_data_sets_and_those_that_are_there_stay(folder: Path) -> None:
+    three = 'selection.methods=["random","force"]', 'selection.test_methods=["random"]'
+    run_stage(folder, *three, "selection.n_test=0")
+    first = {path.name: path.read_bytes() for path in (folder / "data").iterdir()}
+    assert run_stage(folder, *three, "selection.seeds=3") == 0
+    names = [f"{m}{s}{v}" for m in ("random", "force") for s in ("", "-s2", "-s3")
+             for v in ("", "-validation")]  # fmt: skip
+    assert {path.stem for path in (folder / "data").iterdir()} == {*names, "test"}
+    assert all((folder / "data" / name).read_bytes() == was for name, was in first.items())
+    held = {name: frames(folder / f"data/{name}.h5") for name in [*names, "test"]}
+    assert not held["test"] & set().union(*(held[name] for name in names))
+    assert not held["force-s2"] & held["force-s2-validation"]
+    assert len(held["random"] & held["random-s2"] & held["random-s3"]) < 5
+    with pytest.raises(MlselError, match=r"test.h5 was made otherwise .*excluded"):
+        run_stage(folder, *three, "selection.seeds=2")
+
+
+def test_one_stream_for_all_methods_or_one_each(folder: Path) -> None:
+    """From one random order with one bin, uniform is random; from two orders it is another draw."""
+    small = ['selection.methods=["random","force"]', "selection.bins=1", "selection.n_test=0"]
+    for streams, shared in (("common", 20), ("own", 5)):
+        out = folder / streams
+        out.mkdir()
+        shutil.copy(folder / "pool.h5", out)
+        run_stage(out, *small, f"selection.streams={streams}", "selection.seeds=2")
+        drawn = [frames(out / f"data/{n}.h5") for n in ("random", "force", "random-s2", "force-s2")]
+        both = [len(drawn[0] & drawn[1]), len(drawn[2] & drawn[3])]
+        assert both == [20, 20] if shared == 20 else max(both) <= shared
+        assert len(drawn[0] & drawn[2]) <= 5
+
+
 def test_starting_again_does_nothing(folder: Path) -> None:
     run_stage(folder)
     times = {path: path.stat().st_mtime_ns for path in (folder / "data").iterdir()}

@@ -48,6 +48,19 @@ def test_an_empty_folder_lacks_everything(study: Study, tmp_path: Path) -> None:
                     "random/gap-100-f0.1", "verdicts.csv"]  # fmt: skip
 
 
+def test_seeds_of_the_selection_are_items_and_parts(tmp_path: Path) -> None:
+    study = load_study("quick", [*OVERRIDES, "selection.seeds=2"])
+    found = {s.name: s for s in states(study, tmp_path)}
+    sets = ["random", "force", "random-s2", "force-s2"]
+    held_out = [f"{name}-validation" for name in sets]
+    assert [item.name for item in found["selection"].items] == [*sets, *held_out, "test"]
+    models = [item.name for item in found["training"].items]
+    assert models == [f"{d}/{m}" for d in sets for m in ("schnet-medium-e0.01", "gap-100-f0.1")]
+    assert [item.name for item in found["evaluate"].items] == [*models, "errors.csv"]
+    (train,) = [job for job in jobs_of(list(found.values())) if job.script == "train"]
+    assert train.parts == tuple(range(1, 9))
+
+
 def test_generation_is_told_run_by_run(tiny_folder: Path, tmp_path: Path) -> None:
     study = study_of(tiny_folder, None)
     assert stage(study, tiny_folder, "generate").is_done
