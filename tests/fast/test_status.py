@@ -57,7 +57,7 @@ def test_seeds_of_the_selection_are_items_and_parts(tmp_path: Path) -> None:
     models = [item.name for item in found["training"].items]
     assert models == [f"{d}/{m}" for d in sets for m in ("schnet-medium-e0.01", "gap-100-f0.1")]
     assert [item.name for item in found["evaluate"].items] == [*models, "errors.csv"]
-    (train,) = [job for job in jobs_of(list(found.values())) if job.script == "train"]
+    (train,) = [job for job in jobs_of(study, list(found.values())) if job.script == "train"]
     assert train.parts == tuple(range(1, 9))
 
 
