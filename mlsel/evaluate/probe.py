@@ -28,6 +28,7 @@ import numpy.typing as npt
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_text
+from mlsel.core.neighbours import NeighborList
 from mlsel.core.plotting import save
 from mlsel.study.folder import StudyFolder
 
@@ -279,8 +280,6 @@ def _of_model(model: Any) -> Energies:
 def _neighbours(
     positions: FloatArray, cell: FloatArray, periodic: tuple[bool, bool, bool]
 ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-    from vesin import NeighborList
-
     found = NeighborList(cutoff=NEAR, full_list=False, sorted=True)
     first, second, distance, vector = found.compute(positions, cell, periodic, "ijdD")
     return first.astype(np.int64), second.astype(np.int64), distance, vector

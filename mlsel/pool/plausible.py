@@ -13,6 +13,8 @@ import numpy as np
 
 from mlsel.core import units
 from mlsel.core.arrays import Array, FloatArray
+from mlsel.core.errors import MlselError
+from mlsel.core.neighbours import NeighborList
 
 N_SAMPLE = 400
 
@@ -59,7 +61,6 @@ def closeness(
 ) -> float:
     """Return the shortest distance as a share of two covalent radii; inf beyond the cutoff."""
     from ase.data import covalent_radii
-    from vesin import NeighborList
 
     if len(numbers) < 2 and not periodic:
         return np.inf
@@ -71,7 +72,8 @@ def closeness(
             periodic=periodic,
             quantities="ijd",
         )
-    except RuntimeError:  # a cell so small that it has too many images
+    except (RuntimeError, MlselError):  # a cell so small that it has too many images, or one so
+        # large that it is no length
         return 0.0
     if not len(d):
         return np.inf

@@ -51,7 +51,7 @@ import numpy.typing as npt
 
 from mlsel.core import units
 from mlsel.core.arrays import Array, FloatArray, IntArray
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, shortened
 
 BLOCK_BYTES = 32 * 2**20
 FORMAT_VERSION = 2
@@ -181,10 +181,6 @@ class Pool:
         except MlselError:
             self._file.close()
             raise
-        first = self.runs[0].name if self.runs else ""
-        link = self._file["particles"].get(first, getlink=True) if first else None
-        self.is_packed = not isinstance(link, h5py.ExternalLink)
-        self.is_ordered = "parameters/frames" not in self._file
         self._order: tuple[IntArray, IntArray] | None = None
         self._open_runs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
         self._places: dict[tuple[int, str], _Place | None] = {}
@@ -204,8 +200,8 @@ class Pool:
         version = int(self.attributes.get("format_version", 1))
         if not 1 <= version <= FORMAT_VERSION:
             raise MlselError(
-                f"{self.path} has the format_version {version}; this mlsel reads 1 to "
-                f"{FORMAT_VERSION}: a newer mlsel made it, or it is damaged."
+                f"{self.path} has the format_version {shortened(str(version), 20)}; this mlsel "
+                f"reads 1 to {FORMAT_VERSION}: a newer mlsel made it, or it is damaged."
             )
         n_frames = table["n_frames"][()]
         n_atoms = table["n_atoms"][()]
@@ -229,6 +225,10 @@ class Pool:
         )
         self._atom_extras = frozenset(map(str, table.attrs.get("atom_fields", ())))
         self.digest: str = str(self.attributes["digest"])
+        first = self.runs[0].name if self.runs else ""
+        link = self._file["particles"].get(first, getlink=True) if first else None
+        self.is_packed = not isinstance(link, h5py.ExternalLink)
+        self.is_ordered = "parameters/frames" not in self._file
 
     def __enter__(self) -> Self:
         return self
@@ -264,7 +264,8 @@ class Pool:
         if not self.partial_fields:
             return self.fields
         self._groups(run)
-        more = (f for f in self.partial_fields if self._element(run.name, f) in self._file)
+        with damage_told(self.path):
+            more = [f for f in self.partial_fields if self._element(run.name, f) in self._file]
         return (*self.fields, *more)
 
     def layout(self, run: Run, field: str) -> Layout:
@@ -288,6 +289,8 @@ class Pool:
             return {}
         with damage_told(self.path):
             group = self._file["parameters/element_references"]
+            if group["energy"].dtype.kind != "f" or group["species"].dtype.kind != "i":
+                raise TypeError("element_references are no numbers")
             pairs = zip(group["species"][()], group["energy"][()], strict=True)
             return {int(number): float(energy) for number, energy in pairs}
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ import numpy as np
 
 from mlsel.core import units
 from mlsel.core.arrays import Array, FloatArray, IntArray
-from mlsel.core.errors import MlselError, nearest
+from mlsel.core.errors import MlselError, nearest, shortened
+from mlsel.core.neighbours import LARGEST
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -138,7 +140,7 @@ def _read(path: Path, options: ReadOptions) -> Iterator[tuple[Atoms, dict[str, A
 
 def _unreadable(path: Path, error: Exception) -> MlselError:
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    return MlselError(f"{path} can't be read: {text[:200]}{'…' if len(text) > 200 else ''}")
+    return MlselError(f"{path} can't be read: {shortened(text, 200)}")
 
 
 def _kind_of(path: Path) -> str:
@@ -275,6 +277,8 @@ def _dump(path: Path, kind: str, options: ReadOptions) -> Iterator[tuple[Atoms, 
 
     columns = next((c for c in _dump_columns(path)), [])
     arguments: dict[str, Any] = {}
+    if kind == "lammps-dump-text":
+        _check_counts(path)
     if kind == "lammps-dump-text" and "element" not in columns:
         if not options.species:
             raise MlselError(
@@ -295,6 +299,30 @@ def _dump(path: Path, kind: str, options: ReadOptions) -> Iterator[tuple[Atoms, 
         if atoms.calc is not None and not {"fx", "fy", "fz"} <= set(columns):
             filled += ["forces"]
         yield atoms, {"filled_in": filled}
+
+
+def _check_counts(path: Path) -> None:
+    """Raise unless each frame has as many atoms as it says: ASE's reader reads on for as many."""
+    frame, told, found = -1, 0, 0
+    with _open(path) as file:
+        for line in chain(file, [b"ITEM: TIMESTEP"]):
+            if not line.startswith(b"ITEM:"):
+                found += 1
+            elif line.startswith(b"ITEM: TIMESTEP"):
+                if frame >= 0 and found != told:
+                    raise MlselError(
+                        f"{path}, frame {frame} says it has {told} atoms and has {found}: it was "
+                        "cut short, or put together wrongly; leave it out."
+                    )
+                frame, told = frame + 1, 0
+            elif line.startswith(b"ITEM: NUMBER OF ATOMS"):
+                words = next(file, b"").split()
+                if len(words) != 1 or not words[0].isdigit():
+                    said = shortened(b" ".join(words).decode("utf-8", "replace"), 40)
+                    raise MlselError(f"{path}, frame {frame} has {said!r} atoms: leave it out.")
+                told = int(words[0])
+            elif line.startswith(b"ITEM: ATOMS"):
+                found = 0
 
 
 def _dump_columns(path: Path) -> Iterator[list[str]]:
@@ -486,6 +514,12 @@ def _refuse_odd(frame: Frame, atoms: Atoms, path: Path) -> None:
         raise MlselError(f"{where} has no atoms: leave it out.")
     if not (np.isfinite(frame.positions).all() and np.isfinite(frame.cell).all()):
         raise MlselError(f"{where} has a position or a cell that is NaN or infinite: leave it out.")
+    largest = max(np.abs(frame.cell).max(), np.abs(frame.positions).max())
+    if largest > LARGEST:
+        raise MlselError(
+            f"{where} has a position or a cell of {largest:.3g} Å, and {LARGEST:g} Å are the most: "
+            "leave it out, or say the unit (--length-unit)."
+        )
     if frame.numbers.min() < 1 or frame.numbers.max() > 118:
         bad = frame.numbers[(frame.numbers < 1) | (frame.numbers > 118)][0]
         raise MlselError(f"{where} has an atom of no element (atomic number {bad}).")

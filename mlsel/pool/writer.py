@@ -27,6 +27,7 @@ from mlsel.pool.pool import (
     Layout,
     Pool,
     Run,
+    damage_told,
 )
 
 
@@ -423,7 +424,8 @@ class _Kind:
 
 
 def _kind(pool: Pool, run: Run) -> _Kind:
-    edges = pool._groups(run)[0]["box/edges/value"]
+    with damage_told(pool.path):
+        edges = pool._groups(run)[0]["box/edges/value"]
     fields = (f for f in pool.fields_of(run) if f not in ("source_frame", "source_run"))
     layouts = tuple((field, pool.layout(run, field)) for field in fields)
     return _Kind(pool.numbers(run).tobytes(), pool.periodic(run), edges.ndim == 2, layouts)

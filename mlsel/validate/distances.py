@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.core.arrays import FloatArray
+from mlsel.core.neighbours import NeighborList
 from mlsel.pool.pool import Pool
 from mlsel.validate.rdf import main_peak
 from mlsel.validate.stability import pair_names
@@ -59,8 +60,6 @@ def _distances(
     reach: float,
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """The pair of types and the distance of all pairs of atoms within reach, each once."""
-    from vesin import NeighborList
-
     table = np.zeros((n_types, n_types), np.int64)
     rows, columns = np.triu_indices(n_types)
     table[rows, columns] = table[columns, rows] = np.arange(len(rows))

@@ -21,6 +21,7 @@ import numpy as np
 
 from mlsel.core import native
 from mlsel.core.errors import MlselError
+from mlsel.core.neighbours import NeighborList
 from mlsel.plugins.builder import KERNEL_FLAGS, SOURCES
 from mlsel.training.base import Frames, Prediction
 
@@ -63,8 +64,6 @@ class SoapGap:
     """A GAP file, opened by `open_gap`."""
 
     def __init__(self, library: Any, handle: ctypes.c_void_p) -> None:
-        from vesin import NeighborList
-
         self._library, self._handle = library, handle
         self.cutoff = float(library.mlsel_gap_cutoff(handle))
         self._neighbours = NeighborList(

@@ -20,6 +20,7 @@ import numpy as np
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import publish, remove, write_json
+from mlsel.core.neighbours import NeighborList
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import Frames, Trainer, hear_nothing, reference_energies, symbols
 from mlsel.training.gap import gap_fit
@@ -116,8 +117,6 @@ class GapTrainer(Trainer):
 
     def memory(self, frames: Sequence[Frames]) -> int:
         """Return the bytes that gap_fit will need for these frames, at its peak."""
-        from vesin import NeighborList
-
         find = NeighborList(cutoff=self.cutoff, full_list=True)
         n_frames = n_atoms = n_environment = 0
         for part in frames:

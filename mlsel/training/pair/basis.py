@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlsel.core.arrays import FloatArray, IntArray
+from mlsel.core.neighbours import NeighborList
 
 DEGREE = 3
 
@@ -106,8 +107,6 @@ class Basis:
 
     def find(self, numbers: IntArray, positions: Any, cell: Any, periodic: Any) -> Pairs:
         """Return the pairs within the cutoff, images included."""
-        from vesin import NeighborList
-
         neighbours = NeighborList(cutoff=self.cutoff, full_list=False, sorted=True)
         first, second, distance, vector = neighbours.compute(positions, cell, periodic, "ijdD")
         first, second = first.astype(np.int64), second.astype(np.int64)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from mlsel.core.arrays import IntArray
+from mlsel.core.neighbours import NeighborList
 from mlsel.training.base import Frames
 from mlsel.training.schnet.kernels import PairTables
 
@@ -102,8 +103,6 @@ class Graphs:
         dtype: torch.dtype = torch.float32,
         references: dict[int, float] | None = None,
     ) -> None:
-        from vesin import NeighborList
-
         place = np.full(max(numbers) + 1, -1)
         place[list(numbers)] = np.arange(len(numbers))
         shift = np.array([(references or {}).get(z, 0.0) for z in numbers])
