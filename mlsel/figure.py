@@ -13,6 +13,10 @@ FIGURES = {
     "errors": ("mlsel.evaluate.figure", "Figure 2: force errors by selection method"),
     "parity": ("mlsel.evaluate.parity", "predicted against reference forces of a model"),
     "learning": ("mlsel.training.schnet.figure", "a model's errors against the epoch"),
+    "learning-curve": (
+        "mlsel.evaluate.learning_figure",
+        "errors and stable time against the number of configurations",
+    ),
     "rdf": ("mlsel.validate.figure", "Figure 3: RDFs of MD with trained potentials"),
 }
 

@@ -47,7 +47,7 @@ def summary(rows: Iterable[Row]) -> list[dict[str, Any]]:
         and <name>_error, its standard error (NaN for one seed).
     """
     found = []
-    for (dataset, name), by_seed in _by_family(rows).items():
+    for (dataset, name), by_seed in by_family(rows).items():
         row: dict[str, Any] = {"dataset": dataset, "family": name, "n": len(by_seed)}
         for measure in MEASURES:
             mean, error = _mean([by_seed[seed][measure] for seed in sorted(by_seed)])
@@ -65,7 +65,7 @@ def comparisons(rows: Iterable[Row]) -> list[dict[str, Any]]:
         family, first, second, measure, n (pairs), difference (first less second), error (its
         standard error), smaller: the data set whose errors are smaller, "" where that is not told.
     """
-    groups = _by_family(rows)
+    groups = by_family(rows)
     names = list(dict.fromkeys(name for _, name in groups))
     found = []
     for name in names:
@@ -152,7 +152,7 @@ def write_tables(
     return made
 
 
-def _by_family(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
+def by_family(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
     """Return each measure by data set and family (both without seeds), and by seed.
 
     The seed is the data set's where it has several, else the model's.

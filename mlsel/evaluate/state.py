@@ -10,13 +10,13 @@ from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, Item
 
 if TYPE_CHECKING:
-    from mlsel.evaluate.stage import Entry
+    from mlsel.evaluate.models import Entry
     from mlsel.study.study import Study
 
 
 def items(study: Study, folder: Path) -> list[Item]:
     """Return the errors of each model and the table of all, and their states."""
-    from mlsel.evaluate.stage import find_models
+    from mlsel.evaluate.models import find_models
     from mlsel.pool.pool import Pool
     from mlsel.training.stage import model_names
 

@@ -1,7 +1,9 @@
 """Errors of predicted forces, energies and stresses: per frame, then over any set of frames.
 
 For each frame and element the sum, the sum of squares and the largest of the absolute errors are
-kept, so that Max, RMSE and MAE over any selection of frames and elements follow exactly.
+kept, so that Max, RMSE and MAE over any selection of frames and elements follow exactly. Of atomic
+energies the errors have their sign: a constant that a model adds to every atom of an element is no
+error, since forces don't know it and the energy only their sum; it is taken off.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ FORCE_QUANTITIES = {
 ENERGY_QUANTITY = "energy_per_atom"
 STRESS_QUANTITY = "stress_component"
 """|σ_k − σ'_k| of the six independent components."""
+ATOMIC_QUANTITY = "atomic_energy"
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Max, RMSE and MAE of n values."""
+    """Max, RMSE and MAE of n values; NaN what is not known."""
 
     n: int
     max: float
@@ -52,6 +55,9 @@ class FrameErrors:
         Predicted less reference energy, eV/atom.
     worst_atom : int64, (n_frames)
         Of the largest |F − F'|.
+    atomic_sums, atomic_squares, atomic_low, atomic_high : float64, (n_frames, n_elements)
+        Sum, sum of squares, least and largest of predicted less reference atomic energies, eV; NaN
+        where the test set has none.
     stress : float64, (n_frames, 6)
         Predicted less reference stress, xx, yy, zz, yz, xz, xy, positive in tension, GPa; NaN
         where the frame has no virial or the model says none.
@@ -64,6 +70,10 @@ class FrameErrors:
     largest: FloatArray
     energy: FloatArray
     worst_atom: IntArray
+    atomic_sums: FloatArray
+    atomic_squares: FloatArray
+    atomic_low: FloatArray
+    atomic_high: FloatArray
     stress: FloatArray
 
     @classmethod
@@ -109,6 +119,41 @@ class FrameErrors:
         rmse = float(np.mean(absolute**2) ** 0.5)
         return Summary(absolute.size, float(absolute.max()), rmse, float(absolute.mean()))
 
+    @property
+    def atomic_shifts(self) -> FloatArray:
+        """The mean error of each element's atomic energies, eV, (n_elements); NaN if unknown."""
+        n = self.counts.sum(axis=0)
+        shifts = np.full(len(n), np.nan)
+        np.divide(self.atomic_sums.sum(axis=0), n, out=shifts, where=n > 0)
+        return shifts
+
+    def atomic(self, shifts: FloatArray, element: int | None = None) -> Summary:
+        """Return Max and RMSE of atomic energies, eV, less a shift of each element.
+
+        Their MAE is NaN: it does not follow from sums.
+
+        Parameters
+        ----------
+        shifts : (n_elements)
+            eV, mostly `atomic_shifts` of all frames.
+        element : int, optional
+            Its index; default all.
+        """
+        own = self.counts.any(axis=0)
+        which = [element] if element is not None else np.flatnonzero(own).tolist()
+        n = int(self.counts[:, which].sum())
+        if n == 0 or np.isnan(self.atomic_sums[:, which]).any():
+            return Summary(0, float("nan"), float("nan"), float("nan"))
+        counts, sums, squares = (
+            x[:, which].sum(axis=0) for x in (self.counts, self.atomic_sums, self.atomic_squares)
+        )
+        shift = shifts[which]
+        square = float((squares - 2 * shift * sums + counts * shift**2).sum()) / n
+        there = self.counts[:, which] > 0
+        beyond = (self.atomic_high[:, which] - shift, shift - self.atomic_low[:, which])
+        largest = max(float(part[there].max()) for part in beyond)
+        return Summary(n, largest, max(square, 0.0) ** 0.5, float("nan"))
+
     def worst(self, n: int) -> IntArray:
         """Return the rows of the n frames with the largest |F − F'|, the worst first."""
         size = self.largest[:, :, 2].max(axis=1)
@@ -119,8 +164,8 @@ def frame_errors(
     frame_ids: npt.ArrayLike,
     numbers: IntArray,
     elements: Sequence[int],
-    reference: tuple[Any, Any],
-    predicted: tuple[Any, Any],
+    reference: tuple[Any, ...],
+    predicted: tuple[Any, ...],
     stress: FloatArray | None = None,
 ) -> FrameErrors:
     """Compare forces (n_frames, n_atoms, 3) and energies (n_frames) of the same atoms.
@@ -129,7 +174,7 @@ def frame_errors(
     ----------
     elements : sequence of int
         Atomic numbers that the second axis of the result stands for.
-    reference, predicted : (forces, energy)
+    reference, predicted : (forces, energy) or (forces, energy, atomic energies)
     stress : (n_frames, 6), optional
         What `stress_errors` found.
 
@@ -140,8 +185,8 @@ def frame_errors(
     >>> errors.forces("force_vector", 1), errors.energies().max
     (Summary(n=1, max=5.0, rmse=5.0, mae=5.0), 0.25)
     """
-    forces, energy = (np.asarray(x, float) for x in reference)
-    other, other_energy = (np.asarray(x, float) for x in predicted)
+    forces, energy = (np.asarray(x, float) for x in reference[:2])
+    other, other_energy = (np.asarray(x, float) for x in predicted[:2])
     difference = np.abs(other - forces)
     norm = np.linalg.norm
     vector = norm(difference, axis=2)
@@ -150,6 +195,12 @@ def frame_errors(
     shape = (n_frames, len(elements))
     counts = np.zeros(shape, np.int64)
     sums, squares, largest = (np.zeros((*shape, 3)) for _ in range(3))
+    atomic = np.full((4, *shape), np.nan)
+    if len(reference) > 2 and len(predicted) > 2:
+        of_atoms = np.asarray(predicted[2], float) - np.asarray(reference[2], float)
+        atomic[:] = 0.0
+    else:
+        of_atoms = np.full(forces.shape[:2], np.nan)
     for s, z in enumerate(elements):
         mask = numbers == z
         if not mask.any():
@@ -160,6 +211,8 @@ def frame_errors(
             sums[:, s, q] = error.sum(1)
             squares[:, s, q] = (error**2).sum(1)
             largest[:, s, q] = error.max(1)
+        own = of_atoms[:, mask]
+        atomic[:, :, s] = own.sum(1), (own**2).sum(1), own.min(1), own.max(1)
     return FrameErrors(
         np.asarray(frame_ids, np.int64),
         counts,
@@ -168,6 +221,10 @@ def frame_errors(
         largest,
         (other_energy - energy) / forces.shape[1],
         vector.argmax(1),
+        atomic[0],
+        atomic[1],
+        atomic[2],
+        atomic[3],
         np.full((n_frames, 6), np.nan) if stress is None else stress,
     )
 

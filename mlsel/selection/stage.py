@@ -25,6 +25,7 @@ from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import on_root, world
+from mlsel.selection.learning import sized_sets
 from mlsel.study.folder import HELD_OUT, TEST, StudyFolder
 from mlsel.study.seeds import seeded
 from mlsel.study.stage import DONE, MISSING, STALE, Item
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from mlsel.core.arrays import IntArray
     from mlsel.pool.pool import Pool
-    from mlsel.study.study import SelectionSection, Study
+    from mlsel.study.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ def select_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool
         lock = FolderLock(folder)
         on_root(comm, lock.acquire)
         try:
-            _Sets(study.selection, pool, StudyFolder(folder), comm, again).make()
+            _Sets(study, pool, StudyFolder(folder), comm, again).make()
         finally:
             if comm.rank == 0:
                 lock.release()
@@ -210,13 +211,14 @@ class _Sets:
 
     def __init__(
         self,
-        section: SelectionSection,
+        study: Study,
         pool: Pool,
         folder: StudyFolder,
         comm: MPI.Intracomm,
         again: bool,
     ) -> None:
-        self._section, self._pool, self._folder, self._comm = section, pool, folder, comm
+        self._section, self._sized = study.selection, sized_sets(study)
+        self._pool, self._folder, self._comm = pool, folder, comm
         self._again = again
 
     def make(self) -> None:
@@ -228,7 +230,8 @@ class _Sets:
             left_out = self._solid
             if self._comm.rank == 0:
                 self._tell_left_out()
-        chosen = []
+        chosen: list[IntArray] = []
+        held_out: dict[int, IntArray] = {}
         for k in range(1, section.seeds + 1):
             training = [self._one(m, k, "", section.n_train, left_out) for m in section.methods]
             chosen += training
@@ -236,17 +239,23 @@ class _Sets:
                 # What another seed trains on may be held out here: so a seed's data sets stay as
                 # they are when more are asked for.
                 taken = _union([left_out, *training])
-                chosen += [
+                validation = [
                     self._one(m, k, HELD_OUT, section.n_validation, taken) for m in section.methods
                 ]
+                chosen += validation
+                held_out[k] = _union(validation)
         taken = _union([left_out, *chosen])
-        if not section.n_test:
-            return
-        test = self._test(taken)
-        frames = np.sort(test)
-        n_double = int((np.diff(frames) == 0).sum()) + len(np.intersect1d(frames, taken))
-        if n_double or len(frames) != section.n_test:
-            raise AssertionError(f"{n_double} frames of the test set are not its own")
+        test = left_out
+        if section.n_test:
+            test = self._test(taken)
+            frames = np.sort(test)
+            n_double = int((np.diff(frames) == 0).sum()) + len(np.intersect1d(frames, taken))
+            if n_double or len(frames) != section.n_test:
+                raise AssertionError(f"{n_double} frames of the test set are not its own")
+        for sized in self._sized:
+            elsewhere = _union([left_out, held_out.get(sized.seed, left_out), test])
+            exclude = left_out if sized.is_first_frames else elsewhere
+            self._one(sized.method, sized.seed, "", sized.n, exclude, sized.name)
 
     @functools.cached_property
     def _molten(self) -> list[bool | None]:
@@ -288,7 +297,9 @@ class _Sets:
         has_bins = method in METHODS and "bins" in METHODS[method].defaults()
         return {"bins": section.bins} if has_bins else {}
 
-    def _one(self, method: str, number: int, suffix: str, n: int, exclude: IntArray) -> IntArray:
+    def _one(
+        self, method: str, number: int, suffix: str, n: int, exclude: IntArray, called: str = ""
+    ) -> IntArray:
         """Make the data set of a method and a seed unless it is there; return its frames."""
         from mlsel.core.provenance import derived_seed
         from mlsel.selection import make_selector
@@ -297,7 +308,7 @@ class _Sets:
         name = seeded(method, number) + suffix
         stream = name if self._section.streams == "own" else seeded("common", number) + suffix
         seed = derived_seed(self._section.seed, stream)
-        path = self._folder.data_set(name)
+        path = self._folder.data_set(called or name)
         expected = selector.asked(self._pool, n, seed, exclude).record()
         frames = on_root(self._comm, lambda: self._there(path, expected))
         if frames is None:
@@ -416,6 +427,7 @@ def items(study: Study, folder: Path) -> list[Item]:
         wanted |= {name + HELD_OUT: section.n_validation for name in section.data_sets()}
     if section.n_test:
         wanted[TEST] = section.n_test
+    wanted |= {sized.name: sized.n for sized in sized_sets(study)}
     digest = None
     if place.pool.is_file():
         with Pool(place.pool) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,26 @@ MODEL = "model.json"
 TEST = "test"
 HELD_OUT = "-validation"
 """Suffix of the data sets that are held out of training to judge it."""
+_SIZED = re.compile(r"^(.+)-n([1-9]\d*)$")
+
+
+def sized_name(name: str, n: int) -> str:
+    """Return the name of a learning curve's data set: n frames of those that `name` would hold.
+
+    >>> sized_name("force", 64)
+    'force-n64'
+    """
+    return f"{name}-n{n}"
+
+
+def size_of(name: str) -> tuple[str, int | None]:
+    """Return a data set's name without the size that a learning curve gave it, and the size.
+
+    >>> size_of("force-n64"), size_of("force")
+    (('force', 64), ('force', None))
+    """
+    found = _SIZED.match(name)
+    return (found[1], int(found[2])) if found else (name, None)
 
 
 class _At:
@@ -48,6 +69,8 @@ class StudyFolder:
     evaluation = _At("evaluation")
     errors = _At("evaluation/errors.csv")
     worst = _At("evaluation/worst.csv")
+    learning = _At("evaluation/learning.csv")
+    """Errors of each model beside the number of frames it was trained on."""
     validation = _At("validation")
     validation_record = _At("validation/settings.json")
     start = _At("validation/start.json")
@@ -64,9 +87,10 @@ class StudyFolder:
         return self.data_set(f"{name}{HELD_OUT}")
 
     def data_sets(self) -> list[str]:
-        """Return the names of the data sets to train on that are there."""
+        """Return the names of the data sets there are to train on, without learning curves'."""
         names = sorted(path.stem for path in self.data.glob("*.h5"))
-        return [name for name in names if name != TEST and not name.endswith(HELD_OUT)]
+        names = [name for name in names if name != TEST and not name.endswith(HELD_OUT)]
+        return [name for name in names if size_of(name)[1] is None]
 
     def model(self, name: str) -> Path:
         """The folder of a model, <data set>/<model>."""

@@ -375,6 +375,25 @@ class TrainingSection:
 
 
 @dataclass(frozen=True)
+class LearningSection:
+    """Learning curves: models trained on data sets of several sizes, by each method."""
+
+    n: tuple[int, ...] = quantity((), at_least=1, doc="frames of each data set; none: no curves")
+    methods: tuple[str, ...] = quantity((), doc="of selection.methods; none: all of them")
+    models: tuple[str, ...] = quantity(
+        ("*",), doc="patterns of the models that are trained on them"
+    )
+    levels: tuple[float, ...] = quantity(
+        (), unit="eV/Å", above=0, doc="errors that are to be reached; none: one that all reach"
+    )
+
+    def check(self) -> str | None:
+        if len(set(self.n)) != len(self.n):
+            return f"learning.n names one size twice: {', '.join(map(str, self.n))}"
+        return None
+
+
+@dataclass(frozen=True)
 class ToleranceSection:
     """What counts as agreement with the reference: the largest differences, of mean values."""
 
@@ -479,8 +498,15 @@ class Study:
     selection: SelectionSection
     training: TrainingSection
     validation: ValidationSection
+    learning: LearningSection = field(default_factory=LearningSection)
 
     def check(self) -> str | None:
+        unknown = [m for m in self.learning.methods if m not in self.selection.methods]
+        if unknown:
+            return (
+                f"learning.methods names {', '.join(unknown)}: give some of selection.methods "
+                f"({', '.join(self.selection.methods)})"
+            )
         if not self.name or self.name in (".", "..") or "/" in self.name or len(self.name) > 200:
             return f'name is "{self.name}": it must be one that a folder can have'
         if not (self.system.potential or self.pool.import_):

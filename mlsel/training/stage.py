@@ -24,7 +24,8 @@ from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, sweep, take_away
 from mlsel.core.shards import Part, add_part_option
-from mlsel.study.folder import StudyFolder
+from mlsel.selection.learning import sized_sets
+from mlsel.study.folder import StudyFolder, size_of
 from mlsel.study.study import Study
 from mlsel.training.base import MODEL_FILE, TrainedModel, Trainer, describe, read_frames
 from mlsel.training.baseline import Baseline
@@ -241,15 +242,38 @@ def data_sets(study: Study, folder: Path) -> list[str]:
     They are those of the study's selection methods and seeds, and any other that lies beside them.
     """
     names = study.selection.data_sets()
+    names += [sized.name for sized in sized_sets(study)]
     return names + [name for name in StudyFolder(folder).data_sets() if name not in names]
+
+
+def trainers_of(study: Study, dataset: str) -> list[Trainer]:
+    """Return the trainers of a data set's models.
+
+    On a learning curve's data set they use all frames; a model that the study trains on the same
+    frames of the method's own data set is not trained twice.
+    """
+    from fnmatch import fnmatch
+
+    from mlsel.training.registry import trainers
+
+    base, n = size_of(dataset)
+    own = trainers(study.training, study.selection.seed_of(base))
+    if n is None:
+        return own
+    chosen = [t for t in own if any(fnmatch(t.name, p) for p in study.learning.models)]
+    sized = next((s for s in sized_sets(study) if s.name == dataset), None)
+    if sized is None or not sized.is_first_frames:
+        return chosen
+    return [t for t in chosen if sized.n != (t.n_train or study.selection.n_train)]
 
 
 def model_names(study: Study, folder: Path) -> list[str]:
     """Return <data set>/<model> of all models of a study, those not yet made too."""
-    from mlsel.training.registry import trainers
-
-    models = [trainer.name for trainer in trainers(study.training)]
-    return [f"{name}/{model}" for name in data_sets(study, folder) for model in models]
+    return [
+        f"{name}/{trainer.name}"
+        for name in data_sets(study, folder)
+        for trainer in trainers_of(study, name)
+    ]
 
 
 def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Task]:
@@ -260,8 +284,6 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
     MlselError
         If a data set of the study is not there, and they `must_exist`.
     """
-    from mlsel.training.registry import trainers
-
     place = StudyFolder(folder)
     names = data_sets(study, folder)
     absent = [name for name in names if not place.data_set(name).is_file()]
@@ -273,15 +295,16 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
     baseline = Baseline.of(study.training.baseline, study.system.species)
     made = []
     for name in names:
-        held_out = place.held_out(name)
-        for trainer in trainers(study.training, study.selection.seed_of(name)):
+        base, n = size_of(name)
+        held_out = place.held_out(base)
+        for trainer in trainers_of(study, name):
             made.append(
                 Task(
                     name,
                     place.data_set(name),
                     held_out if held_out.is_file() else None,
                     trainer,
-                    trainer.n_train,
+                    trainer.n_train if n is None else None,
                     place.model(f"{name}/{trainer.name}"),
                     baseline,
                 )

@@ -23,7 +23,7 @@ from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, read_json, take_away
 from mlsel.core.shards import Part, add_part_option
-from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.study.folder import MODEL, StudyFolder, size_of
 from mlsel.study.study import defaults, record_study, recorded_study
 
 if TYPE_CHECKING:
@@ -290,15 +290,28 @@ def _make_start(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
         )
 
 
+def _is_meant(model: str, pattern: str) -> bool:
+    """Whether a pattern of validation.models means a model.
+
+    One of a learning curve's data set only where the pattern names the data set's size: else the
+    curves would bring MD that nobody asked for.
+
+    >>> _is_meant("force-n64/pair", "*"), _is_meant("force-n64/pair", "force-n*/pair")
+    (False, True)
+    """
+    from fnmatch import fnmatch
+
+    is_sized = size_of(model.partition("/")[0])[1] is not None
+    return fnmatch(model, pattern) and (not is_sized or "-n" in pattern.partition("/")[0])
+
+
 def run_names(study: Study, folder: Path) -> list[str]:
     """Return the names of all runs of a study, as `runs_of` orders them, those of models that are
     not yet trained too."""
-    from fnmatch import fnmatch
-
     from mlsel.training.stage import model_names
 
     models = sorted({*model_names(study, folder), *StudyFolder(folder).finished_models()})
-    chosen = [m for pattern in study.validation.models for m in models if fnmatch(m, pattern)]
+    chosen = [m for pattern in study.validation.models for m in models if _is_meant(m, pattern)]
     section = study.validation
     return [*_reference_names(study), *section.potentials, *dict.fromkeys(chosen)]
 
@@ -359,8 +372,6 @@ def runs_of(
 
 def chosen_models(study: Study, folder: Path, names: Collection[str] | None = None) -> list[Path]:
     """Return the folders of the trained models that the study's patterns name, or of `names`."""
-    from fnmatch import fnmatch
-
     place = StudyFolder(folder)
     models, named = place.models, place.finished_models()
     chosen: list[Path] = []
@@ -372,7 +383,7 @@ def chosen_models(study: Study, folder: Path, names: Collection[str] | None = No
             )
         return [place.model(name) for name in named if name in names]
     for pattern in study.validation.models:
-        found = [place.model(name) for name in named if fnmatch(name, pattern)]
+        found = [place.model(name) for name in named if _is_meant(name, pattern)]
         if not found:
             known = ", ".join(named[:12]) + (", …" if len(named) > 12 else "")
             raise MlselError(

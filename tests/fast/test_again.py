@@ -14,7 +14,8 @@ from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.lock import FolderLock
 from mlsel.core.parallel import world
 from mlsel.core.record import Record, take_away
-from mlsel.evaluate.stage import evaluate, find_models
+from mlsel.evaluate.models import find_models
+from mlsel.evaluate.stage import evaluate
 from mlsel.pool.pool import Pool
 from mlsel.selection.stage import select_study
 from mlsel.study.folder import StudyFolder

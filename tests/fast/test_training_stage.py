@@ -12,8 +12,11 @@ import pytest
 
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
-from mlsel.evaluate.stage import evaluate, find_models, read_errors, table
+from mlsel.evaluate.measurement import measure, read_errors
+from mlsel.evaluate.models import find_models
+from mlsel.evaluate.stage import evaluate
 from mlsel.evaluate.statistics import frame_errors
+from mlsel.evaluate.tables import table
 from mlsel.pool.pool import Pool
 from mlsel.study.study import Study, load_study
 from mlsel.training.base import Frames
@@ -105,6 +108,7 @@ def test_errors_csv_is_a_plain_computation(folder: Path) -> None:
             )
             for b in pool.blocks("positions", "cell", "energy", "forces")
         ]
+        known = np.concatenate([b["atomic_energies"] for b in pool.blocks("atomic_energies")])
     for name in ("schnet-small-e0.01", "gap-8-f0.1", "pair"):
         model = load_model(folder / "models" / "force" / name)
         answers = [model.predict(part) for part in tests]
@@ -113,6 +117,9 @@ def test_errors_csv_is_a_plain_computation(folder: Path) -> None:
         e = np.concatenate([part.energy for part in tests if part.energy is not None]) / 8
         d = np.concatenate([answer.energy for answer in answers]) / 8
         numbers = tests[0].numbers
+        atomic = np.concatenate([answer.atomic_energies for answer in answers]) - known
+        for z in (11, 17):  # a constant of an element is no error
+            atomic[:, numbers == z] -= atomic[:, numbers == z].mean()
         checked = 0
         for row in rows:
             if (row["dataset"], row["model"]) != ("force", name):
@@ -127,13 +134,17 @@ def test_errors_csv_is_a_plain_computation(folder: Path) -> None:
                 "force_magnitude": np.abs(np.linalg.norm(a, axis=-1) - np.linalg.norm(b, axis=-1)),
                 "force_vector": np.linalg.norm(a - b, axis=-1),
                 "energy_per_atom": np.abs(e - d)[part],
+                "atomic_energy": np.abs(atomic[part][:, atoms]),
             }[row["quantity"]]
             assert int(row["n"]) == error.size
             assert float(row["max"]) == pytest.approx(error.max(), rel=1e-5)
-            assert float(row["mae"]) == pytest.approx(error.mean(), rel=1e-5)
+            if row["quantity"] == "atomic_energy":
+                assert np.isnan(float(row["mae"]))
+            else:
+                assert float(row["mae"]) == pytest.approx(error.mean(), rel=1e-5)
             assert float(row["rmse"]) == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
             checked += 1
-        assert checked == 3 * (3 * 3 + 1)
+        assert checked == 3 * (3 * 3 + 1 + 3)
 
 
 def test_the_worst_frames_are_named(folder: Path) -> None:
@@ -164,7 +175,7 @@ def test_an_interrupted_evaluation_goes_on(folder: Path, monkeypatch: pytest.Mon
     product.unlink()
     monkeypatch.setattr(module, "CHUNK", 4)
     asked: list[range] = []
-    real = module.measure
+    real = measure
 
     def dying(model: Any, pool: Pool, ids: range, *rest: Any) -> Any:
         asked.append(ids)
@@ -233,7 +244,7 @@ def test_several_initialisations_are_models_of_their_own() -> None:
 def test_who_loses_to_the_pair_potential_is_marked() -> None:
     def rows(model: str, kind: str, rmse: float) -> list[dict[str, Any]]:
         head = {"dataset": "random", "model": model, "kind": kind, "part": "all", "element": "all"}
-        numbers = {"max": 1.0, "rmse": rmse, "mae": 0.05}
+        numbers = {"max": 1.0, "rmse": rmse, "mae": 0.05, "q9999": 0.5, "q9999_error": 0.01}
         return [{**head, "quantity": q, **numbers} for q in ("force_component", "energy_per_atom")]
 
     lines = table(rows("a", "gap", 0.2) + rows("b", "gap", 0.05) + rows("pair", "pair", 0.1))

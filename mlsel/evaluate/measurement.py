@@ -1,0 +1,206 @@
+"""What is measured of a model: errors of each frame, counts for the parity plot and the quantiles;
+as chunks while it is measured, and in the file of a model when it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from mlsel.core.arrays import IntArray
+from mlsel.core.files import FORMAT, DurableFile, creating
+from mlsel.core.hdf5_file import creating_hdf5
+from mlsel.core.provenance import versions
+from mlsel.evaluate.quantile import Tail, histograms, weights
+from mlsel.evaluate.statistics import (
+    ALL,
+    FORCE_QUANTITIES,
+    FrameErrors,
+    frame_errors,
+    stress_errors,
+)
+from mlsel.pool.pool import Block, Pool
+
+if TYPE_CHECKING:
+    from mlsel.training.base import TrainedModel
+
+N_PARITY = 200
+"""Bins of each axis of the parity plot."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """The test set that models are measured on.
+
+    Attributes
+    ----------
+    elements : atomic numbers, sorted
+    limit : eV/Å
+        The largest force component.
+    parts : frames of each part
+        Those for which the quantile is asked, beside that of all frames.
+    has_atomic : whether it holds atomic energies
+    """
+
+    elements: tuple[int, ...]
+    limit: float
+    parts: Mapping[str, IntArray]
+    has_atomic: bool
+
+    @classmethod
+    def of(cls, test: Pool, parts: Mapping[str, IntArray]) -> Against:
+        limit = max(float(np.abs(block["forces"]).max()) for block in test.blocks("forces"))
+        elements = sorted({int(z) for run in test.runs for z in test.numbers(run)})
+        return cls(tuple(elements), limit, parts, "atomic_energies" in test.fields)
+
+    @property
+    def tails(self) -> list[tuple[str, str]]:
+        """Part and element of each quantile."""
+        from ase.data import chemical_symbols
+
+        of_elements = [(ALL, chemical_symbols[z]) for z in self.elements]
+        return [(ALL, ALL), *of_elements, *((part, ALL) for part in self.parts)]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of some frames.
+
+    Attributes
+    ----------
+    errors : FrameErrors
+    parity : int64, (N_PARITY, N_PARITY)
+        Reference (first axis) and predicted force components from −limit to limit; those beyond
+        count in the outermost bins.
+    tails : int64, (n_tails, 1 + RESAMPLES, N_BINS)
+        Counts of errors of force components, in the order of `Against.tails`.
+    """
+
+    errors: FrameErrors
+    parity: IntArray
+    tails: IntArray
+
+    @classmethod
+    def join(cls, parts: Sequence[Measured]) -> Measured:
+        return cls(
+            FrameErrors.join([part.errors for part in parts]),
+            reduce(np.add, (part.parity for part in parts)),
+            reduce(np.add, (part.tails for part in parts)),
+        )
+
+    def write_chunk(self, path: Path) -> None:
+        arrays = {f.name: getattr(self.errors, f.name) for f in fields(self.errors)}
+        with creating(path, DurableFile) as file:
+            np.savez_compressed(file, parity=self.parity, tails=self.tails, **arrays)
+
+    @classmethod
+    def read_chunk(cls, path: Path) -> Measured:
+        with np.load(path, allow_pickle=False) as file:
+            errors = FrameErrors(**{f.name: file[f.name] for f in fields(FrameErrors)})
+            return cls(errors, file["parity"], file["tails"])
+
+
+def measure(model: TrainedModel, pool: Pool, frame_ids: range, against: Against) -> Measured:
+    """Measure a model on some frames of the test set."""
+    from mlsel.training.base import Frames
+
+    labels = ["energy", "forces", *(["atomic_energies"] if against.has_atomic else [])]
+    found = []
+    fields = ("positions", "cell", *labels)
+    for block in pool.blocks(*fields, frame_ids=frame_ids, optional=("virial",)):
+        numbers = pool.numbers(block.run)
+        is_periodic = all(pool.periodic(block.run))
+        virial = block.fields.get("virial") if is_periodic else None
+        frames = Frames(numbers, block["positions"], block["cell"], pool.periodic(block.run))
+        said = model.predict(frames)
+        reference: tuple[Any, ...] = block["forces"], block["energy"]
+        predicted: tuple[Any, ...] = said.forces, said.energy
+        if against.has_atomic:
+            reference = *reference, block["atomic_energies"]
+            predicted = *predicted, said.atomic_energies
+        stress = stress_errors(block["cell"], virial, said.virial)
+        errors = frame_errors(
+            block.frame_ids, numbers, against.elements, reference, predicted, stress
+        )
+        parity = _parity(block["forces"], said.forces, against.limit)
+        found.append(Measured(errors, parity, _tails(block, numbers, said.forces, against)))
+    return Measured.join(found)
+
+
+def _parity(forces: Any, predicted: Any, limit: float) -> IntArray:
+    places = [
+        np.clip((f.ravel() / limit + 1) * (N_PARITY / 2), 0, N_PARITY - 1).astype(np.int64)
+        for f in (forces, np.nan_to_num(predicted))
+    ]
+    flat = np.bincount(places[0] * N_PARITY + places[1], minlength=N_PARITY**2)
+    return flat.reshape(N_PARITY, N_PARITY)
+
+
+def _tails(block: Block, numbers: IntArray, predicted: Any, against: Against) -> IntArray:
+    difference = np.abs(predicted - block["forces"])
+    counts = weights(block.frame_ids)
+    of_elements = [histograms(difference[:, numbers == z]) for z in against.elements]
+    together = reduce(np.add, of_elements)
+    tails = []
+    for counted in (together, *of_elements):
+        tails.append(Tail())
+        tails[-1].add(counts, counted)
+    for frames in against.parts.values():
+        inside = np.isin(block.frame_ids, frames)
+        tails.append(Tail())
+        tails[-1].add(counts[inside], together[inside])
+    return np.stack([tail.counts for tail in tails])
+
+
+def write_errors(path: Path, measured: Measured, against: Against, identity: str) -> None:
+    """Write a model's file."""
+    errors = measured.errors
+    with creating_hdf5(path) as (file, _):
+        for f in fields(errors):
+            file[f.name] = getattr(errors, f.name)
+        for name in ("sums", "largest"):
+            file[name].attrs["unit"] = "eV Angstrom-1"
+        file["squares"].attrs["unit"] = "eV+2 Angstrom-2"
+        for name in ("energy", "atomic_sums", "atomic_low", "atomic_high"):
+            file[name].attrs["unit"] = "eV"
+        file["atomic_squares"].attrs["unit"] = "eV+2"
+        file["stress"].attrs["unit"] = "GPa"
+        quantiles = np.array([Tail(counts).quantile for counts in measured.tails])
+        file["quantiles"] = quantiles
+        file["quantiles"].attrs["unit"] = "eV Angstrom-1"
+        file["quantiles"].attrs["of"] = json.dumps(against.tails, ensure_ascii=False)
+        file["quantiles"].attrs["means"] = (
+            "99.99 % quantile of errors of force components, and its standard error"
+        )
+        file["parity"] = measured.parity
+        file["parity"].attrs["limit"] = against.limit
+        file["parity"].attrs["unit"] = "eV Angstrom-1"
+        file.attrs["force_quantities"] = list(FORCE_QUANTITIES)
+        file.attrs["elements"] = against.elements
+        file.attrs["format_version"] = FORMAT
+        file.attrs["identity"] = identity
+        file.attrs["versions"] = json.dumps(versions("numpy", "h5py"))
+
+
+def read_errors(path: Path) -> tuple[FrameErrors, list[int]]:
+    """Return the errors per frame and the elements that a model's file holds."""
+    with h5py.File(path, "r", locking=False) as file:
+        errors = FrameErrors(**{f.name: file[f.name][()] for f in fields(FrameErrors)})
+        return errors, [int(z) for z in file.attrs["elements"]]
+
+
+def read_quantiles(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return the 99.99 % quantile and its standard error, eV/Å, by part and element."""
+    with h5py.File(path, "r", locking=False) as file:
+        of = json.loads(file["quantiles"].attrs["of"])
+        values = file["quantiles"][()]
+    return {
+        (part, element): (float(value), float(error))
+        for (part, element), (value, error) in zip(of, values, strict=True)
+    }
