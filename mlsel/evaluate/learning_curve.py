@@ -217,7 +217,7 @@ class Need:
             why = "one seed" if len(self.curve.seeds) == 1 else f"{len(self.curve.seeds)} seeds"
             if len(self.curve.seeds) >= FEWEST:
                 why = "not without one of the seeds"
-            return f"{self.curve.method} with about {_rounded(self.n, self.n / 10)} ({why})"
+            return f"{self.curve.method} with about {_rounded(self.n, self.n / 4)} ({why})"
         return (
             f"{self.curve.method} with {_rounded(self.n, self.error)} ± "
             f"{_rounded(self.error, self.error)}"

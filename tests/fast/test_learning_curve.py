@@ -62,7 +62,7 @@ def test_the_error_is_the_scatter_of_studies() -> None:
     found = []
     for _ in range(200):
         rows = [
-            {"dataset": f"force-n{size:.0f}", "model": f"net-s{k + 1}", "kind": "net",
+            {"dataset": f"force-n{size:.0f}", "model": f"net-s{k + 2}", "kind": "net",
              "n": int(size), "max": 1.0, "rmse": value, "mae": 1.0}
             for k in range(5)
             for size, value in zip(n, np.exp(0.1 * rng.standard_normal(5)) / np.sqrt(n),
@@ -92,7 +92,7 @@ def test_nothing_is_said_beyond_the_errors() -> None:
     assert "(2 seeds)" in told and "no two can be compared (2 seeds, 3 are needed)" in told
     (told,) = sentences(points(1, force=1.0, random=0.3, energy=9.0), [0.08])
     assert "random with 32 or fewer" in told and "energy not with 512" in told
-    assert "force with about 160 (one seed)" in told
+    assert "force with about 130 (one seed)" in told  # 156, but for its noise
 
 
 def test_without_a_level_all_reach_the_one_that_is_taken() -> None:
