@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,7 @@ class NeighborList:
     """vesin's, which refuses what it would hang or crash on."""
 
     def __init__(self, cutoff: float, full_list: bool, **options: Any) -> None:
-        import vesin
-
-        self._list = vesin.NeighborList(cutoff=cutoff, full_list=full_list, **options)
+        self._list = _vesin().NeighborList(cutoff=cutoff, full_list=full_list, **options)
         self._cutoff = float(cutoff)
 
     def compute(
@@ -47,6 +46,21 @@ class NeighborList:
         """
         check_extent(points, box, periodic, self._cutoff)
         return self._list.compute(points, box, periodic, quantities)
+
+
+def _vesin() -> Any:
+    """Return vesin, which would load torch where there is one (seconds, 500 MB) for tensors that
+    nobody gives it."""
+    if "torch" in sys.modules:
+        import vesin
+
+        return vesin
+    sys.modules["torch"] = None  # type: ignore[assignment]  # importing it is an ImportError then
+    try:
+        import vesin
+    finally:
+        del sys.modules["torch"]
+    return vesin
 
 
 def check_extent(

@@ -18,8 +18,8 @@ from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.pool.copies import content_hash, later_copies
 from mlsel.pool.elements import formula
+from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX
 from mlsel.pool.plausible import closeness
-from mlsel.pool.sources import SOURCE_FILE, SOURCE_INDEX
 
 if TYPE_CHECKING:
     from mlsel.pool.pool import Block, Pool

@@ -20,10 +20,31 @@ def content_hash(
     numbers: Array, positions: Array, cell: Array, periodic: tuple[bool, bool, bool]
 ) -> int:
     """Return 64 bits that copies share; 0.0 and −0.0 are the same."""
-    made = hashlib.blake2b(bytes(periodic), digest_size=8)
-    for array, kind in ((numbers, np.int64), (positions, np.float64), (cell, np.float64)):
-        made.update(np.ascontiguousarray(array, dtype=kind) + kind(0))
-    return int.from_bytes(made.digest(), "little", signed=True)
+    return int(content_hashes(numbers, positions[None], cell[None], periodic)[0])
+
+
+def content_hashes(
+    numbers: Array, positions: Array, cells: Array, periodic: tuple[bool, bool, bool]
+) -> IntArray:
+    """Return 64 bits for each frame that copies share; 0.0 and −0.0 are the same.
+
+    Parameters
+    ----------
+    numbers : (N,), of all frames
+    positions : (F, N, 3)
+    cells : (F, 3, 3)
+    """
+    begun = hashlib.blake2b(bytes(periodic), digest_size=8)
+    begun.update(np.ascontiguousarray(numbers, dtype=np.int64))
+    found = np.empty(len(positions), dtype=np.int64)
+    zero = np.float64(0)  # −0.0 + 0.0 is 0.0
+    both = (np.ascontiguousarray(of, dtype=np.float64) + zero for of in (positions, cells))
+    for k, (where, cell) in enumerate(zip(*both, strict=True)):
+        made = begun.copy()
+        made.update(where)
+        made.update(cell)
+        found[k] = int.from_bytes(made.digest(), "little", signed=True)
+    return found
 
 
 def hashes(pool: Pool, *, of_any: bool = False) -> IntArray | None:

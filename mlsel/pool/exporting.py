@@ -26,8 +26,8 @@ from mlsel.pool.formats import (
     write_extxyz,
     write_n2p2,
 )
+from mlsel.pool.incoming import SOURCE_FILE
 from mlsel.pool.labels import LABELS
-from mlsel.pool.sources import SOURCE_FILE
 
 if TYPE_CHECKING:
     from mlsel.pool.pool import Block, Layout, Pool

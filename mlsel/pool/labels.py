@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mlsel.core import units
-from mlsel.core.arrays import Array, FloatArray
+from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError
-from mlsel.pool.sources import PLACES, Frame
+from mlsel.pool.incoming import PLACES, Incoming, Value
 
 LABELS = ("energy", "forces", "virial", "atomic_energies")
 _PREFIXES = ("REF_", "", "dft_", "DFT_", "ref_")
@@ -87,51 +87,73 @@ class WrongShape(ValueError):
     """A value under a label's key that can't be the label."""
 
 
-def label_value(frame: Frame, label: str, key: str, options: LabelOptions) -> Array | None:
-    """Return a label in our units from a frame's value under a key; None if it has none.
+@dataclass(frozen=True)
+class Found:
+    """A label of F frames, in our units.
 
-    A value that is not finite is none. Stress without a volume is none.
+    Attributes
+    ----------
+    keys : the keys that it has in some frame
+    choice : (F,), which of them each frame's is under; −1 where it has none
+    values : (F, …), anything where there is none
+    """
+
+    keys: tuple[str, ...]
+    choice: IntArray
+    values: Array
+
+
+def label_values(
+    frames: Incoming, label: str, key: str, options: LabelOptions
+) -> tuple[Array, Array] | None:
+    """Return a label in our units from frames' values under a key, and which frames have it.
+
+    A value that is not finite is none. Stress without a volume is none. None if no frame has any.
 
     Raises
     ------
     WrongShape
-        If the value has another shape or is no number.
+        If the values have another shape or are no numbers.
     """
-    found = frame.find(key)
-    if found is None:
-        return None
-    value = found[1]
-    n = len(frame.numbers)
+    found = frames.find(key)
+    return None if found is None else _label_of(frames, label, key, found[1], options)
+
+
+def _label_of(
+    frames: Incoming, label: str, key: str, value: Value, options: LabelOptions
+) -> tuple[Array, Array]:
     if label == "virial":
-        return _virial(frame, key, value, options)
+        return _virial(frames, key, value, options)
+    n = frames.n_atoms
     shape = {"energy": (), "forces": (n, 3), "atomic_energies": (n,)}[label]
-    if isinstance(value, str) or value.dtype.kind not in "fi":
+    if isinstance(value, list) or value.dtype.kind not in "fi":
         raise WrongShape(f"{key} is no number; {label} must be numbers of shape {shape}")
-    array = value.reshape(()) if label == "energy" and value.size == 1 else value
-    if array.shape != shape:
-        raise WrongShape(f"{key} has the shape {value.shape}; {label} must have {shape}")
-    if not np.isfinite(array).all():
-        return None
-    return array * options.factor("force" if label == "forces" else "energy")
+    array = value.reshape(-1) if label == "energy" and value[0].size == 1 else value
+    if array.shape[1:] != shape:
+        raise WrongShape(f"{key} has the shape {value.shape[1:]}; {label} must have {shape}")
+    return array * options.factor("force" if label == "forces" else "energy"), _finite(array)
 
 
-def _virial(frame: Frame, key: str, value: Array | str, options: LabelOptions) -> Array | None:
-    if isinstance(value, str) or value.dtype.kind not in "fi" or value.size not in (6, 9):
-        size = "no numbers" if isinstance(value, str) else f"the shape {value.shape}"
+def _finite(array: Array) -> Array:
+    found: Array = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    return found
+
+
+def _virial(frames: Incoming, key: str, value: Value, options: LabelOptions) -> tuple[Array, Array]:
+    if isinstance(value, list) or value.dtype.kind not in "fi" or value[0].size not in (6, 9):
+        size = "no numbers" if isinstance(value, list) else f"the shape {value.shape[1:]}"
         raise WrongShape(f"{key} has {size}; a stress or virial must have 6 (Voigt) or 9")
-    if not np.isfinite(value).all():
-        return None
-    if value.size == 6:
-        xx, yy, zz, yz, xz, xy = value.ravel()
-        matrix = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]], dtype=np.float64)
-    else:
-        matrix = value.reshape(3, 3).astype(np.float64)
+    numbers = value.reshape(len(frames), -1).astype(np.float64)
+    if value[0].size == 6:
+        numbers = numbers[:, [0, 5, 4, 5, 1, 3, 4, 3, 2]]  # of xx yy zz yz xz xy
+    matrix = numbers.reshape(-1, 3, 3)
+    is_there = _finite(matrix)
     is_stress = key in options.stress or (key not in options.virial and key in STRESS_KEYS)
     if not is_stress:
-        return matrix * options.factor("energy")
-    if not frame.volume > 0:
-        return None
-    return -frame.volume * options.factor("stress") * matrix
+        return matrix * options.factor("energy"), is_there
+    volume = frames.volume
+    scale: FloatArray = -volume * options.factor("stress")
+    return scale[:, None, None] * matrix, is_there & (volume > 0)
 
 
 @dataclass
@@ -151,21 +173,33 @@ class Decision:
     options: LabelOptions
     notes: tuple[str, ...] = ()
 
-    def label(self, frame: Frame, label: str) -> tuple[str, Array] | None:
-        """Return the key and the value of a frame's label, in our units."""
+    def label(self, frames: Incoming, label: str) -> Found | None:
+        """Return the frames' label, each under the first of its keys; None if none has it."""
+        found: Found | None = None
         for key in self.keys.get(label, ()):
-            value = label_value(frame, label, key, self.options)
-            if value is not None:
-                return key, value
-        return None
+            there = label_values(frames, label, key, self.options)
+            if there is None or not there[1].any():
+                continue
+            values, has = there
+            if found is None:
+                found = Found((key,), np.where(has, 0, -1), values)
+                continue
+            new = has & (found.choice < 0)
+            if new.any():
+                choice = np.where(new, len(found.keys), found.choice)
+                both = found.values.copy()
+                both[new] = values[new]
+                found = Found((*found.keys, key), choice, both)
+        return found
 
-    def labels(self, frame: Frame) -> dict[str, tuple[str, Array]]:
-        """Return all labels of a frame; an energy may be the sum of atomic energies."""
-        found = {label: self.label(frame, label) for label in LABELS}
+    def labels(self, frames: Incoming) -> dict[str, Found]:
+        """Return all labels of frames; an energy may be the sum of atomic energies."""
+        found = {label: self.label(frames, label) for label in LABELS}
         made = {label: value for label, value in found.items() if value is not None}
         if "energy" not in self.keys and "atomic_energies" in made:
-            key, parts = made["atomic_energies"]
-            made["energy"] = f"the sum of {key}", np.asarray(parts.sum())
+            parts = made["atomic_energies"]
+            keys = tuple(f"the sum of {key}" for key in parts.keys)
+            made["energy"] = Found(keys, parts.choice, parts.values.sum(axis=1))
         return made
 
     @property
@@ -187,65 +221,79 @@ class Survey:
         self.n_frames = 0
         self.known: set[str] = set()
 
-    def see(self, frame: Frame) -> None:
-        """Take note of a frame."""
-        self.n_frames += 1
-        self.known |= {key for _, key in frame.values}
+    def see(self, frames: Incoming) -> None:
+        """Take note of frames."""
+        self.n_frames += len(frames)
+        self.known |= {key for _, key in frames.values}
         for label, candidates in self._candidates.items():
-            here: dict[str, Array] = {}
+            here: dict[str, tuple[Array, Array]] = {}
             for key in self._options.keys(label) or USUAL_KEYS[label]:
                 try:
-                    value = label_value(frame, label, key, self._options)
+                    found = label_values(frames, label, key, self._options)
                 except WrongShape as error:
                     if self._options.keys(label):
-                        raise MlselError(f"{self._where(frame)}: {error}.") from None
+                        raise MlselError(f"{self._where(frames, 0)}: {error}.") from None
                     # Decided later: a usual name that holds something else is left alone.
-                    self._wrong.setdefault(key, f"{self._where(frame)}: {error}")
+                    self._wrong.setdefault(key, f"{self._where(frames, 0)}: {error}")
                     continue
-                if value is not None:
-                    self._refuse_two_places(frame, label, key)
-                    here[key] = value
-                    candidates.first.setdefault(key, (frame.source, frame.index))
-            self._compare(label, here, candidates)
+                if found is not None and found[1].any():
+                    self._refuse_two_places(frames, label, key, found)
+                    here[key] = found
+                    first = frames.source, int(frames.index[found[1].argmax()])
+                    candidates.first[key] = min(first, candidates.first.get(key, first))
+            self._compare(label, here, candidates, len(frames))
 
-    def _refuse_two_places(self, frame: Frame, label: str, key: str) -> None:
+    def _refuse_two_places(
+        self, frames: Incoming, label: str, key: str, found: tuple[Array, Array]
+    ) -> None:
         """Raise if ASE keeps two different values under one label's key: one would be lost."""
-        places = [place for place in PLACES if (place, key) in frame.values]
-        if len(places) == 1:
-            return
-        values = []
-        for place in places:
-            alone = replace(frame, values={(place, key): frame.values[place, key]})
+        places = [place for place in PLACES if (place, key) in frames.values]
+        differ = np.zeros(len(frames), dtype=bool)
+        for place in places[1:]:
             try:
-                values.append(label_value(alone, label, key, self._options))
+                values, has = _label_of(
+                    frames, label, key, frames.values[place, key], self._options
+                )
             except WrongShape:
-                values.append(None)
-        if any(
-            values[0] is None or value is None or not np.allclose(value, values[0], 1e-8, 1e-8)
-            for value in values[1:]
-        ):
+                differ |= True
+                continue
+            close = np.isclose(values, found[0], 1e-8, 1e-8).reshape(len(frames), -1)
+            differ |= ~has | ~close.all(axis=1)
+        differ &= found[1]
+        if differ.any():
             raise MlselError(
-                f"{self._where(frame)} has two different values of {key}, in ASE's "
-                f"{' and '.join(places)}, and {label} can be one of them only: give one of them "
-                "another name."
+                f"{self._where(frames, int(differ.argmax()))} has two different values of {key}, "
+                f"in ASE's {' and '.join(places)}, and {label} can be one of them only: give one "
+                "of them another name."
             )
 
-    def _compare(self, label: str, here: dict[str, Array], candidates: _Candidates) -> None:
-        free = here.pop("free_energy", None) if label == "energy" and len(here) > 1 else None
-        if free is not None:
-            self._n_free += 1
-            self._free_energy = max(
-                self._free_energy, *(float(abs(value - free)) for value in here.values())
-            )
-        candidates.sets[frozenset(here)] += 1
-        values: list[FloatArray] = list(here.values())
-        for value in values[1:]:
-            scale = max(float(np.abs(values[0]).max()), 1e-3)
-            gap = float(np.abs(value - values[0]).max()) / scale
-            candidates.difference = max(candidates.difference, gap)
+    def _compare(
+        self,
+        label: str,
+        here: dict[str, tuple[Array, Array]],
+        candidates: _Candidates,
+        n_frames: int,
+    ) -> None:
+        """Take note of which keys frames have together, and of how far their values differ."""
+        has = np.array([there for _, there in here.values()]).reshape(len(here), n_frames)
+        for pattern in np.unique(has, axis=1).T:
+            alike = (has == pattern[:, None]).all(axis=0)
+            keys = [key for key, there in zip(here, pattern, strict=True) if there]
+            values = {key: here[key][0][alike].reshape(int(alike.sum()), -1) for key in keys}
+            if label == "energy" and len(keys) > 1 and "free_energy" in keys:
+                free = values.pop("free_energy")
+                self._n_free += len(free)
+                gaps = [float(np.abs(value - free).max()) for value in values.values()]
+                self._free_energy = max(self._free_energy, *gaps)
+            candidates.sets[frozenset(values)] += int(alike.sum())
+            first, *others = values.values() or [np.empty((0, 0))]
+            for value in others:
+                scale = np.maximum(np.abs(first).max(axis=1), 1e-3)
+                gap = float((np.abs(value - first).max(axis=1) / scale).max())
+                candidates.difference = max(candidates.difference, gap)
 
-    def _where(self, frame: Frame) -> str:
-        return f"{self._sources[frame.source]}, frame {frame.index}"
+    def _where(self, frames: Incoming, k: int) -> str:
+        return f"{self._sources[frames.source]}, frame {frames.index[k]}"
 
     def decide(self) -> Decision:
         """Return which key each label has.

@@ -1,20 +1,21 @@
 """Whether numbers look like the units that they are said to be in: warnings, never refusals.
 
-A sample of the frames is looked at, the same whatever their order: those whose digests are the
+A sample of the frames is looked at, the same whatever their order: those whose hashes are the
 smallest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
+from collections.abc import Mapping
 
 import numpy as np
 
 from mlsel.core import units
-from mlsel.core.arrays import Array, FloatArray
+from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.neighbours import NeighborList
+from mlsel.pool.incoming import Incoming
 
 N_SAMPLE = 400
 
@@ -26,25 +27,26 @@ class Plausibility:
         self._sample: list[tuple[int, int, tuple[Array, Array, Array, bool, dict[str, Array]]]] = []
         self._n = 0
 
-    def see(
-        self,
-        numbers: Array,
-        positions: Array,
-        cell: Array,
-        periodic: tuple[bool, bool, bool],
-        labels: dict[str, Array],
-    ) -> None:
-        """Take note of a frame."""
-        text = positions.tobytes() + numbers.tobytes()
-        rank = -int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
-        self._n += 1
-        if len(self._sample) == N_SAMPLE and rank <= self._sample[0][0]:
-            return
-        item = (rank, self._n, (numbers, positions, cell, all(periodic), labels))
-        if len(self._sample) < N_SAMPLE:
-            heapq.heappush(self._sample, item)
-        else:
-            heapq.heapreplace(self._sample, item)
+    def see(self, frames: Incoming, ranks: IntArray, labels: Mapping[str, Array]) -> None:
+        """Take note of frames.
+
+        Parameters
+        ----------
+        ranks : (F,)
+            Hashes of their contents: the frames with the smallest are the sample.
+        labels : of the frames, (F, …), by name
+        """
+        for k in np.argsort(ranks, kind="stable")[:N_SAMPLE]:
+            rank = -int(ranks[k])
+            if len(self._sample) == N_SAMPLE and rank <= self._sample[0][0]:
+                return
+            self._n += 1
+            here = {label: values[k] for label, values in labels.items()}
+            frame = frames.numbers, frames.positions[k], frames.cell[k], all(frames.periodic), here
+            if len(self._sample) < N_SAMPLE:
+                heapq.heappush(self._sample, (rank, self._n, frame))
+            else:
+                heapq.heapreplace(self._sample, (rank, self._n, frame))
 
     def warnings(self) -> list[str]:
         """Return what looks wrong, a sentence each."""
