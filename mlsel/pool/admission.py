@@ -13,7 +13,7 @@ import numpy as np
 from mlsel.core.arrays import Array
 from mlsel.core.errors import MlselError
 from mlsel.pool.extras import Extra, Extras
-from mlsel.pool.incoming import Incoming
+from mlsel.pool.incoming import Incoming, distinct
 from mlsel.pool.labels import LABELS, Decision, Found
 
 MAX_NAMED = 3
@@ -69,8 +69,7 @@ class Admission:
             self._note(f"have {key} that the reader or a constraint filled in: no label", frames)
         isolated = frames.are_isolated_atoms()
         choices = np.array([isolated.astype(np.int64), *(one.choice for one in found.values())])
-        for pattern in np.unique(choices, axis=1).T:
-            chosen = (choices == pattern[:, None]).all(axis=0)
+        for pattern, chosen in distinct(choices):
             part = frames.take(chosen)
             labels = _chosen(found, chosen)
             if pattern[0]:

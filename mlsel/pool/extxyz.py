@@ -13,9 +13,10 @@ import gzip
 import io
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import numpy as np
 
@@ -55,31 +56,45 @@ def read_extxyz(path: Path, source: int) -> Iterator[list[Incoming]]:
             yield from _through_ase(raw, path, source, 0)
             return
         kinds: dict[bytes, _Kind | None] = {}
-        number, left, size = 0, b"", CHUNK
-        while True:
-            read = raw.read(size)
-            text = left + read
-            scan = _Scan(library, text, is_end=not read)
+        number = 0
+        for scan in _ahead(_scans(library, raw)):
             with scan:
-                spans, first = scan.spans, number
-                number += len(spans)
                 batch: list[Incoming] = []
-                for places, begin, end in scan.odd():
-                    batch += _by_ase(text[begin:end], path, source, first + places)
+                for place, begin, end in scan.odd():
+                    batch += _by_ase(scan.text[begin:end], path, source, number + place)
                 for group in scan.groups():
-                    batch += _of_group(group, text, kinds, path, source, first)
+                    batch += _of_group(group, scan.text, kinds, path, source, number)
                 if batch:
                     yield gathered(batch)
-                left = text[scan.consumed :]
+                number += len(scan.spans)
                 if scan.is_stuck:
-                    rest = io.BufferedReader(_Rest(left, raw))
+                    rest = io.BufferedReader(_Rest(scan.text[scan.consumed :], raw))
                     yield from _through_ase(rest, path, source, number)
-                    return
-            if not read:
-                return
-            size = CHUNK if len(spans) else 2 * size  # a frame larger than what was read
             if len(kinds) > MAX_KINDS:
                 kinds.clear()
+
+
+def _scans(library: ctypes.CDLL, raw: Any) -> Iterator[_Scan]:
+    """Yield a file's text scanned in parts; the last is the one that is stuck, if one is."""
+    left, size, is_end = b"", CHUNK, False
+    while not is_end:
+        read = raw.read(size)
+        is_end = not read
+        scan = _Scan(library, left + read, is_end=is_end)
+        left = scan.text[scan.consumed :]
+        size = CHUNK if len(scan.spans) else 2 * size  # a frame larger than what was read
+        yield scan
+        if scan.is_stuck:
+            return
+
+
+def _ahead(scans: Iterator[_Scan]) -> Iterator[_Scan]:
+    """Yield what comes while a thread prepares the next: the scanner lets Python go on."""
+    with ThreadPoolExecutor(1) as worker:
+        coming = worker.submit(next, scans, None)
+        while (scan := coming.result()) is not None:
+            coming = worker.submit(next, scans, None)
+            yield scan
 
 
 # ------------------------------------------------------------------ through ASE
@@ -122,9 +137,16 @@ def _by_ase(text: bytes, path: Path, source: int, number: int) -> list[Incoming]
 
 def _frames_by_ase(raw: Any, path: Path, source: int, number: int) -> Iterator[Incoming]:
     """Frame by frame through ASE, each first held against what its own header promises."""
+    file = io.TextIOWrapper(raw, encoding="utf-8")
+    try:
+        yield from _frames_of_text(file, path, source, number)
+    finally:
+        file.detach()  # whoever opened it closes it
+
+
+def _frames_of_text(file: TextIO, path: Path, source: int, number: int) -> Iterator[Incoming]:
     from ase.io.extxyz import read_extxyz as by_ase
 
-    file = io.TextIOWrapper(raw, encoding="utf-8")
     while True:
         try:
             line = file.readline(2**20)
@@ -253,6 +275,7 @@ class _Scan:
 
     def __init__(self, library: ctypes.CDLL, text: bytes, *, is_end: bool) -> None:
         found = (ctypes.c_int64 * 5)()
+        self.text = text
         self._library = library
         self._handle = library.extxyz_scan(text, len(text), is_end, found)
         native.check_memory(self._handle is None, "the frames of an extended XYZ file")
@@ -264,6 +287,11 @@ class _Scan:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.spans = self.spans.copy()
+        self._library.extxyz_free(self._handle)
+        self._handle = None
+
+    def __del__(self) -> None:
         self._library.extxyz_free(self._handle)
 
     def odd(self) -> list[tuple[int, int, int]]:

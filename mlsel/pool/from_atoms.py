@@ -127,14 +127,16 @@ def _odd(frames: Incoming) -> Array:
     lengths = np.linalg.norm(frames.cell, axis=2)
     odd = np.zeros(len(frames), dtype=bool)
     for array in (frames.positions, frames.cell):  # NaN is not within, either
-        odd |= ~(np.abs(array).max(axis=(1, 2)) <= LARGEST)
+        flat = array.reshape(len(frames), -1)
+        odd |= ~((flat.max(axis=1) <= LARGEST) & (flat.min(axis=1) >= -LARGEST))
     for axis, along in enumerate(frames.periodic):
         if along:
             odd |= lengths[:, axis] == 0
     if all(frames.periodic):
         odd |= ~(frames.volume >= 1e-6 * lengths.prod(axis=1))
     if frames.n_atoms > 1:
-        odd |= ~np.ptp(frames.positions, axis=1).any(axis=1)
+        may_be = (frames.positions[:, 0] == frames.positions[:, 1]).all(axis=1)
+        odd[may_be] |= ~np.ptp(frames.positions[may_be], axis=1).any(axis=1)
     return odd
 
 

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -190,9 +191,11 @@ def import_trajectories(
     length = options.factor("length")
     survey, extras, report = Survey(options, sources), Extras(), Report()
     n_frames: list[int] = []
-    with _Spool(target.absolute().parent) as spool:
+    hashes = list(digests)
+    with _Spool(target.absolute().parent) as spool, ThreadPoolExecutor(1) as worker:
         for source, path in enumerate(sources):
             before, n_before = _state(path), survey.n_frames
+            coming = None if digests else worker.submit(file_digest, path)  # meanwhile
             for batch in read_batches(path, source, ReadOptions(tuple(species))):
                 if stopping.asked():
                     raise Stopped("stopped by a signal; nothing was written.", has_progress=False)
@@ -206,6 +209,8 @@ def import_trajectories(
                         report.not_kept[what] += len(frames)
                 spool.append(batch)
             n_frames.append(survey.n_frames - n_before)
+            if coming is not None:
+                hashes.append(coming.result())
             if _state(path) != before:
                 raise MlselError(f"{path} changed while it was read: import it when it is whole.")
         if not survey.n_frames:
@@ -221,7 +226,7 @@ def import_trajectories(
         report.warnings += [*admission.decision.notes, *admission.warnings()]
         made_from = {
             "sources": [str(path) for path in sources],
-            "source_digests": list(digests) or [file_digest(path) for path in sources],
+            "source_digests": hashes,
             "import_options": json.dumps(_told_options(options, species, keep_isolated)),
         }
         _write(target, made_from, spool, admission, runs, places, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,20 @@ class Incoming:
         if isinstance(called, list):
             found |= ["isolatedatom" in re.sub(r"\W|_", "", name.lower()) for name in called]
         return found
+
+
+def distinct(table: Array) -> Iterator[tuple[Array, Array]]:
+    """Yield each different column of a table (K, F), and which of the F columns are so.
+
+    >>> for column, where in distinct(np.array([[0, 1, 0]])): print(column, where)
+    [0] [ True False  True]
+    [1] [False  True False]
+    """
+    if (table == table[:, :1]).all():  # the usual case, without sorting
+        yield table[:, 0], np.ones(table.shape[1], dtype=bool)
+        return
+    for column in np.unique(table, axis=1).T:
+        yield column, (table == column[:, None]).all(axis=0)
 
 
 def _kind(frames: Incoming) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from mlsel.core import units
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError
-from mlsel.pool.incoming import PLACES, Incoming, Value
+from mlsel.pool.incoming import PLACES, Incoming, Value, distinct
 
 LABELS = ("energy", "forces", "virial", "atomic_energies")
 _PREFIXES = ("REF_", "", "dft_", "DFT_", "ref_")
@@ -276,8 +276,7 @@ class Survey:
     ) -> None:
         """Take note of which keys frames have together, and of how far their values differ."""
         has = np.array([there for _, there in here.values()]).reshape(len(here), n_frames)
-        for pattern in np.unique(has, axis=1).T:
-            alike = (has == pattern[:, None]).all(axis=0)
+        for pattern, alike in distinct(has):
             keys = [key for key, there in zip(here, pattern, strict=True) if there]
             values = {key: here[key][0][alike].reshape(int(alike.sum()), -1) for key in keys}
             if label == "energy" and len(keys) > 1 and "free_energy" in keys:
