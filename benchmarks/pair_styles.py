@@ -4,6 +4,7 @@
 
 - schnet: a step of the TorchScript path and of the compressed mode, against schnetpack's model in
   Python with the edges given (energy and forces);
+- gpu (where there is one): the two of them on it, after `python -m mlsel.plugins build --cuda`;
 - ranks: two ranks against one, one thread each;
 - ase: MD through schnetpack's ASE calculator and ASE's velocity Verlet;
 - quip (with --gap): a step against the bare call of QUIP on the same neighbours, two ranks against
@@ -37,7 +38,7 @@ from mlsel.export_model import export_schnet
 from mlsel.plugins import ensure
 from tests.plugins.support import box_commands, environment, open_lammps, schnet
 
-PARTS = ("schnet", "ranks", "ase", "quip", "memory", "drift", "density")
+PARTS = ("schnet", "gpu", "ranks", "ase", "quip", "memory", "drift", "density")
 SIZES: dict[str, dict[str, Any]] = {
     "small": {"n_atom_basis": 32, "n_filters": 32, "n_interactions": 3, "n_rbf": 3,
               "n_hidden": (48, 48)},
@@ -227,6 +228,20 @@ class Bench:
                 self.claims.at_least("medium: compressed over torchscript, speed", b / c, 12)
             if size == "small":
                 self.claims.at_most("small: compressed, ms a step", 1e3 * c, 4)
+            script.close()
+            compressed.close()
+
+    def gpu(self) -> None:
+        """The compressed mode and the TorchScript path on the same card; NVE of 1000 ions."""
+        for size in SIZES:
+            coeff = self.model(size)[1]
+            script = open_step(self.atoms, "schnet torchscript device cuda", coeff)
+            compressed = open_step(self.atoms, "schnet compressed device cuda", coeff)
+            steps = [lammps_step(script, 20), lammps_step(compressed, 200)]
+            a, b = in_turns(steps, self.args.repeats)
+            self.claims.note(f"{size}, GPU: torchscript {1e3 * a:.2f}, compressed "
+                             f"{1e3 * b:.3f} ms a step")  # fmt: skip
+            self.claims.at_least(f"{size}: compressed over torchscript on a GPU, speed", a / b, 10)
             script.close()
             compressed.close()
 
@@ -516,13 +531,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.quippy:
         print_quippy(args.quippy)
         return 0
-    needs = {"quip": args.gap, "density": args.model}
-    for part, given in needs.items():
+    needs = {
+        "quip": (args.gap, "--gap"),
+        "density": (args.model, "--model"),
+        "gpu": (Path("/dev/nvidiactl").exists(), "a GPU"),
+    }
+    for part, (given, what) in needs.items():
         if part in (args.only or ()) and not given:
-            parser.error(f"{part} needs --{'gap' if part == 'quip' else 'model'}")
+            parser.error(f"{part} needs {what}")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, Path(folder))
-        for part in args.only or [p for p in PARTS if needs.get(p, True)]:
+        for part in args.only or [p for p in PARTS if needs.get(p, (True, ""))[0]]:
             getattr(bench, part)()
         return bench.claims.end()
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mlsel.core.errors import MlselError
 from mlsel.core.native import cache_folders
-from mlsel.plugins.builder import KIND, Stack, build, locate
+from mlsel.plugins.builder import KIND, Stack, build, build_cuda, locate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("build", help="compile the plugins, unless that is done already")
     make.add_argument("--force", action="store_true", help="compile even so")
+    make.add_argument(
+        "--cuda",
+        action="store_true",
+        help="pair_style schnet's compressed mode for GPUs too: needs CUDA's nvcc",
+    )
     commands.add_parser("where", help="print the folder, for LAMMPS_PLUGIN_PATH")
     commands.add_parser("clean", help="remove every plugin that this environment has built")
     args = parser.parse_args(argv)
@@ -29,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             built = build(force=args.force)
             verb = f"Built in {built.seconds:.0f} s" if built.seconds else "Already built"
             print(f"{verb}: {', '.join(built.styles)} in {built.folder}")
+            if args.cuda:
+                print(f"For GPUs: {build_cuda(built, force=args.force)}")
         elif args.command == "where":
             found = locate(Stack.installed())
             if found is None:

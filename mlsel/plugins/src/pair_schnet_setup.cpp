@@ -12,6 +12,7 @@
 #include "error.h"
 #include "files.h"
 #include "ranks.h"
+#include "schnet_cuda.h"
 #include "utils.h"
 
 using namespace LAMMPS_NS;
@@ -21,6 +22,7 @@ void PairMlselSchnet::settings(int narg, char **arg)
 {
   mode = Mode::automatic;
   device = -2;
+  on_gpu = false;
   n_threads = 0;
   for (int k = 0; k < narg; k++) {
     const std::string word = arg[k];
@@ -39,6 +41,7 @@ void PairMlselSchnet::settings(int narg, char **arg)
         device = std::max(0, std::atoi(name.c_str() + 5));
       else
         error->all(FLERR, "{}: device is {}; it can be cpu, cuda or cuda:N", style, name);
+      on_gpu = device != -1;
     } else if (word == "threads" && !last) {
       n_threads = utils::inumeric(FLERR, arg[++k], false, lmp);
       if (n_threads < 1 || n_threads > 1024)
@@ -100,6 +103,18 @@ void PairMlselSchnet::read_model()
   agree(cause);
 }
 
+/// The compressed mode on a GPU is a library of its own, which needs nvcc to be built.
+static mlsel_cuda_function *gpu_maker()
+{
+  try {
+    return mlsel::bridge_function<mlsel_cuda_function>("libmlsel_cuda.so", "mlsel_cuda");
+  } catch (const std::exception &exception) {
+    throw std::runtime_error("the compressed mode has no GPU part in this build; where nvcc is, run "
+                             "python -m mlsel.plugins build --cuda; or take device cpu, or "
+                             "torchscript");
+  }
+}
+
 void PairMlselSchnet::open_model()
 {
   const bool compressed =
@@ -110,7 +125,10 @@ void PairMlselSchnet::open_model()
   std::string cause;
   try {
     if (compressed) {
-      model = mlsel::CompressedModel::make(file, threads);
+      if (on_gpu)
+        model.reset(gpu_maker()(file, device, rank_on_node, &device_used));
+      else
+        model = mlsel::CompressedModel::make(file, threads);
       file.compressed.arrays.clear();
     } else {
       torch =
