@@ -274,7 +274,7 @@ def against_plain_loop(claims: Claims, frames: Frames, threads: int) -> None:
             }
         )
     for size, architecture in SIZES.items():
-        plain, model = potential(architecture), potential(architecture)
+        plain, model = potential(architecture, (11, 17)), potential(architecture, (11, 17))
         adam = torch.optim.Adam(plain.parameters(), lr=5e-4)
         network = Network(model, numbers, tabulate=True)
         references = dict.fromkeys(numbers, shift / n_atoms)

@@ -20,7 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.export_model.check import check_module, check_potential
-from mlsel.export_model.layers import painn_layers, schnet_layers, with_repulsion
+from mlsel.export_model.layers import (
+    painn_layers,
+    schnet_layers,
+    with_elements,
+    with_repulsion,
+)
 from mlsel.export_model.parts import Array, Parts, atomic_numbers_of, torchscript
 from mlsel.export_model.potential_file import Potential, energy_offsets, read_metadata
 from mlsel.export_model.tables import SLOPE_ERROR_WANTED, compress_filters
@@ -145,6 +150,8 @@ def _export(
         layers = schnet_layers(parts)
     else:
         layers, width = painn_layers(parts), 4 * width
+    if parts.networks is not None:
+        layers, width = with_elements(layers, parts), width + 1
     if parts.repulsion is not None:
         layers, width = with_repulsion(layers, parts), width + 1
     potential = Potential(

@@ -118,9 +118,11 @@ class _Keys:
         import schnetpack.atomistic as atomistic
         import schnetpack.transform as transform
 
+        from mlsel.export_model.elemental import ElementalAtomwise
+
         kind = type(module)  # exactly: a class derived from one of these may do something else
         name = kind.__name__
-        if kind is atomistic.Atomwise:
+        if kind in (atomistic.Atomwise, ElementalAtomwise):
             self.atomwise(module)
         elif kind is atomistic.Forces:
             value = self.values.get(module.energy_key, Other(f"{module.energy_key} is missing"))
@@ -229,11 +231,14 @@ class _Keys:
     def energy(self) -> Energy:
         import schnetpack.atomistic as atomistic
 
+        from mlsel.export_model.elemental import ElementalAtomwise
+
         key = self.energy_key()
         value = self.values.get(key, Other(f"no output module gives {key}"))
         if isinstance(value, Other):
             raise MlselError(f"The energy {key!r} cannot be exported: {value.why}.")
-        readouts = [one for one in value.terms if type(one[0]) is atomistic.Atomwise]
+        networks = (atomistic.Atomwise, ElementalAtomwise)
+        readouts = [one for one in value.terms if type(one[0]) in networks]
         repulsions = [one for one in value.terms if type(one[0]) is atomistic.ZBLRepulsionEnergy]
         if len(readouts) != 1 or len(repulsions) > 1:
             raise MlselError(

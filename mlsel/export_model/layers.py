@@ -51,7 +51,7 @@ def schnet_layers(parts: Parts) -> nn.Module:
             self.radial_basis = parts.representation.radial_basis
             self.cutoff_fn = parts.representation.cutoff_fn
             self.layers = nn.ModuleList(Layer(one) for one in parts.representation.interactions)
-            self.outnet = parts.readout.outnet
+            self.outnet = _shared_network(parts)
             self.scale = parts.scale
             self.length = parts.length
             self.cutoff = parts.cutoff
@@ -145,7 +145,7 @@ def painn_layers(parts: Parts) -> nn.Module:
                 Layer(one, two)
                 for one, two in zip(representation.interactions, representation.mixing, strict=True)
             )
-            self.outnet = parts.readout.outnet
+            self.outnet = _shared_network(parts)
             self.scale = parts.scale
             self.length = parts.length
             self.cutoff = parts.cutoff
@@ -194,6 +194,74 @@ def painn_layers(parts: Parts) -> nn.Module:
             return self.embed(numbers)
 
     return PaiNNLayers()
+
+
+def _shared_network(parts: Parts) -> nn.Module:
+    from torch import nn
+
+    return nn.Identity() if parts.networks else parts.readout.outnet
+
+
+def with_elements(layers: nn.Module, parts: Parts) -> nn.Module:
+    """`layers` with an output network for each element.
+
+    An atom's features get one number more, its atomic number, which says in the end whose network
+    they go through.
+    """
+    import torch
+    from torch import nn
+
+    class Elements(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers
+            self.outnets = parts.readout.outnets
+            self.elements = [float(z) for z in parts.readout.elements]
+            self.scale = parts.scale
+            self.n = int(parts.representation.n_atom_basis)
+            self.n_layers = len(parts.representation.interactions)
+            self.cutoff = parts.cutoff
+
+        @torch.jit.export
+        def embed(self, numbers: torch.Tensor) -> torch.Tensor:
+            x = self.layers.embed(numbers)
+            return torch.cat([x, numbers.to(x.dtype).unsqueeze(1)], 1)
+
+        @torch.jit.export
+        def edges(self, vectors: torch.Tensor) -> list[torch.Tensor]:
+            found: list[torch.Tensor] = self.layers.edges(vectors)
+            return found
+
+        @torch.jit.export
+        def interact(
+            self,
+            layer: int,
+            x: torch.Tensor,
+            edges: list[torch.Tensor],
+            receivers: torch.Tensor,
+            senders: torch.Tensor,
+            n_local: int,
+            n_mirrored: int,
+        ) -> torch.Tensor:
+            numbers = x[:n_local, -1:]
+            x = self.layers.interact(
+                layer, x[:, :-1], edges, receivers, senders, n_local, n_mirrored
+            )
+            return torch.cat([x, numbers], 1)
+
+        @torch.jit.export
+        def readout(self, x: torch.Tensor) -> torch.Tensor:
+            numbers = x[:, -1]
+            energies = torch.zeros_like(numbers)
+            for k, outnet in enumerate(self.outnets):
+                own = outnet(x[:, : self.n]).squeeze(1) * self.scale
+                energies = torch.where(numbers == self.elements[k], own, energies)
+            return energies
+
+        def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+            return self.embed(numbers)
+
+    return Elements()
 
 
 def with_repulsion(layers: nn.Module, parts: Parts) -> nn.Module:

@@ -104,6 +104,7 @@ class Parts:
                 for parameter in module.parameters():
                     parameter.requires_grad_(False)
         _check_elements(taken[0].embedding, energy.references, numbers)
+        _check_networks(taken[1], numbers)
         parts = cls(
             representation=taken[0],
             readout=taken[1],
@@ -119,6 +120,14 @@ class Parts:
         )
         parts.check_repulsion()
         return parts
+
+    @property
+    def networks(self) -> dict[int, list[Any]] | None:
+        """The dense layers of each element's output network; None where all share one."""
+        elements = getattr(self.readout, "elements", None)
+        if elements is None:
+            return None
+        return dict(zip(elements, map(list, self.readout.outnets), strict=True))
 
     def offset(self, number: int) -> float:
         """Return what an atom of an element has beside its network's energy, eV."""
@@ -145,6 +154,18 @@ class Parts:
                 "ZBLRepulsionEnergy has no cutoff function: as in schnetpack its energy ends where "
                 "the list of neighbours does, here at the representation's cutoff, %g Å.",
                 self.cutoff,
+            )
+
+
+def _check_networks(readout: Any, numbers: Sequence[int]) -> None:
+    from ase.data import chemical_symbols
+
+    known = getattr(readout, "elements", numbers)
+    for number in numbers:
+        if number not in known:
+            raise MlselError(
+                f"The model has no output network for {chemical_symbols[number]}: it has some for "
+                f"{', '.join(chemical_symbols[z] for z in known)}. Name these elements."
             )
 
 

@@ -72,7 +72,15 @@ def activations(parts: Parts) -> tuple[str, str]:
         raise MlselError(f"The compressed mode knows no ZBLRepulsionEnergy: {WITHOUT}.")
     layers = parts.representation.interactions
     inner = _one_activation([layer.f2out[0] for layer in layers], "the interactions")
-    return inner, _one_activation(list(parts.readout.outnet)[:-1], "the output network")
+    hidden = [dense for network in _networks(parts).values() for dense in network[:-1]]
+    return inner, _one_activation(hidden, "the output network")
+
+
+def _networks(parts: Parts) -> dict[int | None, list[Any]]:
+    """Output networks by element; by None where all share one."""
+    if parts.networks is None:
+        return {None: list(parts.readout.outnet)}
+    return {number: network for number, network in parts.networks.items()}  # noqa: C416
 
 
 @torchscript()  # forward derivatives are TorchScript inside
@@ -89,7 +97,7 @@ def compress_filters(
     inner, outer = activations(parts)
     arrays["embedding"] = array(representation.embedding(torch.tensor(numbers)))
     layers = list(representation.interactions)
-    outnet = list(parts.readout.outnet)
+    networks = _networks(parts)
     tables, errors = _tables(parts)
     for k, layer in enumerate(layers):
         arrays[f"layer{k}/in2f"] = array(layer.in2f.weight)
@@ -97,12 +105,16 @@ def compress_filters(
             arrays[f"layer{k}/f2out{m}/weight"] = array(dense.weight)
             arrays[f"layer{k}/f2out{m}/bias"] = array(dense.bias)
         arrays[f"layer{k}/table"] = tables[k]
-    for m, dense in enumerate(outnet):
-        # the energy's scale goes into the last layer
-        scale = parts.scale if m == len(outnet) - 1 else 1.0
-        bias = dense.bias if dense.bias is not None else torch.zeros(dense.out_features)
-        arrays[f"readout{m}/weight"] = array(dense.weight * scale)
-        arrays[f"readout{m}/bias"] = array(bias * scale)
+    for number, outnet in networks.items():
+        if number is not None and number not in numbers:
+            continue
+        head = "" if number is None else f"element{list(numbers).index(number)}/"
+        for m, dense in enumerate(outnet):
+            # the energy's scale goes into the last layer
+            scale = parts.scale if m == len(outnet) - 1 else 1.0
+            bias = dense.bias if dense.bias is not None else torch.zeros(dense.out_features)
+            arrays[f"{head}readout{m}/weight"] = array(dense.weight * scale)
+            arrays[f"{head}readout{m}/bias"] = array(bias * scale)
     return {
         "cutoff": parts.cutoff,
         "n_layers": len(layers),
@@ -110,8 +122,9 @@ def compress_filters(
         "n_filters": int(representation.n_filters),
         "n_knots": int(tables[0].shape[0]),
         "activation": inner,
-        "readout": [int(dense.out_features) for dense in outnet],
+        "readout": [int(dense.out_features) for dense in next(iter(networks.values()))],
         "readout_activation": outer,
+        **({"readout_per_element": True} if parts.networks else {}),
         "table_errors": errors,
     }
 

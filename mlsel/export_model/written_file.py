@@ -156,12 +156,24 @@ class WrittenFile:
             into = into.index_add(0, pairs.j, filters * y[pairs.i])
             hidden = inner(into @ arrays[layer + "f2out0/weight"].T + arrays[layer + "f2out0/bias"])
             x = x + hidden @ arrays[layer + "f2out1/weight"].T + arrays[layer + "f2out1/bias"]
+        if self.compressed.get("readout_per_element"):
+            kinds = torch.tensor(species)[:, None]
+            found = torch.zeros_like(x[:, :1])
+            for s in set(species):
+                found = torch.where(kinds == s, self._read_out(x, f"element{s}/", outer), found)
+        else:
+            found = self._read_out(x, "", outer)
+        answer = pairs.answer(found)
+        return Answer(answer.energy + self.offset(atoms), answer.forces)
+
+    def _read_out(self, x: torch.Tensor, head: str, activation: Any) -> torch.Tensor:
+        assert self.compressed is not None
         last = len(self.compressed["readout"]) - 1
         for m in range(last + 1):
-            x = x @ arrays[f"readout{m}/weight"].T + arrays[f"readout{m}/bias"]
-            x = outer(x) if m < last else x
-        answer = pairs.answer(x)
-        return Answer(answer.energy + self.offset(atoms), answer.forces)
+            layer = f"{head}readout{m}/"
+            x = x @ self.arrays[layer + "weight"].T + self.arrays[layer + "bias"]
+            x = activation(x) if m < last else x
+        return x
 
 
 def _shifted_softplus(x: torch.Tensor) -> torch.Tensor:

@@ -266,7 +266,18 @@ class SchNetSection:
     activation: str = quantity(
         "silu", choices=("silu", "shifted_softplus"), doc="of the output network"
     )
+    output_per_element: bool = quantity(False, doc="an output network for each element")
     energy_per_atom: bool = quantity(False, doc="the loss has the energy of an atom, not of all")
+    atomic_energy_weight: float = quantity(
+        0.0, at_least=0, doc="of each atom's energy in the loss, where the data have them"
+    )
+    stress_weight: float = quantity(
+        0.0, at_least=0, doc="of the virial of an atom in the loss, where the data have virials"
+    )
+    loss: str = quantity("squared", choices=("squared", "huber"), doc="the penalty of an error")
+    huber_delta: float = quantity(
+        0.1, above=0, doc="in the units of the loss: errors beyond it count linearly"
+    )
     average: float = quantity(0.0, at_least=0, at_most=0.9999, doc="of weights over steps; 0: none")
     dtype: str = quantity("float32", choices=("float32", "float64"))
     tf32: bool = quantity(False, doc="TensorFloat-32 on a GPU")

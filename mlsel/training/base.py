@@ -44,6 +44,8 @@ class Frames:
         eV.
     forces : float64, (n_frames, n_atoms, 3), optional
         eV/Å.
+    atomic_energies : float64, (n_frames, n_atoms), optional
+        eV; they sum to `energy`.
     virial : float64, (n_frames, 3, 3), optional
         −∂E/∂ε, eV.
     """
@@ -54,6 +56,7 @@ class Frames:
     periodic: tuple[bool, bool, bool] = (True, True, True)
     energy: FloatArray | None = None
     forces: FloatArray | None = None
+    atomic_energies: FloatArray | None = None
     virial: FloatArray | None = None
 
     def __len__(self) -> int:
@@ -80,6 +83,7 @@ class Frames:
             self.periodic,
             None if self.energy is None else self.energy[rows],
             None if self.forces is None else self.forces[rows],
+            None if self.atomic_energies is None else self.atomic_energies[rows],
             None if self.virial is None else self.virial[rows],
         )
 
@@ -175,6 +179,12 @@ class Trainer(ABC):
     name: str
     n_train: int | None
     """Frames of the data set to use, the first of them; None: all."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Labels that it needs beside energy and forces, each with the key that asks for it."""
+        return {}
+
     on_report: Callable[[float, str], None]
     """Told the share done (0 … 1) and a few words, now and then."""
 
@@ -227,18 +237,22 @@ def hear_nothing(share: float, text: str) -> None:
 
 
 def read_frames(
-    pool: Pool, frame_ids: range | npt.ArrayLike | None = None, max_bytes: int = 2**31
+    pool: Pool,
+    frame_ids: range | npt.ArrayLike | None = None,
+    max_bytes: int = 2**31,
+    more: Sequence[str] = (),
 ) -> Iterator[Frames]:
     """Yield the frames of a pool with their labels (ordered by run), checked to be finite.
 
-    Virials come with those frames that have one and are periodic in all directions.
+    Virials come with those frames that have one and are periodic in all directions, and atomic
+    energies if `more` names them.
 
     Raises
     ------
     MlselError
         If energies or forces are missing or a label is not finite; it names the frame.
     """
-    fields = ("positions", "cell", "energy", "forces")
+    fields = ("positions", "cell", "energy", "forces", *more)
     blocks = pool.blocks(*fields, frame_ids=frame_ids, max_bytes=max_bytes, optional=("virial",))
     for block in blocks:
         for field in block.fields:
@@ -255,6 +269,7 @@ def read_frames(
             pool.periodic(block.run),
             block["energy"],
             block["forces"],
+            block["atomic_energies"] if "atomic_energies" in more else None,
             block.fields.get("virial") if all(pool.periodic(block.run)) else None,
         )
 

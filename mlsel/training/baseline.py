@@ -158,6 +158,11 @@ class Baseline:
             frames,
             energy=None if frames.energy is None else frames.energy - known.energy,
             forces=None if frames.forces is None else frames.forces - known.forces,
+            atomic_energies=(
+                None
+                if frames.atomic_energies is None
+                else frames.atomic_energies - known.atomic_energies
+            ),
             virial=None if frames.virial is None else frames.virial - known.virial,
         )
 

@@ -27,11 +27,20 @@ from mlsel.core.shards import Part, add_part_option
 from mlsel.selection.learning import sized_sets
 from mlsel.study.folder import StudyFolder, size_of
 from mlsel.study.study import Study
-from mlsel.training.base import MODEL_FILE, TrainedModel, Trainer, describe, read_frames
+from mlsel.training.base import (
+    MODEL_FILE,
+    Frames,
+    TrainedModel,
+    Trainer,
+    describe,
+    read_frames,
+)
 from mlsel.training.baseline import Baseline
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+    from mlsel.pool.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -201,11 +210,11 @@ class Task:
 
         made_from = self.made_from()
         with Pool(self.data) as pool:
-            frames = list(read_frames(pool, range(made_from["data"]["n_frames"])))
+            frames = self._read(pool, range(made_from["data"]["n_frames"]))
         validation = []
         if self.validation is not None and self.trainer.uses_validation:
             with Pool(self.validation) as pool:
-                validation = list(read_frames(pool))
+                validation = self._read(pool)
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
         remove(self.failure)
@@ -234,6 +243,16 @@ class Task:
         write_json(self.out / MODEL_FILE, whole)
         take_away(self.out / BEGUN)
         return model
+
+    def _read(self, pool: Pool, frame_ids: range | None = None) -> list[Frames]:
+        for label, key in self.trainer.labels.items():
+            if label not in pool.fields:
+                raise MlselError(
+                    f"{self.trainer.name} learns the {label}, which not every frame of {pool.path} "
+                    f"has (all have {', '.join(pool.fields)}): set {key} to 0, or label the frames."
+                )
+        more = [label for label in self.trainer.labels if label != "virial"]  # comes anyway
+        return list(read_frames(pool, frame_ids, more=more))
 
 
 def data_sets(study: Study, folder: Path) -> list[str]:

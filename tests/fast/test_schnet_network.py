@@ -22,6 +22,7 @@ from tests.support.training_data import frames
 NUMBERS = (11, 17)
 TINY = Architecture(2, 8, 16, 6, (12, 10), 4.0)
 SOFTPLUS = replace(TINY, activation="shifted_softplus")
+ELEMENTAL = replace(SOFTPLUS, output_per_element=True)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def one_thread() -> None:
 def made(architecture: Architecture, dtype: torch.dtype, seed: int = 0) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return potential(architecture).to(dtype)
+        return potential(architecture, NUMBERS).to(dtype)
 
 
 def schnetpack_answer(model: Any, part: Frames, row: int, cutoff: float) -> tuple[Any, Any, Any]:
@@ -56,9 +57,11 @@ def schnetpack_answer(model: Any, part: Frames, row: int, cutoff: float) -> tupl
     )
 
 
-@pytest.mark.parametrize("size", [*SIZES, "tiny", "softplus"])
+@pytest.mark.parametrize("size", [*SIZES, "tiny", "softplus", "elemental"])
 def test_energies_and_forces_are_schnetpacks(size: str) -> None:
-    architecture = {**SIZES, "tiny": TINY, "softplus": SOFTPLUS}[size]
+    architecture = {
+        **SIZES, "tiny": TINY, "softplus": SOFTPLUS, "elemental": ELEMENTAL
+    }[size]  # fmt: skip
     part = frames(3, side=2)  # boxes smaller than the cutoff: atoms see their own images
     model = made(architecture, torch.float64)
     graphs = Graphs([part], NUMBERS, architecture.cutoff, torch.float64)
@@ -74,16 +77,97 @@ def test_energies_and_forces_are_schnetpacks(size: str) -> None:
         )
 
 
+def by_hand(model: Any, spk: Any) -> Any:
+    """The same potential with schnetpack's own Atomwise for each element, one after the other."""
+    ours = model.output_modules[0]
+    own = {}
+    for number, outnet in zip(ours.elements, ours.outnets, strict=True):
+        atomwise = spk.atomistic.Atomwise(
+            n_in=TINY.n_atom_basis,
+            n_hidden=list(TINY.n_neurons),
+            n_layers=len(TINY.n_neurons) + 1,
+            activation=spk.nn.activations.shifted_softplus,
+            output_key="energy",
+            per_atom_output_key="atomic_energies",
+        ).double()
+        atomwise.outnet.load_state_dict(outnet.state_dict())
+        own[number] = spk.model.NeuralNetworkPotential(
+            model.representation,
+            input_modules=[spk.atomistic.PairwiseDistances()],
+            output_modules=[atomwise],
+        )
+    return own
+
+
+def test_each_element_has_schnetpacks_own_network() -> None:
+    """Atomic energies and forces of a potential put together from two of schnetpack's."""
+    from mlsel.training.schnet.network import _schnetpack
+
+    part = frames(2, side=2)
+    model = made(ELEMENTAL, torch.float64)
+    graphs = Graphs([part], NUMBERS, TINY.cutoff, torch.float64)
+    output = Network(model, NUMBERS, tabulate=False)(graphs.batch([0, 1]))
+    own = by_hand(model, _schnetpack())
+    for row in range(2):
+        atoms = Atoms(part.numbers, part.positions[row], cell=part.cell[row], pbc=True)
+        i, j, shift = neighbor_list("ijS", atoms, TINY.cutoff)
+        positions = torch.tensor(atoms.positions, requires_grad=True)
+        energies = torch.zeros(len(atoms), dtype=torch.float64)
+        for number, one in own.items():
+            inputs = {
+                "_atomic_numbers": torch.tensor(atoms.numbers),
+                "_positions": positions,
+                "_idx_i": torch.tensor(i),
+                "_idx_j": torch.tensor(j),
+                "_offsets": torch.tensor(shift @ atoms.cell.array),
+                "_idx_m": torch.zeros(len(atoms), dtype=torch.long),
+                "_n_atoms": torch.tensor([len(atoms)]),
+            }
+            of_all = one(inputs)["atomic_energies"][:, 0]
+            energies = torch.where(torch.tensor(atoms.numbers == number), of_all, energies)
+        forces = -torch.autograd.grad(energies.sum(), positions)[0]
+        atoms_of_row = slice(8 * row, 8 * row + 8)
+        for ours, theirs in ((output.atomic, energies), (output.forces, forces)):
+            np.testing.assert_allclose(
+                ours[atoms_of_row].detach(), theirs.detach(), rtol=0, atol=1e-10
+            )
+    outnets = model.output_modules[0].outnets
+    assert not torch.equal(outnets[0][0].weight, outnets[1][0].weight)
+
+
+def test_virials_are_the_slope_with_strain() -> None:
+    part = frames(2)
+    network = Network(made(ELEMENTAL, torch.float64), NUMBERS, tabulate=False)
+
+    def evaluated(strain: Any) -> Any:
+        moved = Frames(part.numbers, part.positions @ strain, part.cell @ strain)
+        graphs = Graphs([moved], NUMBERS, TINY.cutoff, torch.float64)
+        batch = graphs.batch([0, 1])
+        return batch, network(batch)
+
+    virials = network.virials(*evaluated(np.eye(3))).detach().numpy()
+    for a, b in ((0, 0), (2, 2), (0, 1), (2, 1)):
+        step = np.zeros((3, 3))
+        step[a, b] = 1e-5
+        energies = [
+            evaluated(np.eye(3) + sign * step)[1].atomic.reshape(2, -1).sum(1).detach().numpy()
+            for sign in (1, -1)
+        ]
+        slope = -(energies[0] - energies[1]) / 2e-5
+        np.testing.assert_allclose(virials[:, a, b], slope, rtol=0, atol=1e-7)
+
+
 def loss_of(network: Network, batch: Batch) -> torch.Tensor:
     output = network(batch)
     weights = torch.linspace(-1, 1, output.forces.numel(), dtype=output.forces.dtype)
     return (output.forces.ravel() * weights).sum() + (output.atomic**2).sum()
 
 
-def test_gradients_are_those_of_every_directed_edge() -> None:
+@pytest.mark.parametrize("architecture", [TINY, ELEMENTAL])
+def test_gradients_are_those_of_every_directed_edge(architecture: Architecture) -> None:
     """The mirrored-edge trick against schnetpack's double backward over all directed edges."""
     part = frames(1, side=2)
-    model = made(TINY, torch.float64)
+    model = made(architecture, torch.float64)
     graphs = Graphs([part], NUMBERS, TINY.cutoff, torch.float64)
     ours = torch.autograd.grad(
         loss_of(Network(model, NUMBERS, tabulate=False), graphs.batch([0])),

@@ -14,10 +14,12 @@ import torch
 
 from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames, reference_energies, split
+from mlsel.training.schnet.device import choose_device
 from mlsel.training.schnet.metrics import read_metrics
 from mlsel.training.schnet.model import SchNetModel
-from mlsel.training.schnet.trainer import SchNetTrainer, choose_device
-from tests.support.training_data import frames, write_pool
+from mlsel.training.schnet.trainer import SchNetTrainer
+from tests.support import Tolerance
+from tests.support.training_data import frames, fully_labelled, write_pool
 
 ANGSTROM_FORCE = 1e-3  # eV/Å: what an overfitted network must reach
 PAIR_SHARE = 0.02  # of the forces' scatter: what is left of a pair potential
@@ -290,3 +292,117 @@ def test_the_weight_is_the_energys(tmp_path: Path) -> None:
     loss = 0.2 * energy**2 + 0.8 * curve["validation_force_rmse"] ** 2
     assert curve["validation_loss"] == pytest.approx(loss, rel=1e-4)
     assert curve["train_loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def penalties(wrong: Any, delta: float | None) -> float:
+    """The mean of squares, or of Huber's penalty of this delta, by its two branches."""
+    size = np.abs(wrong)
+    if delta is None:
+        return float((size**2).mean())
+    return float(np.where(size <= delta, size**2, 2 * delta * size - delta**2).mean())
+
+
+@pytest.mark.parametrize("delta", [None, 0.05])
+def test_the_loss_by_its_formula(tmp_path: Path, delta: float | None) -> None:
+    """All four terms, from what the trained model predicts for the held-out frames."""
+    held_out = fully_labelled(frames(3, seed=2))
+    assert held_out.energy is not None and held_out.forces is not None
+    assert held_out.atomic_energies is not None and held_out.virial is not None
+    made = trainer(
+        max_epochs=2,
+        energy_weight=0.2,
+        energy_per_atom=True,
+        atomic_energy_weight=0.5,
+        stress_weight=0.3,
+        output_per_element=True,
+        loss="squared" if delta is None else "huber",
+        huber_delta=delta or 1.0,
+    )
+    model = made.fit([fully_labelled(frames(6))], [held_out], tmp_path)
+    curves = read_metrics(tmp_path / "metrics.csv")
+    best = int(curves["validation_loss"].argmin())
+    found = model.double().predict(held_out)
+    assert found.virial is not None
+    n = held_out.n_atoms
+    energy, forces = (found.energy - held_out.energy) / n, found.forces - held_out.forces
+    atomic = found.atomic_energies - held_out.atomic_energies
+    virial = (found.virial - held_out.virial) / n
+    loss = (
+        0.2 * penalties(energy, delta)
+        + 0.8 * penalties(forces, delta)
+        + 0.5 * penalties(atomic, delta)
+        + 0.3 * penalties(virial, delta)
+    )
+    assert curves["validation_loss"][best] == pytest.approx(loss, rel=1e-3)
+    for name, wrong in (("atomic_energy", atomic), ("virial", virial), ("energy", energy)):
+        rmse = np.sqrt((wrong**2).mean())
+        assert curves[f"validation_{name}_rmse"][best] == pytest.approx(rmse, rel=1e-3)
+    means = [held_out.atomic_energies[:, held_out.numbers == z].mean() for z in (11, 17)]
+    np.testing.assert_allclose(list(model.references.values()), means, rtol=0.2)
+
+
+def test_the_gradient_of_every_term_is_that_of_finite_differences() -> None:
+    from mlsel.training.schnet.architecture import Architecture
+    from mlsel.training.schnet.graphs import Graphs
+    from mlsel.training.schnet.loss import Loss
+    from mlsel.training.schnet.network import Network, potential
+
+    part = fully_labelled(frames(2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        architecture = Architecture(2, 8, 8, 6, (8,), 4.0, "shifted_softplus", True)
+        model = potential(architecture, (11, 17)).double()
+    network = Network(model, (11, 17), tabulate=True)
+    graphs = Graphs([part], (11, 17), 4.0, torch.float64)
+    network.adopt(graphs)
+    batch, parameters = graphs.batch([0, 1]), network.parameters()
+    generator = torch.Generator().manual_seed(1)
+    way = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
+    for loss in (Loss(0.1, True, 0.7, 0.4), Loss(0.1, False, 0.7, 0.4, delta=0.3)):
+        gradient = torch.autograd.grad(loss(network, batch)[0], parameters)
+        slope = sum(float((g * d).sum()) for g, d in zip(gradient, way, strict=True))
+        values = []
+        for step in (1e-5, -2e-5, 1e-5):  # forth, back, and where it was
+            with torch.no_grad():
+                for p, d in zip(parameters, way, strict=True):
+                    p.add_(d, alpha=step)
+                values.append(float(loss(network, batch)[0]))
+        found = (values[0] - values[1]) / 2e-5
+        assert found == pytest.approx(slope, rel=Tolerance.FINITE_DIFFERENCE.value)
+
+
+def test_a_network_for_each_element_resumes_and_predicts(tmp_path: Path) -> None:
+    train, validation = [frames(6)], [frames(2, seed=2)]
+    options = {"output_per_element": True, "activation": "shifted_softplus", "max_epochs": 2}
+    trainer(**options).fit(train, validation, tmp_path / "whole")
+    for stop in (1, None):
+        trainer(**options, stop_after=stop).fit(train, validation, tmp_path / "parts")
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert sum("outnets.1" in name for name in one) == sum("outnets.0" in name for name in one) > 0
+    model = SchNetModel.load(tmp_path / "whole")
+    atoms = validation[0].atoms(0)
+    atoms.calc = model.calculator()
+    prediction = model.predict(validation[0])
+    np.testing.assert_allclose(atoms.get_forces(), prediction.forces[0], rtol=0, atol=1e-6)
+    exact = model.double().predict(validation[0])
+    np.testing.assert_allclose(prediction.forces, exact.forces, rtol=0, atol=2e-5)
+
+
+def test_labels_that_are_not_there_or_do_not_fit_are_told(tmp_path: Path) -> None:
+    from mlsel.training.stage import Task
+
+    data = write_pool(tmp_path / "train.h5", [frames(4)])
+    task = Task("train", data, None, trainer(stress_weight=0.1), None, tmp_path / "m")
+    with pytest.raises(
+        MlselError, match=r"learns the virial, .* set training\.schnet\.stress_weight to 0"
+    ):
+        task.perform(lambda report: None)
+    part = fully_labelled(frames(4))
+    assert part.atomic_energies is not None
+    wrong = replace(part, atomic_energies=part.atomic_energies + 0.01)
+    with pytest.raises(MlselError, match=r"add up to .* eV where its energy is"):
+        trainer(atomic_energy_weight=1.0).fit([wrong], [part], tmp_path / "w")
+    made = trainer(atomic_energy_weight=1.0, max_epochs=1)
+    Task("train", data, None, made, None, tmp_path / "a").perform(lambda report: None)
+    assert "validation_atomic_energy_rmse" in read_metrics(tmp_path / "a" / "metrics.csv")

@@ -63,6 +63,17 @@ def atomwise(key: str = "energy", seed: int = 2, **more: Any) -> Any:
         return modules().atomistic.Atomwise(12, output_key=key, **more)
 
 
+def elemental(elements: Sequence[int] = (11, 17), seed: int = 2) -> Any:
+    """An output network for each element."""
+    import torch
+
+    from mlsel.export_model.elemental import ElementalAtomwise
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ElementalAtomwise(12, elements, (10, 8), modules().nn.activations.shifted_softplus)
+
+
 def with_zbl(zbl_cutoff: float | None = CUTOFF, **more: Any) -> Any:
     """A network and ZBLRepulsionEnergy, their sum the energy."""
     spk = modules()

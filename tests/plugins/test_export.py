@@ -26,6 +26,7 @@ from mlsel.export_model.written_file import Answer, WrittenFile
 from tests.plugins.potentials import (
     CUTOFF,
     atomwise,
+    elemental,
     modules,
     potential,
     schnetpack_says,
@@ -69,6 +70,38 @@ def test_zbl_is_exported_whole(
     right = schnetpack_says(model, atoms)
     assert np.abs(right.forces).max() > 1  # the repulsion is felt
     check_lammps(path, "torchscript", atoms, right)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_network_for_each_element_runs_in_both_modes(tmp_path: Path) -> None:
+    """Elements named in another order than the networks', against schnetpack."""
+    model = potential([elemental((17, 11))])
+    path = export_schnet(model, tmp_path / "model.pt", SPECIES)
+    metadata = read_metadata(path)
+    assert metadata["widths"] == [13, 13, 13] and metadata["compressed"]["readout_per_element"]
+    for atoms in melts()[:2]:
+        right = schnetpack_says(model, atoms)
+        check_lammps(path, "torchscript", atoms, right)
+        check_lammps(path, "compressed", atoms, right)
+        file = WrittenFile(path)
+        assert file.tables(atoms).energy == pytest.approx(right.energy, rel=1e-9)
+        shared = potential([atomwise()])
+        assert abs(schnetpack_says(shared, atoms).energy - right.energy) > 1e-3
+    swapped = evaluate_lammps(melts()[0], "schnet compressed threads 1", f"{path} Cl Na")
+    assert abs(swapped.energy - schnetpack_says(model, melts()[0]).energy) > 1e-3
+
+
+def test_painn_with_a_network_for_each_element(tmp_path: Path) -> None:
+    model = potential([elemental()], kind="PaiNN")
+    path = export_painn(model, tmp_path / "model.pt", SPECIES)
+    atoms = melts()[0]
+    found = WrittenFile(path).torchscript(atoms, 2)
+    assert found.energy == pytest.approx(schnetpack_says(model, atoms).energy, rel=1e-9)
+
+
+def test_an_element_without_a_network_is_refused(tmp_path: Path) -> None:
+    sentence = refused(potential([elemental((11, 9))]), tmp_path)
+    assert "no output network for Cl: it has some for Na, F" in sentence
 
 
 def test_tables_know_no_zbl(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,30 @@ def labels(numbers: Any, positions: Any, cell: Any) -> tuple[Any, Any]:
     u, du = pair_energy(r, (charge[:, None] * charge)[:, :, None])
     forces = (du[..., None] * vectors / r[..., None]).sum((1, 2))
     return 0.5 * u.sum((1, 2)), forces
+
+
+def virial(numbers: Any, positions: Any, cell: Any, step: float = 1e-5) -> Any:
+    """−∂E/∂ε, eV, by finite differences."""
+    found = np.empty((3, 3))
+    for a in range(3):
+        for b in range(3):
+            energies = []
+            for sign in (1, -1):
+                strain = np.eye(3)
+                strain[a, b] += sign * step
+                energies.append(labels(numbers, positions @ strain, cell @ strain)[0].sum())
+            found[a, b] = -(energies[0] - energies[1]) / (2 * step)
+    return found
+
+
+def fully_labelled(part: Frames) -> Frames:
+    """The same frames with the energies of their atoms and their virials."""
+    each = list(zip(part.positions, part.cell, strict=True))
+    return replace(
+        part,
+        atomic_energies=np.array([labels(part.numbers, x, c)[0] for x, c in each]),
+        virial=np.array([virial(part.numbers, x, c) for x, c in each]),
+    )
 
 
 def frames(n: int, seed: int = 1, side: int = 2, spacing: float = 2.8) -> Frames:

@@ -146,12 +146,15 @@ void read_arrays(const json &object, const std::string &bytes, const Entry &entr
     read(layer + "f2out1/bias", {basis});
     read(layer + "table", {static_cast<size_t>(compressed.n_knots), 3, filters});
   }
-  size_t width = basis;
-  for (size_t k = 0; k < compressed.readout.size(); k++) {
-    const size_t next = compressed.readout[k];
-    read("readout" + std::to_string(k) + "/weight", {next, width});
-    read("readout" + std::to_string(k) + "/bias", {next});
-    width = next;
+  for (size_t s = 0; s < compressed.n_networks(n_species); s++) {
+    size_t width = basis;
+    for (size_t k = 0; k < compressed.readout.size(); k++) {
+      const size_t next = compressed.readout[k];
+      const std::string layer = compressed.network(s) + "readout" + std::to_string(k);
+      read(layer + "/weight", {next, width});
+      read(layer + "/bias", {next});
+      width = next;
+    }
   }
 }
 
@@ -165,7 +168,11 @@ void read_compressed(const json &object, const std::string &bytes, const Entry &
   compressed.activation = get<std::string>(object, "activation");
   compressed.readout_activation = get<std::string>(object, "readout_activation");
   compressed.readout = get<std::vector<int>>(object, "readout");
-  if (compressed.n_layers != file.n_layers || compressed.n_atom_basis != file.widths.back())
+  if (object.contains("readout_per_element"))
+    compressed.readout_per_element = get<bool>(object, "readout_per_element");
+  // TorchScript then carries an atom's number beside its features
+  const int n_features = compressed.n_atom_basis + (compressed.readout_per_element ? 1 : 0);
+  if (compressed.n_layers != file.n_layers || n_features != file.widths.back())
     throw std::runtime_error("has tables for another number of layers or features than its model");
   if (get<double>(object, "cutoff") != file.cutoff)
     throw std::runtime_error("has tables for another cutoff than its " +

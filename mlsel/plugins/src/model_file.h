@@ -14,7 +14,15 @@ struct Compressed {
   int n_layers = 0, n_atom_basis = 0, n_filters = 0, n_knots = 0;
   std::string activation, readout_activation;
   std::vector<int> readout;    // widths of the output network's layers; the last is 1
+  bool readout_per_element = false;    // a network for each of the file's species
   std::map<std::string, std::vector<double>> arrays;
+
+  /// How many output networks there are, and what the names of one's arrays begin with.
+  size_t n_networks(size_t n_species) const { return readout_per_element ? n_species : 1; }
+  std::string network(size_t species) const
+  {
+    return readout_per_element ? "element" + std::to_string(species) + '/' : std::string();
+  }
 
   const std::vector<double> &array(const std::string &name) const { return arrays.at(name); }
 };

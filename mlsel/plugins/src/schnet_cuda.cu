@@ -64,6 +64,9 @@ template <typename Real> class CudaModel : public CompressedModel {
       tables_.back().fill(table(from.array(layer + "table")));
     }
     int in = n_basis_, widest = std::max(n_basis_, n_filters_);
+    if (from.readout_per_element)
+      throw std::runtime_error("the file has an output network for each element, and device cuda "
+                               "computes one: leave \"device cuda\" out, the CPU computes both");
     for (size_t k = 0; k < from.readout.size(); k++) {
       const std::string layer = "readout" + std::to_string(k) + '/';
       readout_.emplace_back(from.array(layer + "weight"), in, &from.array(layer + "bias"));

@@ -31,16 +31,20 @@ template <typename Real> class Model : public CompressedModel {
                            &from.array(layer + "f2out1/bias"));
       tables_.push_back(make_table(from.array(layer + "table")));
     }
-    int width = n_basis_;
-    for (size_t k = 0; k < from.readout.size(); k++) {
-      const std::string layer = "readout" + std::to_string(k) + '/';
-      readout_.emplace_back(from.array(layer + "weight"), width, &from.array(layer + "bias"));
-      width = from.readout[k];
-    }
-    widest_ = std::max(basis_width_, filter_width_);
-    for (const auto &one : readout_) widest_ = std::max(widest_, padded<Real>(one.n_out));
-
     const int n_species = static_cast<int>(file.numbers.size());
+    readouts_.resize(from.n_networks(n_species));
+    widest_ = std::max(basis_width_, filter_width_);
+    for (size_t s = 0; s < readouts_.size(); s++) {
+      int width = n_basis_;
+      for (size_t k = 0; k < from.readout.size(); k++) {
+        const std::string layer = from.network(s) + "readout" + std::to_string(k) + '/';
+        readouts_[s].emplace_back(from.array(layer + "weight"), width,
+                                  &from.array(layer + "bias"));
+        width = from.readout[k];
+        widest_ = std::max(widest_, padded<Real>(width));
+      }
+    }
+
     embedding_.need(static_cast<size_t>(n_species) * basis_width_);
     first_y_.need(static_cast<size_t>(n_species) * filter_width_);
     const auto &embedding = from.array("embedding");
@@ -56,7 +60,8 @@ template <typename Real> class Model : public CompressedModel {
     slopes_.resize(n_layers_);
     for (int t = 0; t < team_.size(); t++) {
       threads_.emplace_back();
-      threads_.back().scratch.need(static_cast<size_t>(BLOCK) * widest_ * (4 + readout_.size()));
+      threads_.back().scratch.need(static_cast<size_t>(BLOCK) * widest_ *
+                                     (ROWS_SCRATCH + 2 + from.readout.size()));
     }
   }
 
@@ -170,6 +175,7 @@ template <typename Real> class Model : public CompressedModel {
  private:
   static constexpr bool is_double = sizeof(Real) == sizeof(double);
   static constexpr int BLOCK = 48;    // rows that go through the dense layers together
+  static constexpr int ROWS_SCRATCH = 4;    // after it: rows of one element, in and out; slopes
 
   struct Thread {
     Buffer<Real> rows;    // zero between sections
@@ -286,40 +292,76 @@ template <typename Real> class Model : public CompressedModel {
   /// Energies, and their gradient by x.
   void read_out(int t, int row, int n, double *energies)
   {
-    const Real *input = at(x_, row, basis_width_);
+    const Real *x = at(x_, row, basis_width_);
+    Real *gradient = at(gradient_, row, basis_width_);
+    if (readouts_.size() == 1) {
+      const Real *found = through(t, readouts_[0], n, x, gradient);
+      for (int i = 0; i < n; i++) set_energy(row + i, found[i * padded<Real>(1)], energies);
+      return;
+    }
+    // each element's rows together through its network
+    Real *in = scratch(t, ROWS_SCRATCH), *out = scratch(t, ROWS_SCRATCH + 1);
+    int rows[BLOCK];
+    for (size_t s = 0; s < readouts_.size(); s++) {
+      int n_own = 0;
+      for (int i = 0; i < n; i++)
+        if (graph_.species[row + i] == static_cast<int>(s)) {
+          std::copy_n(x + i * basis_width_, basis_width_, in + n_own * basis_width_);
+          rows[n_own++] = i;
+        }
+      if (!n_own) continue;
+      const Real *found = through(t, readouts_[s], n_own, in, out);
+      for (int i = 0; i < n_own; i++) {
+        std::copy_n(out + i * basis_width_, basis_width_, gradient + rows[i] * basis_width_);
+        set_energy(row + rows[i], found[i * padded<Real>(1)], energies);
+      }
+    }
+    for (int i = 0; i < n; i++)
+      if (graph_.species[row + i] < 0) {
+        std::fill_n(gradient + i * basis_width_, basis_width_, Real(0));
+        energies[row + i] = 0.0;
+      }
+  }
+
+  void set_energy(int row, Real value, double *energies) const
+  {
+    const int species = graph_.species[row];
+    energies[row] = species < 0 ? 0.0 : offsets_[species] + static_cast<double>(value);
+  }
+
+  /// An output network's values for n rows, padded<Real>(1) apart, and their gradient by the rows.
+  const Real *through(int t, const std::vector<Dense<Real>> &network, int n, const Real *input,
+                      Real *input_gradient)
+  {
     int input_width = basis_width_;
-    for (size_t k = 0; k < readout_.size(); k++) {
-      const Dense<Real> &layer = readout_[k];
+    for (size_t k = 0; k < network.size(); k++) {
+      const Dense<Real> &layer = network[k];
       const int width = padded<Real>(layer.n_out);
-      Real *values = scratch(t, k % 2), *slopes = scratch(t, 4 + k);
+      Real *values = scratch(t, k % 2);
       kernel_.product(n, layer.n_in, width, input, input_width, layer.matrix.get(),
                       layer.bias.get(), values, width, false);
-      if (k + 1 < readout_.size()) kernel_.activate(outer_, n * width, values, slopes);
+      if (k + 1 < network.size()) kernel_.activate(outer_, n * width, values, output_slopes(t, k));
       input = values;
       input_width = width;
-    }
-    for (int i = 0; i < n; i++) {
-      const int species = graph_.species[row + i];
-      energies[row + i] = species < 0
-          ? 0.0
-          : offsets_[species] + static_cast<double>(input[static_cast<size_t>(i) * input_width]);
     }
     // backwards: the gradient by the energy is 1
     Real *gradient = scratch(t, 2);
     int width = padded<Real>(1);
     for (int i = 0; i < n; i++) gradient[i * width] = Real(1);
-    for (size_t k = readout_.size(); k-- > 0;) {
-      const Dense<Real> &layer = readout_[k];
+    for (size_t k = network.size(); k-- > 0;) {
+      const Dense<Real> &layer = network[k];
       const int next = padded<Real>(layer.n_in);
-      Real *out =
-          k == 0 ? at(gradient_, row, basis_width_) : scratch(t, 2 + (readout_.size() - k) % 2);
+      Real *out = k == 0 ? input_gradient : scratch(t, 2 + (network.size() - k) % 2);
       kernel_.product(n, layer.n_out, next, gradient, width, layer.transposed.get(), nullptr, out,
                       next, false);
-      if (k > 0) kernel_.scale(n * next, out, scratch(t, 4 + k - 1));
+      if (k > 0) kernel_.scale(n * next, out, output_slopes(t, k - 1));
       gradient = out;
       width = next;
     }
+    return input;
   }
+
+  Real *output_slopes(int t, size_t k) const { return scratch(t, ROWS_SCRATCH + 2 + k); }
 
   /// From the gradient by x after layer k, that by its messages.
   void gather_gradient(int k, int t, int row, int n)
@@ -423,7 +465,8 @@ template <typename Real> class Model : public CompressedModel {
   std::vector<double> offsets_;
   int n_layers_, n_basis_, basis_width_, n_filters_, filter_width_, n_knots_, widest_ = 0;
   Activation inner_, outer_;
-  std::vector<Dense<Real>> in2f_, f2out0_, f2out1_, readout_;
+  std::vector<Dense<Real>> in2f_, f2out0_, f2out1_;
+  std::vector<std::vector<Dense<Real>>> readouts_;    // one, or one for each species
   std::vector<Buffer<Real>> tables_;
   Buffer<Real> embedding_, first_y_;
 

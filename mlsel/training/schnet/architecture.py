@@ -18,6 +18,8 @@ class Architecture:
     cutoff: float = 6.0
     activation: str = "silu"
     """Of the output network: "silu", schnetpack 2's, or "shifted_softplus", schnetpack 0.3's."""
+    output_per_element: bool = False
+    """An output network for each element, as schnetpack 0.3's ElementalAtomwise, or one for all."""
 
 
 SIZES: Mapping[str, Architecture] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,10 @@ class Batch:
         eV, less the elements' reference energies.
     forces : (n_atoms, 3) or None
         eV/Å.
+    atomic_energies : float64, (n_atoms) or None
+        eV, less the elements' reference energies.
+    virial : float64, (n_frames, 3, 3) or None
+        eV.
     tables : PairTables or None
         Only on a CPU.
     """
@@ -62,6 +67,8 @@ class Batch:
     unit: torch.Tensor
     energy: torch.Tensor | None
     forces: torch.Tensor | None
+    atomic_energies: torch.Tensor | None
+    virial: torch.Tensor | None
     tables: PairTables | None
 
     @property
@@ -107,7 +114,7 @@ class Graphs:
         place[list(numbers)] = np.arange(len(numbers))
         shift = np.array([(references or {}).get(z, 0.0) for z in numbers])
         species, n_atoms, n_pairs, pairs, vectors, distances = [], [], [], [], [], []
-        energy, forces = [], []
+        energy, forces, atomic, virial = [], [], [], []
         find = NeighborList(cutoff=cutoff, full_list=False)
         for part in frames:
             kind = place[part.numbers]
@@ -123,6 +130,10 @@ class Graphs:
             if part.energy is not None and part.forces is not None:
                 energy.append(part.energy - shift[kind].sum())
                 forces.append(part.forces.reshape(-1, 3))
+            if part.atomic_energies is not None:
+                atomic.append((part.atomic_energies - shift[kind]).ravel())
+            if part.virial is not None:
+                virial.append(part.virial)
         self.dtype = dtype
         real = np.float32 if dtype == torch.float32 else np.float64
         self.n_atoms, self.n_pairs = np.array(n_atoms, np.int64), np.array(n_pairs, np.int64)
@@ -136,6 +147,9 @@ class Graphs:
         self._unit = np.concatenate(vectors).astype(real)
         self._energy = np.concatenate(energy) if energy else None
         self._forces = np.concatenate(forces).astype(real) if forces else None
+        # labels that only some frames have are nobody's
+        self._atomic_energies = np.concatenate(atomic) if len(atomic) == len(frames) else None
+        self._virial = np.concatenate(virial) if len(virial) == len(frames) else None
         self.shortest = float(exact.min()) if len(exact) else cutoff
         self._knot: npt.NDArray[np.int32] | None = None
 
@@ -160,6 +174,10 @@ class Graphs:
         ends = self._pairs[pairs] + np.repeat(atom_start[:-1], n_pairs).astype(np.int32)[:, None]
         first, second = np.ascontiguousarray(ends[:, 0]), np.ascontiguousarray(ends[:, 1])
         tensor = torch.from_numpy
+
+        def taken(labels: npt.NDArray[Any] | None, places: IntArray) -> torch.Tensor | None:
+            return None if labels is None else tensor(labels[places]).to(device)
+
         unit = tensor(self._unit[pairs])
         tables = None
         if self._knot is not None:
@@ -182,8 +200,10 @@ class Graphs:
             tensor(second).to(device),
             tensor(self._distance[pairs]).to(device),
             unit.to(device),
-            None if self._energy is None else tensor(self._energy[rows]).to(device),
-            None if self._forces is None else tensor(self._forces[atoms]).to(device),
+            taken(self._energy, rows),
+            taken(self._forces, atoms),
+            taken(self._atomic_energies, atoms),
+            taken(self._virial, rows),
             tables,
         )
 

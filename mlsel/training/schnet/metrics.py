@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ COLUMNS = {
 }
 
 
-def write_metrics(path: Path, history: Sequence[Sequence[float]]) -> None:
+def write_metrics(
+    path: Path, history: Sequence[Sequence[float]], columns: Mapping[str, str] = COLUMNS
+) -> None:
     """Write the history as CSV: a row of names, a row of units, a row an epoch."""
-    lines = [",".join(COLUMNS), ",".join(COLUMNS.values())]
+    lines = [",".join(columns), ",".join(columns.values())]
     lines += [",".join([f"{row[0]:.0f}", *(f"{x:.8g}" for x in row[1:])]) for row in history]
     write_text(path, "\n".join(lines) + "\n")
 

@@ -55,7 +55,7 @@ class SchNetModel(TrainedModel):
             values = facts["architecture"]
             values = {**values, "n_neurons": tuple(values["n_neurons"])}
             with torch.random.fork_rng(devices=[]):
-                model = potential(Architecture(**values))
+                model = potential(Architecture(**values), facts["numbers"])
             model.to(torch.float64 if facts["dtype"] == "float64" else torch.float32)
             model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except FileNotFoundError as error:
@@ -101,12 +101,7 @@ class SchNetModel(TrainedModel):
                 part = slice(row, row + batch.n_frames)
                 atomic[part] = output.atomic.numpy().reshape(-1, n_atoms)
                 forces[part] = output.forces.numpy().reshape(-1, n_atoms, 3)
-                pull = output.pair_derivative.double() * batch.distance.double()
-                unit = batch.unit.double().numpy()
-                each = -pull.numpy()[:, None, None] * unit[:, :, None] * unit[:, None, :]
-                for k in range(batch.n_frames):
-                    pairs = slice(batch.pair_start[k], batch.pair_start[k + 1])
-                    virial[row + k] = each[pairs].sum(0)
+                virial[part] = self._network.virials(batch, output).numpy()
                 row += batch.n_frames
         shift = np.array([self.references[int(z)] for z in frames.numbers])
         atomic += shift

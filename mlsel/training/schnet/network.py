@@ -22,11 +22,13 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from mlsel.export_model.elemental import ElementalAtomwise
 from mlsel.training.schnet import kernels
 from mlsel.training.schnet.architecture import Architecture
 from mlsel.training.schnet.graphs import Batch, Graphs, Knots
@@ -46,10 +48,11 @@ def _schnetpack() -> Any:
     return schnetpack
 
 
-def potential(architecture: Architecture) -> Any:
+def potential(architecture: Architecture, numbers: Sequence[int]) -> Any:
     """Return schnetpack's NeuralNetworkPotential of this architecture, newly initialised.
 
-    Weights come from torch's global generator: seed it inside `torch.random.fork_rng`.
+    `numbers` are the elements, each of which may have an output network of its own. Weights come
+    from torch's global generator: seed it inside `torch.random.fork_rng`.
     """
     spk = _schnetpack()
     representation = spk.representation.SchNet(
@@ -59,18 +62,21 @@ def potential(architecture: Architecture) -> Any:
         radial_basis=spk.nn.GaussianRBF(architecture.n_gaussians, architecture.cutoff),
         cutoff_fn=spk.nn.CosineCutoff(architecture.cutoff),
     )
-    energy = spk.atomistic.Atomwise(
-        n_in=architecture.n_atom_basis,
-        n_hidden=list(architecture.n_neurons),
-        n_layers=len(architecture.n_neurons) + 1,
-        activation=(
-            functional.silu
-            if architecture.activation == "silu"
-            else spk.nn.activations.shifted_softplus
-        ),
-        output_key="energy",
-        per_atom_output_key="atomic_energies",
-    )
+    is_silu = architecture.activation == "silu"
+    activation = functional.silu if is_silu else spk.nn.activations.shifted_softplus
+    if architecture.output_per_element:
+        energy = ElementalAtomwise(
+            architecture.n_atom_basis, numbers, architecture.n_neurons, activation
+        )
+    else:
+        energy = spk.atomistic.Atomwise(
+            n_in=architecture.n_atom_basis,
+            n_hidden=list(architecture.n_neurons),
+            n_layers=len(architecture.n_neurons) + 1,
+            activation=activation,
+            output_key="energy",
+            per_atom_output_key="atomic_energies",
+        )
     return spk.model.NeuralNetworkPotential(
         representation,
         input_modules=[spk.atomistic.PairwiseDistances()],
@@ -106,8 +112,15 @@ class Network:
         representation = model.representation
         self._layers = list(representation.interactions)
         self._embedding = representation.embedding.weight
-        self._out = list(model.output_modules[0].outnet)
-        self._is_silu = all(dense.activation is functional.silu for dense in self._out[:-1])
+        energy = model.output_modules[0]
+        self._is_per_element = isinstance(energy, ElementalAtomwise)
+        if self._is_per_element:
+            by_number = dict(zip(energy.elements, energy.outnets, strict=True))
+            networks = [by_number[int(z)] for z in numbers]
+        else:
+            networks = [energy.outnet]
+        self._outnets = [list(network) for network in networks]
+        self._is_silu = self._outnets[0][0].activation is functional.silu
         self._offsets = representation.radial_basis.offsets
         self._widths = representation.radial_basis.widths
         self.cutoff = float(representation.cutoff)
@@ -202,23 +215,8 @@ class Network:
             x = x + functional.linear(functional.softplus(h) - LOG2, last.weight, last.bias)
             kept.append((z, h))
 
-        steps = []
-        y = x
-        for dense in self._out[:-1]:
-            y = functional.linear(y, dense.weight, dense.bias)
-            gate = torch.sigmoid(y)
-            if self._is_silu:
-                steps.append((dense.weight, gate * (1 + y * (1 - gate))))
-                y = y * gate
-            else:
-                steps.append((dense.weight, gate))
-                y = functional.softplus(y) - LOG2
-        atomic = functional.linear(y, self._out[-1].weight, self._out[-1].bias)[:, 0]
-
         # backwards, as part of the forward pass: bar = dE/dx
-        bar = self._out[-1].weight
-        for weight, slope in reversed(steps):
-            bar = (bar * slope) @ weight
+        atomic, bar = self._read_out(x, batch.species)
         derivative = torch.zeros_like(batch.distance)
         for k in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[k]
@@ -230,6 +228,45 @@ class Network:
             if k:  # the embedding does not move
                 bar = bar + z_bar @ layer.in2f.weight
         return Output(atomic, derivative, edges.forces(derivative))
+
+    def _read_out(
+        self, x: torch.Tensor, species: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Atomic energies (n_atoms) of features (n_atoms, n_atom_basis), and their slopes."""
+        if not self._is_per_element:
+            return self._through(self._outnets[0], x)
+        rows = [torch.nonzero(species == k)[:, 0] for k in range(len(self._outnets))]
+        parts = [self._through(net, x[own]) for net, own in zip(self._outnets, rows, strict=True)]
+        back = torch.argsort(torch.cat(rows))
+        return (
+            torch.cat([energies for energies, _ in parts])[back],
+            torch.cat([slopes for _, slopes in parts])[back],
+        )
+
+    def _through(self, outnet: Sequence[Any], x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, of one output network."""
+        steps = []
+        for dense in outnet[:-1]:
+            x = functional.linear(x, dense.weight, dense.bias)
+            gate = torch.sigmoid(x)
+            if self._is_silu:
+                steps.append((dense.weight, gate * (1 + x * (1 - gate))))
+                x = x * gate
+            else:
+                steps.append((dense.weight, gate))
+                x = functional.softplus(x) - LOG2
+        last = outnet[-1]
+        slopes = last.weight.expand(len(x), -1)
+        for weight, slope in reversed(steps):
+            slopes = (slopes * slope) @ weight
+        return functional.linear(x, last.weight, last.bias)[:, 0], slopes
+
+    def virials(self, batch: Batch, output: Output) -> torch.Tensor:
+        """Return −∂E/∂ε of each frame, eV, (n_frames, 3, 3): −Σ_p r (dE/dr) u uᵀ over its pairs."""
+        pull = (output.pair_derivative.double() * batch.distance.double())[:, None]
+        unit = batch.unit.double()
+        starts = batch.pair_start.tolist()
+        return torch.stack([-(pull[a:b] * unit[a:b]).T @ unit[a:b] for a, b in pairwise(starts)])
 
     def interpolation_error(self, graphs: Graphs, size: int = 8) -> float:
         """Return the largest force component's difference, tables against none, eV/Å."""
