@@ -6,73 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib import resources
 from pathlib import Path
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --link: #2563a8; }
-@media (prefers-color-scheme: dark) { :root { --link: #8ab8ec; } }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 68rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
-a { color: var(--link); overflow-wrap: anywhere; }
-figure { margin: 1rem 0; } figcaption { font-size: .9rem; }
-figure img { width: 100%; height: auto; background: #fff; border-radius: 4px; }
-.beside { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
-.beside > div { border-left: 3px solid var(--line); padding-left: .8rem; }
-.beside h4 { margin: 0; font-size: .85rem; opacity: .75; }
-.beside p { margin: .2rem 0; font-size: .95rem; }
-@media (max-width: 40rem) { .beside { grid-template-columns: 1fr; } }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; width: 100%; }
-th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid var(--line);
-         vertical-align: top; }
-th { cursor: pointer; white-space: nowrap; background: var(--soft); }
-th[aria-sort=ascending]::after { content: " \\2191"; }
-th[aria-sort=descending]::after { content: " \\2193"; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
-                       white-space: nowrap; }
-td.long { min-width: 16rem; }
-.word { font-weight: 600; min-width: 7rem; }
-.agrees-within-what-was-run::before { content: "\\25CF "; color: #2a9d5c; }
-.not-judged::before { content: "\\25CB "; }
-.differs::before { content: "\\25B2 "; color: #d39b1f; }
-.unphysical::before, .blown-up::before { content: "\\25A0 "; color: #c8412f; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; font-size: .9rem; }
-dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4rem 1rem; } }
-details { font-size: .9rem; }
-@media print {
-  :root { color-scheme: light; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  figure, tr, .beside { break-inside: avoid; }
-  h2 { break-after: avoid; }
-  .wide { overflow: visible; } table { font-size: 7.5pt; }
-  th[aria-sort]::after { content: ""; }
-}
-"""
-
-SCRIPT = """
-for (const head of document.querySelectorAll("th")) {
-  head.tabIndex = 0;
-  const sort = () => {
-    const table = head.closest("table"), body = table.tBodies[0];
-    const column = head.cellIndex, down = head.getAttribute("aria-sort") === "ascending";
-    const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
-    const number = text => text.trim() === "" ? NaN : Number(text);
-    const rows = [...body.rows].sort((a, b) => {
-      const x = value(a), y = value(b), m = number(x), n = number(y);
-      if (isNaN(m) && isNaN(n)) return (down ? -1 : 1) * x.localeCompare(y);
-      if (isNaN(m) || isNaN(n)) return isNaN(m) ? 1 : -1;
-      return (down ? -1 : 1) * (m - n);
-    });
-    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    body.append(...rows);
-  };
-  head.addEventListener("click", sort);
-  head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -92,13 +27,44 @@ Cell = str | float | int | Shown | None
 def page(title: str, parts: Sequence[str]) -> str:
     """Return the whole page."""
     body = "\n".join(parts)
+    scripts = "".join(f"<script>{_file(name)}</script>\n" for name in ("page.js", "pool_map.js"))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_file('page.css')}</style>\n</head>\n<body>\n"
+        f"{body}\n{scripts}</body>\n</html>\n"
     )
+
+
+def _file(name: str) -> str:
+    """The text of a file that lies beside this module."""
+    return (resources.files("mlsel.report") / name).read_text(encoding="utf-8")
+
+
+def answer(sentences: Sequence[str], note: str = "") -> str:
+    """Return the answer: its first sentence large, the others and a note below."""
+    first, *others = sentences
+    below = "".join(f"<p>{escape(sentence)}</p>" for sentence in others)
+    small = f'<p class="note">{escape(note)}</p>' if note else ""
+    return (
+        '<section class="answer"><h2>The answer</h2>'
+        f'<p class="first">{escape(first)}</p>{below}{small}</section>'
+    )
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Return a list of texts."""
+    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
+
+
+def chips(values: Mapping[str, Cell]) -> str:
+    """Return names with their numbers, side by side as far as the window is wide."""
+    each = "".join(
+        f"<span><b>{escape(name)}</b> {_shown(value) if value is not None else '–'}</span>"
+        for name, value in values.items()
+    )
+    return f'<div class="chips">{each}</div>'
 
 
 def heading(text: str, level: int = 2) -> str:
@@ -160,17 +126,47 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Cell]]) -> str
         for key in columns
         if rows and all(isinstance(row.get(key), int | float | Shown | None) for row in rows)
     }
-    heads = "".join(
-        f"<th{' class="number"' if key in numeric else ''}>{escape(head)}</th>"
-        for key, head in columns.items()
-    )
     body = "\n".join(
         "<tr>" + "".join(_cell(key, row.get(key), key in numeric) for key in columns) + "</tr>"
         for row in rows
     )
     return (
-        f'<div class="wide"><table><thead><tr>{heads}</tr></thead>'
+        f'<div class="wide"><table><thead><tr>{_heads(columns, numeric)}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def table_with_details(
+    columns: Mapping[str, str], rows: Sequence[tuple[Mapping[str, Cell], str]]
+) -> str:
+    """Return a table in which something stands under each row, over the whole width.
+
+    Parameters
+    ----------
+    columns : mapping
+        Key in the rows, and head.
+    rows : sequence of (mapping, HTML)
+    """
+    numeric = {
+        key
+        for key in columns
+        if all(isinstance(row.get(key), int | float | Shown | None) for row, _ in rows)
+    }
+    body = "\n".join(
+        "<tbody><tr>"
+        + "".join(_cell(key, row.get(key), key in numeric) for key in columns)
+        + f'</tr><tr class="details"><td colspan="{len(columns)}">{details}</td></tr></tbody>'
+        for row, details in rows
+    )
+    return (
+        f'<table class="detailed"><thead><tr>{_heads(columns, numeric)}</tr></thead>{body}</table>'
+    )
+
+
+def _heads(columns: Mapping[str, str], numeric: set[str]) -> str:
+    return "".join(
+        f"<th{' class="number"' if key in numeric else ''}>{escape(head)}</th>"
+        for key, head in columns.items()
     )
 
 

@@ -119,8 +119,8 @@ def main_peak(r: FloatArray, g: FloatArray) -> Peak:
 
     Both are those of a parabola through the bins about the maximum in which g is above 0.8 of it.
     Errors are the larger ones of two, both of 8 parts of the run: the jackknife's, with these bins,
-    and the bootstrap's, in which each resample has bins of its own: of a narrow peak one bin more or
-    less moves the top by more than the noise in the bins does, and the jackknife doesn't see it.
+    and the bootstrap's, in which each resample has bins of its own: of a narrow peak one bin more
+    or less moves the top by more than the noise in the bins does, unseen by the jackknife.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import re
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mlsel.report.pool_map as pool_map_module
 from mlsel.core.errors import MlselError
 from mlsel.evaluate.seeds import write_tables
 from mlsel.pool.pool import Pool
 from mlsel.pool.writer import write_subset
 from mlsel.report.page import table
+from mlsel.report.pool_map import Map, components
 from mlsel.report.stage import write_report
 from mlsel.validate.verdict import WORDS
 from tests.support.training_data import frames, write_pool
@@ -28,6 +31,20 @@ MEASURE = """
 <script>
 const widths = [1280, 390], found = {};
 const page = document.getElementById("page").textContent;
+function mapped(inner, view) {  // what the map shows, before and after clicks
+  const plot = inner.querySelector(".plot"), bars = inner.querySelector(".bars");
+  const told = inner.querySelector(".told"), [toggle] = inner.querySelectorAll(".toggles button");
+  const seen = canvas => [...canvas.toDataURL()].reduce(
+    (sum, letter, k) => (sum + letter.charCodeAt(0) * (k % 997)) % 1e9, 0);
+  const before = [seen(plot), seen(bars)];
+  toggle.click();
+  const after = [seen(plot), seen(bars)];
+  const box = plot.getBoundingClientRect();
+  const middle = {clientX: box.left + box.width / 2, clientY: box.top + box.height / 2};
+  plot.dispatchEvent(new view.MouseEvent("click", middle));
+  return {drawn: before, redrawn: after, told: told.textContent, right: box.right,
+          toggles: [...inner.querySelectorAll(".toggles button")].map(b => b.textContent)};
+}
 function look(width) {
   return new Promise(done => {
     const frame = document.createElement("iframe");
@@ -48,7 +65,11 @@ function look(width) {
           opacity: view.getComputedStyle(image).opacity})),
         overflow: inner.documentElement.scrollWidth - view.innerWidth,
         font: parseFloat(view.getComputedStyle(inner.body).fontSize), up, down,
-        words: [...inner.querySelectorAll("td.word")].map(cell => cell.textContent)};
+        words: [...inner.querySelectorAll("td.word")].map(cell => cell.textContent),
+        first: inner.querySelector(".answer .first").getBoundingClientRect().bottom,
+        verdicts: [...inner.querySelectorAll(".detailed td, .detailed th")].map(
+          cell => cell.getBoundingClientRect().right),
+        reasons: inner.querySelectorAll(".details li").length, ...mapped(inner, view)};
       done();
     };
     frame.srcdoc = page; document.body.append(frame);
@@ -58,6 +79,9 @@ function look(width) {
   document.getElementById("found").textContent = JSON.stringify(found); })();
 </script>
 """
+
+
+SETS = {"random": [5, 20, 33, 48], "atomic-energy": [0, 1, 40]}
 
 
 def error_rows() -> str:
@@ -87,6 +111,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     validate(study, place / "tiny", world())
     (place / "tiny" / "evaluation").mkdir()
     (place / "tiny" / "evaluation" / "errors.csv").write_text(error_rows(), encoding="utf-8")
+    write_tables(list(csv.DictReader(error_rows().splitlines())), place / "tiny" / "evaluation")
+    write_pool(place / "tiny" / "pool.h5", [frames(30), frames(20, seed=2)])
+    (place / "tiny" / "data").mkdir()
+    with Pool(place / "tiny" / "pool.h5") as pool:
+        for name, ids in SETS.items():
+            made_from = {"pool_digest": pool.digest}
+            write_subset(pool, ids, place / "tiny" / "data" / f"{name}.h5", made_from)
     write_report(place / "tiny")
     return place / "tiny"
 
@@ -99,7 +130,7 @@ def test_the_page_needs_nothing_beside_it(folder: Path) -> None:
         assert link.startswith("data:") or (folder / link).is_file(), link
     for words in ("Figure 1", "Figure 2", "Figure 3", "The paper", "Here", "Verdicts", "Versions"):
         assert words in text
-    assert "gap: atomic-energy 0.05, global-energy 0.07, random 0.09" in text
+    assert "gap-x: random 0.09, global-energy 0.07, atomic-energy 0.05 (1 seed: no order" in text
     assert "@media print" in text
     before = text
     write_report(folder)
@@ -134,6 +165,13 @@ def test_the_page_in_a_browser(folder: Path, tmp_path: Path) -> None:
         assert page["font"] >= 16
         assert page["up"] == sorted(page["up"]) and page["down"] == sorted(page["up"])[::-1]
         assert page["words"][0] in WORDS
+        assert page["first"] < 600, "the answer is not what one reads first"
+        assert max(page["verdicts"]) <= int(width) and page["reasons"] >= len(page["words"])
+        assert page["toggles"] == ["atomic-energy (3)", "random (4)"]
+        assert page["right"] <= int(width)
+        for before, after in zip(page["drawn"], page["redrawn"], strict=True):
+            assert before and after and before != after
+        assert re.match(r"Frame \d+: run-[01], number \d+ of it; 4 Na 4 Cl; ", page["told"])
     # The page itself, opened as a user does.
     direct = look(browser, folder / "report.html", tmp_path)
     assert "CONSOLE" not in direct.stderr, direct.stderr
@@ -244,3 +282,51 @@ def test_verdicts_of_an_earlier_version_are_not_misread(folder: Path) -> None:
 def test_an_empty_folder_gets_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(MlselError, match="holds nothing to report on"):
         write_report(tmp_path)
+
+
+def test_places_of_frames_are_what_an_svd_gives(tmp_path: Path) -> None:
+    """Principal components of descriptors, each frame with what it is and who chose it."""
+    path = write_pool(tmp_path / "pool.h5", [frames(30), frames(20, seed=2)])
+    rows = np.random.default_rng(1).standard_normal((40, 6)) * [9, 1, 3, 1, 1, 1]
+    places, shares = components(rows)
+    left, values, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(places), np.abs(left * values)[:, :2], atol=1e-9)
+    np.testing.assert_allclose(shares, (values**2 / (values**2).sum())[:2])
+    with Pool(path) as pool:
+        found = Map.of(pool, np.array([3, 40]))
+        (block,) = pool.blocks("forces", "energy", "cell", frame_ids=np.array([40]))
+    assert found.frame_ids.tolist() == list(range(50)) and found.shares.sum() <= 1 + 1e-12
+    assert found.properties["energy"][40] == pytest.approx(block["energy"][0] / 8)
+    largest = np.linalg.norm(block["forces"][0], axis=1).max()
+    assert found.properties["force"][40] == pytest.approx(largest)
+    volume = abs(np.linalg.det(block["cell"][0])) / 8
+    assert found.properties["volume"][40] == pytest.approx(volume)
+
+
+def test_of_a_large_pool_the_chosen_frames_are_on_the_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_map_module, "MOST_FRAMES", 10)
+    with Pool(write_pool(tmp_path / "pool.h5", [frames(30)])) as pool:
+        found = Map.of(pool, np.array([1, 2]))
+    assert found.frame_ids.tolist() == sorted({*np.linspace(0, 29, 10).astype(int), 1, 2})
+
+
+def test_errors_beside_their_parts(tmp_path: Path) -> None:
+    """99.99 %, atomic energies and parts of the test set, where they were measured."""
+    head = "dataset,model,kind,part,element,quantity,unit,n,max,rmse,mae,q9999,q9999_error"
+    lines = [
+        "random,pair,pair,all,all,force_component,eV/Å,9,1,0.1,0.05,0.61,0.02",
+        "random,pair,pair,all,Na,force_component,eV/Å,9,1,0.11,0.05,nan,nan",
+        "random,pair,pair,melt,all,force_component,eV/Å,9,1,0.12,0.05,nan,nan",
+        "random,pair,pair,all,all,atomic_energy,eV,9,1,0.25,nan,nan,nan",
+        "random-n8,pair,pair,all,all,force_component,eV/Å,9,1,0.77,0.05,nan,nan",
+    ]
+    (tmp_path / "evaluation").mkdir()
+    text = "\n".join([head, *lines]) + "\n"
+    (tmp_path / "evaluation" / "errors.csv").write_text(text, encoding="utf-8")
+    page = html.unescape(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "0.61 ± 0.02" in page and 'data-value="250.0"' in page
+    assert "By melt and crystal" in page and "<td>melt</td>" in page and "<td>Na</td>" in page
+    assert "0.77" not in page, "learning curves have their own figure"
+    assert "shares no frame with any training" in page

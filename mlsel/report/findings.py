@@ -1,0 +1,222 @@
+"""What the stages left in a study's folder, gathered for the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from mlsel.core.errors import MlselError
+from mlsel.core.record import read_json
+from mlsel.report.page import Cell
+from mlsel.study.folder import MODEL, StudyFolder, size_of
+from mlsel.study.seeds import family
+from mlsel.study.study import DEFAULT_STUDY, load_study, recorded_study
+
+METHOD = "data set"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stages left in a folder; empty where a stage was not run.
+
+    Attributes
+    ----------
+    name : of the study
+    settings : its sections
+    versions : of packages
+    pool : facts of the pool
+    data : a row a data set
+    models : a row a model
+    errors : the rows of errors.csv
+    validation : verdicts.json
+    no_verdicts : why it is empty, if it is
+    comparisons : the rows of comparisons.csv
+    summary : the rows of summary.csv
+    overlaps : a row every two data sets
+    learning : what the learning curves say
+    levels : eV/Å, errors whose price in frames they were asked for
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    pool: Mapping[str, Any]
+    data: Sequence[Mapping[str, Cell]]
+    models: Sequence[Mapping[str, Cell]]
+    errors: Sequence[Mapping[str, Any]]
+    validation: Mapping[str, Any]
+    no_verdicts: str
+    comparisons: Sequence[Mapping[str, str]]
+    summary: Sequence[Mapping[str, str]]
+    overlaps: Sequence[Mapping[str, Cell]]
+    learning: Sequence[str]
+    levels: Sequence[float]
+
+    @property
+    def is_of_the_paper(self) -> bool:
+        """Whether the study is of the system that the paper is about, with its potential."""
+        paper = load_study(DEFAULT_STUDY).as_dict("system")["system"]
+        here = self.settings.get("system", {})
+        return all(here.get(key) == paper[key] for key in ("species", "potential"))
+
+    @classmethod
+    def of(cls, folder: Path) -> Findings:
+        settings: dict[str, Any] = {}
+        versions: dict[str, str] = {}
+        pool: dict[str, Any] = {}
+        place = StudyFolder(folder)
+        name = folder.resolve().name
+        recorded = recorded_study(folder)
+        levels = () if recorded is None else recorded.learning.levels
+        if recorded is not None:
+            name = recorded.name
+            settings |= recorded.as_dict("system")
+        if place.pool.is_file():
+            from mlsel.pool.pool import Pool
+
+            with Pool(place.pool) as opened:
+                name = str(opened.attributes.get("study", name))
+                settings |= json.loads(opened.attributes.get("settings", "{}"))
+                versions |= json.loads(opened.attributes.get("versions", "{}"))
+                pool = {
+                    "runs": len(opened.runs),
+                    "frames": len(opened),
+                    "digest": opened.digest,
+                }
+        models = []
+        for title in place.finished_models():
+            if size_of(title.partition("/")[0])[1] is not None:
+                continue  # learning curves' models are told of by their curves
+            described = read_json(place.model(title) / MODEL)
+            versions |= described.get("versions", {})
+            parameters = described.get("parameters", {})
+            models.append(
+                {
+                    METHOD: title.partition("/")[0],
+                    "model": title.partition("/")[2],
+                    "kind": described.get("kind"),
+                    "frames": described.get("data", {}).get("n_frames"),
+                    "seed": parameters.get("seed"),
+                    "cutoff": parameters.get("cutoff"),
+                    "epochs": described.get("result", {}).get("n_epochs"),
+                }
+            )
+        errors = [r for r in rows_of(place.errors) if size_of(r["dataset"])[1] is None]
+        validation: dict[str, Any] = {}
+        no_verdicts = "No potential was validated in MD."
+        if place.verdicts.is_file() and place.validation_record.is_file():
+            from mlsel.validate.results import read_results
+            from mlsel.validate.verdict import read_verdicts
+
+            validation = read_verdicts(place.verdicts) or {}
+            if not validation:
+                no_verdicts = (
+                    "The verdicts are of an earlier version of mlsel: `mlsel validate` makes them "
+                    "anew."
+                )
+            reference = read_results(place.validation / "reference" / "results.h5")
+            settings |= json.loads(reference.provenance["settings"])
+            versions |= json.loads(reference.provenance["versions"])
+        data = _data_sets(folder)
+        if not (settings or data or models or errors):
+            raise MlselError(
+                f"{folder} holds nothing to report on: run the stages first, `mlsel run` for all, "
+                "or name a study's folder."
+            )
+        return cls(
+            name,
+            settings,
+            versions,
+            pool,
+            data,
+            models,
+            errors,
+            validation,
+            no_verdicts,
+            rows_of(place.evaluation / "comparisons.csv"),
+            rows_of(place.evaluation / "summary.csv"),
+            _overlaps(folder, pool),
+            _learning(place, levels),
+            levels,
+        )
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table, none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _overlaps(folder: Path, pool: Mapping[str, Any]) -> list[dict[str, Cell]]:
+    """How many frames of the pool every two data sets share, and what chance would give."""
+    from mlsel.pool.pool import Pool
+
+    place = StudyFolder(folder)
+    frames: dict[str, set[int]] = {}
+    pools: dict[str, Any] = {}
+    for name in place.data_sets():
+        with Pool(place.data_set(name)) as data:
+            if "source_frame" in data.fields:
+                frames[name] = set(data.values("source_frame").tolist())
+                pools[name] = data.attributes.get("pool_digest")
+    return [
+        {
+            "first": first,
+            "second": second,
+            "shared": len(frames[first] & frames[second]),
+            "chance": len(frames[first]) * len(frames[second]) / pool["frames"] if pool else None,
+        }
+        for first, second in combinations(frames, 2)
+        if pools[first] == pools[second]  # else the numbers are of other frames
+        and family(first)[1] == family(second)[1]
+    ]
+
+
+def _data_sets(folder: Path) -> list[dict[str, Cell]]:
+    """Facts of each data set: how many frames, and how far their properties reach."""
+    import numpy as np
+
+    from mlsel.pool.pool import Pool
+
+    rows: list[dict[str, Cell]] = []
+    place = StudyFolder(folder)
+    for name in place.data_sets():
+        with Pool(place.data_set(name)) as data:
+            row: dict[str, Cell] = {METHOD: name, "frames": len(data)}
+            parts: dict[str, list[Any]] = {"energy": [], "atomic_energies": [], "forces": []}
+            for block in data.blocks(*(field for field in parts if field in data.fields)):
+                for field, values in parts.items():
+                    if field in block.fields:
+                        values.append(_property(field, block[field], block.run.n_atoms))
+            for field, values in parts.items():
+                if values:
+                    together = np.concatenate(values)
+                    row[f"{field} low"] = float(together.min())
+                    row[f"{field} high"] = float(together.max())
+                    row[f"{field} spread"] = float(together.std())
+            rows.append(row)
+    return rows
+
+
+def _property(field: str, values: Any, n_atoms: int) -> Any:
+    import numpy as np
+
+    if field == "energy":
+        return values / n_atoms
+    return np.linalg.norm(values, axis=2).ravel() if field == "forces" else values.ravel()
+
+
+def _learning(place: StudyFolder, levels: Sequence[float]) -> list[str]:
+    """What the learning curves say."""
+    from mlsel.evaluate.learning_curve import read_points, sentences
+
+    if not place.learning.is_file():
+        return []
+    return sentences(read_points(place.learning), levels)
