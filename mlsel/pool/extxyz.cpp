@@ -42,6 +42,38 @@ bool read_double(std::string_view word, double &value) {
     return error == std::errc() && stop == end && !word.empty();
 }
 
+/// The number that begins at `at`, which is moved to its end. Of a few digits it is a quotient of two
+/// numbers that a double holds exactly, so that the division rounds it as it should be (Clinger 1990).
+bool take_double(const char *&at, const char *end, double &value) {
+    static constexpr double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,
+                                        1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18};
+    const char *c = at;
+    bool is_negative = c < end && *c == '-';
+    if (is_negative) ++c;
+    std::uint64_t digits = 0;
+    const char *from = c;
+    while (c < end && is_digit(*c)) digits = 10 * digits + static_cast<std::uint64_t>(*c++ - '0');
+    std::ptrdiff_t n_digits = c - from, n_after = 0;
+    if (c < end && *c == '.') {
+        from = ++c;
+        while (c < end && is_digit(*c))
+            digits = 10 * digits + static_cast<std::uint64_t>(*c++ - '0');
+        n_after = c - from;
+        n_digits += n_after;
+    }
+    if (n_digits > 0 && n_digits <= 18 && digits <= std::uint64_t{1} << 53 &&
+        (c == end || is_blank(*c))) {
+        value = static_cast<double>(digits) / powers[n_after];
+        if (is_negative) value = -value;
+        at = c;
+        return true;
+    }
+    while (c < end && is_printable(*c)) ++c;
+    std::string_view word{at, static_cast<std::size_t>(c - at)};
+    at = c;
+    return (c == end || is_blank(*c)) && read_double(word, value);
+}
+
 bool read_int32(std::string_view word, std::int64_t &value) {
     if (!is_integer(word)) return false;
     std::from_chars(word.data(), word.data() + word.size(), value);
@@ -274,6 +306,12 @@ private:
             const char *c = found.data(), *end = c + found.size();
             for (const Column &column : columns_) {
                 while (c < end && is_blank(*c)) ++c;
+                if (column.kind == 'R' && !column.is_in_key) {
+                    double number = 0;
+                    if (!take_double(c, end, number)) return false;
+                    doubles_.push_back(number);
+                    continue;
+                }
                 const char *from = c;
                 while (c < end && is_printable(*c)) ++c;
                 std::string_view word{from, static_cast<std::size_t>(c - from)};
@@ -285,10 +323,6 @@ private:
                     if (column.kind == 'R' && !read_double(word, real)) return false;
                     key_ += word;
                     key_ += ' ';
-                } else if (column.kind == 'R') {
-                    double number = 0;
-                    if (!read_double(word, number)) return false;
-                    doubles_.push_back(number);
                 } else {
                     std::int64_t number = 0;
                     if (!read_int32(word, number)) return false;
@@ -309,6 +343,11 @@ private:
                               static_cast<std::int64_t>(integers_.size()),
                               static_cast<std::int64_t>(texts_.size() / 2), {}, {}, {}, {}});
         Group &group = groups[static_cast<std::size_t>(at->second)];
+        if (is_new && groups.size() <= 8) {   // room for as many as the text may hold
+            auto length = static_cast<std::size_t>(frames.back().end - frames.back().start);
+            auto left = static_cast<std::size_t>(end_ - text_ - frames.back().start);
+            group.doubles.reserve(doubles_.size() * (left / length + 1));
+        }
         group.frames.push_back(static_cast<std::int64_t>(frames.size()) - 1);
         group.doubles.insert(group.doubles.end(), doubles_.begin(), doubles_.end());
         group.integers.insert(group.integers.end(), integers_.begin(), integers_.end());

@@ -27,7 +27,7 @@ from mlsel.pool.from_atoms import checked, from_atoms
 from mlsel.pool.incoming import ARRAYS, RESULTS, Incoming, Value, gathered
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-CHUNK = 16 * 2**20
+CHUNK = 8 * 2**20
 """Bytes that are scanned at once."""
 MAX_KINDS = 2000
 """Kinds of frames that are remembered from one chunk to the next."""

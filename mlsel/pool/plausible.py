@@ -18,6 +18,8 @@ from mlsel.core.neighbours import NeighborList
 from mlsel.pool.incoming import Incoming
 
 N_SAMPLE = 400
+FEWEST, ENOUGH_ATOMS = 40, 10_000
+"""Of the sample so many atoms are looked at, and frames at least."""
 
 
 class Plausibility:
@@ -50,7 +52,9 @@ class Plausibility:
 
     def warnings(self) -> list[str]:
         """Return what looks wrong, a sentence each."""
-        frames = [frame for _, _, frame in self._sample]
+        frames = [frame for _, _, frame in sorted(self._sample, key=lambda item: -item[0])]
+        n_atoms = np.cumsum([len(frame[0]) for frame in frames])
+        frames = frames[: max(FEWEST, int((n_atoms <= ENOUGH_ATOMS).sum()))]
         found = [_of_lengths(frames), _of_energies(frames), _of_forces(frames)]
         return [sentence for sentence in found if sentence]
 
