@@ -18,7 +18,10 @@ from mlsel.selection.methods.committee import Committee
 from mlsel.selection.methods.cur import Cur
 from mlsel.selection.methods.direct import Direct
 from mlsel.selection.methods.entropy import Entropy
+from mlsel.selection.methods.force_fps import ForceFarthestPoint
 from mlsel.selection.methods.fps import FarthestPoint
+from mlsel.selection.methods.network_distillation import NetworkDistillation
+from mlsel.selection.methods.set_cover import SetCover
 
 __all__ = ["METHODS", "PAPER_METHODS", "Selection", "Selector", "make_selector"]
 
@@ -31,9 +34,12 @@ _CLASSES: tuple[type[Selector], ...] = (
     FlatAtomicEnergy,
     FlatForce,
     FarthestPoint,
+    ForceFarthestPoint,
     Direct,
     Cur,
     Entropy,
+    SetCover,
+    NetworkDistillation,
     Committee,
 )
 

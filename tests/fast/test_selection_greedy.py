@@ -23,6 +23,7 @@ from mlsel.selection.methods import entropy, fps
 from mlsel.selection.methods.cur import by_leverage
 from mlsel.selection.methods.entropy import greedy_entropy, log_kernel_sums
 from mlsel.selection.methods.fps import farthest_points
+from mlsel.selection.methods.network_distillation import OUTPUTS, Network
 
 ROUNDING = 1e-9
 """Relative; of sums in double precision done in another order."""
@@ -47,6 +48,126 @@ def test_fps_is_the_plain_algorithm(seed: int, dimension: int, n_points: int) ->
         nearest = [min(((points[i] - points[j]) ** 2).sum() for j in plain) for i in rest]
         plain.append(int(rest[int(np.argmax(nearest))]))
     assert chosen.tolist() == plain
+
+
+@pytest.mark.parametrize("given", [0, 3])
+@pytest.mark.parametrize("kind", ["clusters", "line", "ties", "far"])
+def test_lazy_fps_picks_what_double_precision_picks(
+    kind: str, given: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many rounds of bounds, tiles of centres, points far from the origin and all the same."""
+    monkeypatch.setattr(fps, "AT_ONCE", 16)
+    monkeypatch.setattr(fps, "SAMPLE", 100)
+    rng = np.random.default_rng(6)
+    points = {
+        "clusters": 5.0 * rng.standard_normal((40, 9))[rng.integers(40, size=700)]
+        + rng.standard_normal((700, 9)),
+        "line": np.cumsum(rng.exponential(size=(700, 1)), axis=0),
+        "ties": rng.integers(0, 3, (700, 3)).astype(float),
+        "far": 1e4 + 1e-3 * rng.standard_normal((700, 8)),
+    }[kind]
+    before = 50.0 * rng.standard_normal((given, points.shape[1]))
+    chosen = farthest_points(points, 150, 5, given=before if given else None).tolist()
+
+    def squared(to: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        width = -(-points.shape[1] // fps.LANES) * fps.LANES
+        whole = fps._padded(np.vstack([points, to]), width)
+        return fps._squared(whole[:-1], whole[-1])
+
+    nearest = np.full(len(points), np.inf)
+    for row in before:
+        nearest = np.minimum(nearest, squared(row))
+    plain: list[int] = []
+    for k in range(150):
+        pick = 5 if k == 0 and not given else int(np.argmax(nearest))
+        plain.append(pick)
+        nearest = np.minimum(nearest, squared(points[pick]))
+        nearest[plain] = -np.inf
+    assert chosen == plain
+
+
+def test_force_fps_by_its_definition(pool: Pool) -> None:
+    rng = np.random.default_rng(7)
+    points = rng.standard_normal((120, 3))
+    forces = np.concatenate([b["forces"] for b in pool.blocks("forces")])
+    norms = np.sqrt((forces**2).sum(axis=(1, 2))) + 1e-8
+    selector = make_selector("force-fps", {"descriptor": points, "beta": 2.0})
+    first, *others = selector.select(pool, 30, 1).frame_ids.tolist()
+    plain = [first]
+    for beta in np.linspace(-2, 2, 30)[1:]:
+        distance = np.sqrt(((points[:, None] - points[plain]) ** 2).sum(axis=2)).min(axis=1)
+        score = norms**beta * distance
+        score[plain] = -1.0
+        plain.append(int(np.argmax(score)))
+    assert others == plain[1:]
+    # The first is drawn with p ~ g^beta: from many seeds it has the mean norm that p gives.
+    weights = norms**-2.0 / (norms**-2.0).sum()
+    firsts = [selector.select(pool, 2, seed).frame_ids[0] for seed in range(200)]
+    spread = np.sqrt((weights * norms**2).sum() - (weights @ norms) ** 2)
+    assert abs(norms[firsts].mean() - weights @ norms) < 4 * spread / np.sqrt(200)
+
+
+def test_beta_zero_is_farthest_points(pool: Pool) -> None:
+    points = np.random.default_rng(8).standard_normal((120, 3))
+    guided = make_selector("force-fps", {"descriptor": points, "beta": 0.0}).select(pool, 40, 1)
+    start = int(guided.frame_ids[0])
+    plain = make_selector("fps", {"descriptor": points, "start": start}).select(pool, 40, 1)
+    assert guided.frame_ids.tolist() == plain.frame_ids.tolist()
+
+
+@pytest.mark.parametrize("n_given", [0, 2])
+def test_set_cover_by_its_definition(n_given: int) -> None:
+    rng = np.random.default_rng(9)
+    clouds = [rng.standard_normal((4, 2)) * rng.uniform(0.1, 2) for _ in range(30 + n_given)]
+    own, given = clouds[:30], clouds[30:]
+    chosen = greedy_entropy(own, 12, 0.3, rng.random(30), given=given, cover=True).tolist()
+
+    def logs(y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        squared = ((y[:, None] - x) ** 2).sum(axis=2)
+        found: npt.NDArray[np.float64] = np.log(np.exp(-squared / (2 * 0.3**2)).sum(axis=1))
+        return found
+
+    entropies = [float(np.log(4) - logs(cloud, cloud).mean()) for cloud in own]
+    if not n_given:
+        assert chosen[0] == int(np.argmax(entropies))
+    for k in range(0 if n_given else 1, 12):
+        known = np.concatenate([*given, *(own[j] for j in chosen[:k])])
+        gains = {f: entropies[f] - logs(own[f], known).min() for f in range(30)
+                 if f not in chosen[:k]}  # fmt: skip
+        assert gains[chosen[k]] >= max(gains.values()) - ROUNDING
+
+
+def test_a_network_is_trained_down_its_slopes() -> None:
+    """Gradients against finite differences."""
+    rng = np.random.default_rng(10)
+    x, y = rng.standard_normal((5, 3)), rng.standard_normal((5, OUTPUTS))
+    network = Network.drawn(3, rng)
+    for weight, slope in zip(network.weights, network.gradients(x, y), strict=True):
+        at = np.unravel_index(int(np.argmax(np.abs(slope))), slope.shape)
+        sides = []
+        for step in (1e-5, -2e-5):
+            weight[at] += step
+            sides.append(float(np.square(network(x) - y).mean()))
+        weight[at] += 1e-5
+        assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(slope[at], rel=1e-6)
+
+
+def test_network_distillation_by_a_plain_loop(pool: Pool) -> None:
+    points = np.random.default_rng(11).standard_normal((120, 3)) * [1.0, 2.0, 0.0] + 4.0
+    chosen = make_selector("network-distillation", {"descriptor": points, "epochs": 7})
+    found = chosen.select(pool, 10, np.random.default_rng(3)).frame_ids.tolist()
+    draw = np.random.default_rng(3)
+    draw.random(120)
+    weights = np.random.default_rng(draw.integers(2**63))
+    x = (points - points.mean(axis=0)) / np.where(points.std(axis=0) > 0, points.std(axis=0), 1)
+    target, predictor = Network.drawn(3, weights), Network.drawn(3, weights)
+    plain: list[int] = []
+    for _ in range(10):
+        novelty = [-1.0 if f in plain else float(np.square(target(x[f : f + 1])
+                   - predictor(x[f : f + 1])).mean()) for f in range(120)]  # fmt: skip
+        plain.append(int(np.argmax(novelty)))
+        predictor.train(x[plain], target(x[plain]), 7)
+    assert found == plain
 
 
 def test_flat_takes_the_greatest_entropy(pool: Pool) -> None:
@@ -173,6 +294,9 @@ def test_radial_counts_images(tmp_path: Path) -> None:
         ("fps", {"descriptor": np.zeros((3, 2))}, r"shape \(3, 2\): for .* \(120, D\)"),
         ("fps", {"start": 500}, "start is 500"),
         ("entropy", {"candidates": 3}, "candidates must be at least 5"),
+        ("set-cover", {"bandwidth": -1.0}, "bandwidth is -1: it must be above 0"),
+        ("force-fps", {"beta": 11.0}, "beta is 11: it must be from 0 to 10"),
+        ("network-distillation", {"epochs": 0}, "epochs is 0: it must be at least 1"),
         ("committee", {}, "committee needs predictions"),
         ("committee", {"predictions": np.zeros((2, 7, 3))}, r"must be \(M, 120, n_atoms, 3\)"),
     ],

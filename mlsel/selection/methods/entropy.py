@@ -13,7 +13,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -66,36 +66,61 @@ class Entropy(Selector):
     fields = ("positions",)
 
     def __post_init__(self) -> None:
-        if self.bandwidth < 0 or not np.isfinite(self.bandwidth):
-            raise refuse(f"bandwidth is {self.bandwidth:g}: it must be above 0, or 0 to find one.")
-        if self.candidates < 0:
-            raise refuse(f"candidates is {self.candidates}: it must be at least 0 (0: all).")
+        check_environments(self)
 
     def choose(self, task: Task) -> IntArray:
-        keys = task.keys()
-        n_eligible = int(task.eligible.sum())
-        n_candidates = min(self.candidates or n_eligible, n_eligible)
-        if n_candidates < task.n:
-            raise refuse(
-                f"Asked for {task.n} frames of candidates={self.candidates}: candidates must be at "
-                f"least {task.n}, or 0 for all."
-            )
-        frames = np.sort(task.first(keys, n_candidates))
-        n_values = n_candidates * max(run.n_atoms for run in task.pool.runs)
-        computed = user_array(task.pool, self.descriptor) is None
-        if computed and n_values * 4 * 32 > 4 * MAX_BYTES:
-            raise refuse(
-                f"The environments of {n_candidates} candidates don't fit in "
-                f"{4 * MAX_BYTES >> 30} GiB: set candidates to at most "
-                f"{n_candidates * 4 * MAX_BYTES // (n_values * 128)}."
-            )
-        environments = atom_features(task, self.descriptor, self.cutoff, frames)
-        given: list[Floats] = []
-        if task.given is not None:
-            own = task.given.frame_ids
-            given = atom_features(task.given, self.descriptor, self.cutoff, own)
-        order = greedy_entropy(environments, task.n, self.bandwidth, keys[frames], task, given)
-        return frames[order]
+        return by_environments(self, task)
+
+
+class OfEnvironments(Protocol):
+    """What methods that compare all environments are asked for."""
+
+    @property
+    def descriptor(self) -> str | Array: ...
+    @property
+    def cutoff(self) -> float: ...
+    @property
+    def bandwidth(self) -> float: ...
+    @property
+    def candidates(self) -> int: ...
+
+
+def check_environments(asked: OfEnvironments) -> None:
+    """Raise for a bandwidth or a number of candidates that can't be."""
+    if asked.bandwidth < 0 or not np.isfinite(asked.bandwidth):
+        raise refuse(f"bandwidth is {asked.bandwidth:g}: it must be above 0, or 0 to find one.")
+    if asked.candidates < 0:
+        raise refuse(f"candidates is {asked.candidates}: it must be at least 0 (0: all).")
+
+
+def by_environments(asked: OfEnvironments, task: Task, *, cover: bool = False) -> IntArray:
+    """Return the frames that `greedy_entropy` chooses among the candidates."""
+    keys = task.keys()
+    n_eligible = int(task.eligible.sum())
+    n_candidates = min(asked.candidates or n_eligible, n_eligible)
+    if n_candidates < task.n:
+        raise refuse(
+            f"Asked for {task.n} frames of candidates={asked.candidates}: candidates must be at "
+            f"least {task.n}, or 0 for all."
+        )
+    frames = np.sort(task.first(keys, n_candidates))
+    n_values = n_candidates * max(run.n_atoms for run in task.pool.runs)
+    computed = user_array(task.pool, asked.descriptor) is None
+    if computed and n_values * 4 * 32 > 4 * MAX_BYTES:
+        raise refuse(
+            f"The environments of {n_candidates} candidates don't fit in "
+            f"{4 * MAX_BYTES >> 30} GiB: set candidates to at most "
+            f"{n_candidates * 4 * MAX_BYTES // (n_values * 128)}."
+        )
+    environments = atom_features(task, asked.descriptor, asked.cutoff, frames)
+    given: list[Floats] = []
+    if task.given is not None:
+        own = task.given.frame_ids
+        given = atom_features(task.given, asked.descriptor, asked.cutoff, own)
+    order = greedy_entropy(
+        environments, task.n, asked.bandwidth, keys[frames], task, given, cover=cover
+    )
+    return frames[order]
 
 
 def bandwidth_of(environments: Sequence[Floats]) -> float:
@@ -157,10 +182,13 @@ def greedy_entropy(
     keys: FloatArray,
     task: Task | None = None,
     given: Sequence[Floats] = (),
+    *,
+    cover: bool = False,
 ) -> IntArray:
     """Return the places of n frames in the order chosen; the ranks of a task share the sums.
 
-    Given environments are there from the start, as if their frames were chosen first.
+    Given environments are there from the start, as if their frames were chosen first. To cover, a
+    frame's gain is that of its most surprising environment, and its own entropy is added.
     """
     n_own = len(environments)
     environments = [*environments, *given]
@@ -169,14 +197,15 @@ def greedy_entropy(
     comm = None if task is None else task.comm
     rank, n_ranks = (0, 1) if comm is None else (comm.rank, comm.size)
     chosen = list(range(n_own, len(environments)))
-    if not chosen:
-        own = np.empty(n_own)
+    own = np.zeros(n_own)
+    if cover or not chosen:
         part = [
             np.log(len(frame)) - float(log_kernel_sums(frame, frame, h).mean())
-            for frame in environments[rank::n_ranks]
+            for frame in environments[:n_own][rank::n_ranks]
         ]
         for other, entropies in enumerate(every([part])):
             own[other::n_ranks] = entropies
+    if not chosen:
         chosen = [int(np.lexsort((keys, -own))[0])]
     sizes = np.array([len(frame) for frame in environments])
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -209,5 +238,5 @@ def greedy_entropy(
             some = slice(starts[frame], starts[frame + 1])
             logs[some] = np.logaddexp(logs[some], sums)
             seen[frame] = len(chosen)
-            bound[frame] = -logs[some].mean()
+            bound[frame] = own[frame] - logs[some].min() if cover else -logs[some].mean()
     return np.array(chosen[len(given) :], dtype=np.int64)

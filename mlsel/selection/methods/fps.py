@@ -1,9 +1,15 @@
 """Farthest-point sampling: each new frame is the one farthest from all chosen.
 
+The distance of a point from the nearest one chosen can only fall as more are chosen: what it was
+when the point was last looked at is an upper bound. So most points are looked at a few times in
+all: those whose bound is among the largest are brought up to date, and as long as the farthest of
+these is not nearer than the bounds of all others, it is the farthest of all (lazy evaluation).
+
 References
 ----------
 Eldar et al., IEEE Trans. Image Process. 6, 1305 (1997).
 Elkan, ICML 2003, for the use of the triangle inequality.
+Minoux, in Optimization Techniques, Springer (1978), for lazy evaluation.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mlsel.core import native
 from mlsel.core.arrays import Array, FloatArray, IntArray
@@ -26,6 +33,15 @@ LANES = 8
 """Sums that a distance is added up in."""
 SLACK = 1e-6
 """Relative; far above the rounding of a distance, far below what pruning loses by it."""
+SHARE = (1.0 - SLACK) / 4.0
+TILE = 32
+"""Centres whose products with a point are computed together."""
+AT_ONCE = 4096
+"""Points that are brought up to date together, roughly."""
+FEW = 16
+"""Picks of those, up to which more are taken together the next time."""
+SAMPLE = 4096
+"""Points by which it is told how many lie beyond a bound."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,9 @@ def farthest_points(
     """Return n points, each the farthest from all before (of several, the first).
 
     A point whose nearest chosen one is c, at distance m, can't be nearer to a new one y if
-    d(c, y) ≥ 2 m, by the triangle inequality. Where that spares most points, only the others are
-    computed; the picks are those of the plain algorithm.
+    d(c, y) ≥ 2 m, by the triangle inequality, and is then not compared with it; nor is it where a
+    product in single precision puts y farther away than m, nor before its bound is among the
+    largest. The picks are those of the plain algorithm in double precision.
 
     Parameters
     ----------
@@ -91,39 +108,33 @@ def farthest_points(
     >>> farthest_points(line, 2, 0, given=np.array([[9.0], [2.0]])).tolist()
     [0, 2]
     """
+    before = features[:0] if given is None else given
+    distances = Distances(features, task, len(before) + n)
+    for row in before:
+        distances.add(row)
+    chosen: list[int] = []
+    if not len(before):
+        distances.add(features[first], first)
+        chosen.append(first)
     every = list if task is None else task.every
-    own = range(len(features)) if task is None else task.share(np.arange(len(features)))
-    begin, end = (int(own[0]), int(own[-1]) + 1) if len(own) else (0, 0)
-    width = -(-features.shape[1] // LANES) * LANES
-    origin = np.zeros(width)
-    origin[: features.shape[1]] = features.mean(axis=0, dtype=np.float64)
-    points = _padded(features[begin:end], width)
-    radius2 = max(every([float(np.square(points - origin).sum(axis=1).max(initial=0.0))]))
-    farthest = _Farthest(points, origin, radius2)
-    n_given = 0 if given is None else len(given)
-    chosen = np.empty(n, dtype=np.int64)
-    centres = np.empty((n_given + n, width))
-    if given is not None:
-        centres[:n_given] = _padded(given, width)
-    place = first
-    for k in range(n_given + n):
-        if k >= n_given:
-            chosen[k - n_given] = place
-            centres[k] = _padded(features[place : place + 1], width)[0]
-            if begin <= place < end:
-                farthest.nearest[place - begin] = -np.inf
-        # d² / 4 between the new point and each chosen before
-        between = _squared(centres[:k], centres[k]) * ((1.0 - SLACK) / 4.0)
-        best = []
-        if end > begin:
-            at = farthest.take_in(centres[k], np.append(between, -np.inf))
-            best = [(-float(farthest.nearest[at]), begin + at)]
-        place = min(every(best))[1]
-    return chosen
+    step = max(1, len(features) // SAMPLE)
+    at_once = AT_ONCE
+    while len(chosen) < n:
+        sample = np.concatenate(every([distances.nearest[-distances.begin % step :: step]]))
+        few = min(len(sample), 1 + at_once // step)
+        limit = max(0.0, float(np.partition(sample, -few)[-few]))
+        places = distances.refresh(limit)
+        found = distances.choose(places, limit, n - len(chosen), task)
+        chosen += found
+        # Bounds that are far above what they bound: deeper among them is what is sought.
+        at_once = AT_ONCE if len(found) > FEW else 2 * at_once
+    return np.array(chosen, dtype=np.int64)
 
 
 def _padded(features: Floats, width: int) -> FloatArray:
     """Return points in double, with as many zeros added to each as fill the lanes."""
+    if features.shape[1] == width:
+        return np.ascontiguousarray(features, dtype=np.float64)
     points = np.zeros((len(features), width))
     points[:, : features.shape[1]] = features
     return points
@@ -134,57 +145,201 @@ def _library() -> Any | None:
     library = native.load("fps", [SOURCE], native.SAME_BITS, "it is ten times slower")
     if library is not None:
         native.check_layout(library, "layout_points", _Points)
-        library.farthest.restype = ctypes.c_int64
+        native.check_layout(library, "layout_centres", _Centres)
+        library.refresh.restype = library.choose.restype = ctypes.c_int64
     return library
 
 
-class _Farthest:
-    """Points, and how far each is from those chosen.
+class Distances:
+    """How far this rank's points are from those chosen, the centres.
 
     Parameters
     ----------
-    points : (N, D)
-    origin : (D,)
-    radius2 : float
-        Square of the largest distance from the origin, of all ranks' points.
+    features : (n_points, D)
+        Of all ranks.
+    task : Task, optional
+        Its ranks share the points.
+    most : int
+        Centres that there will be.
 
     Attributes
     ----------
-    nearest : (N,)
-        Squared distance to the nearest chosen point.
-    owner : int32, (N,)
-        Which of the chosen that is.
+    begin, end : int
+        This rank's stretch of the points.
+    nearest : (end − begin,)
+        Squared distance to the nearest centre of those a point was compared with, an upper bound
+        of that to the nearest of all; −∞ for those chosen.
     """
 
-    def __init__(self, points: FloatArray, origin: FloatArray, radius2: float):
-        self.nearest = np.full(len(points), np.inf)
-        self.owner = np.zeros(len(points), dtype=np.int32)
-        self._points, self._origin = points, origin
-        self._library = _library()
-        if self._library is not None:
-            blocks = np.zeros((-(-len(points) // LANES), LANES, points.shape[1]), np.float32)
-            blocks.reshape(-1, points.shape[1])[: len(points)] = points - origin
-            self._rounded = np.ascontiguousarray(blocks.transpose(0, 2, 1))
-            # A coordinate is rounded by 6e-8 of itself, twice, so a distance d by 2e-7 R at most,
-            # and with 2 a b ≤ a² + b² its square by 2e-4 d² and 4e-10 R².
-            error = 4e-10 * (4 * radius2) if 1e-20 < radius2 < 1e30 else np.inf
-            arrays = (points, self._rounded, self.nearest, self.owner)
-            exact, rounded, nearest, owner = (ctypes.c_void_p(a.ctypes.data) for a in arrays)
-            self._given = _Points(*points.shape, exact, rounded, error, nearest, owner)
+    def __init__(self, features: Floats, task: Task | None, most: int) -> None:
+        own = range(len(features)) if task is None else task.share(np.arange(len(features)))
+        self.begin, self.end = (int(own[0]), int(own[-1]) + 1) if len(own) else (0, 0)
+        width = -(-features.shape[1] // LANES) * LANES
+        origin = np.zeros(width)
+        origin[: features.shape[1]] = features.mean(axis=0, dtype=np.float64)
+        self._points = _Compared.of(_padded(features[self.begin : self.end], width), origin)
+        self._centres = _Known.of(origin, most)
+        radius2 = 2.0 * float(self._points.half.max(initial=0.0))
+        every = list if task is None else task.every
+        self._centres.widen(max(every([radius2])))
 
-    def take_in(self, centre: FloatArray, reach: FloatArray) -> int:
-        """Take in one more chosen point; return the place of the one that is now the farthest."""
-        k = len(reach) - 1
-        if self._library is not None:
-            rounded = (centre - self._origin).astype(np.float32)
-            pointers = (ctypes.c_void_p(a.ctypes.data) for a in (centre, rounded, reach))
-            return int(self._library.farthest(ctypes.byref(self._given), *pointers, k))
-        some = np.flatnonzero(self.nearest > reach[self.owner])
-        distance = _squared(self._points[some], centre)
-        closer = distance < self.nearest[some]
-        self.nearest[some[closer]] = distance[closer]
-        self.owner[some[closer]] = k
-        return int(np.argmax(self.nearest))
+    @property
+    def nearest(self) -> FloatArray:
+        return self._points.nearest
+
+    def add(self, row: Floats, place: int = -1) -> None:
+        """Make a centre of a point, which has this place among all points if it is one of them."""
+        self._centres.add(_padded(row[None], self._centres.exact.shape[1])[0])
+        if self.begin <= place < self.end:
+            self.nearest[place - self.begin] = -np.inf
+
+    def refresh(self, limit: float = 0.0) -> IntArray:
+        """Bring up to date the points that are not nearer than the limit (squared), and return
+        those of them, from 0 on, that are not nearer then."""
+        return self._points.refresh(self._centres, limit)
+
+    def choose(self, own: IntArray, limit: float, n: int, task: Task | None) -> list[int]:
+        """Choose up to n points of all ranks' that are up to date, none nearer than the limit."""
+        some = self._points.at(own)
+        join = (lambda part: part) if task is None else task.join
+        together = _Compared(*(join(part) for part in some.arrays))
+        places = join(own + self.begin)
+        chosen = together.choose(self._centres, limit, n)
+        start = 0 if task is None else int(np.searchsorted(places, self.begin))
+        mine = slice(start, start + len(own))
+        for name in ("nearest", "owner", "seen"):
+            getattr(self._points, name)[own] = getattr(together, name)[mine]
+        return [int(places[at]) for at in chosen]
+
+
+@dataclass
+class _Known:
+    """The centres: `Centres` of fps.cpp."""
+
+    origin: FloatArray
+    exact: FloatArray
+    rounded: npt.NDArray[np.float32]
+    half: npt.NDArray[np.float32]
+    reach: FloatArray
+    n: int = 0
+    radius2: float = 0.0
+
+    @classmethod
+    def of(cls, origin: FloatArray, most: int) -> _Known:
+        width, n_tiles = len(origin), -(-most // TILE)
+        rounded = np.zeros((n_tiles, width, TILE), np.float32)
+        half = np.zeros(n_tiles * TILE, np.float32)
+        return cls(origin, np.empty((most, width)), rounded, half, np.zeros((most, most)))
+
+    def widen(self, radius2: float) -> None:
+        """Hear of a point with this squared distance from the origin."""
+        self.radius2 = max(self.radius2, radius2)
+
+    @property
+    def error(self) -> float:
+        """What |x|² − 2 x·y + |y|² in single precision may be too large by.
+
+        With u = 2⁻²⁴ and all |x| ≤ R, for D terms: twice the sum of products is wrong by 3 D u R²
+        at most, |x|² by D u R²; coordinates by 2 u R together, so the square by 8 u R²; other
+        roundings are fewer than ten.
+        """
+        if not 1e-20 < self.radius2 < 1e30:
+            return np.inf
+        return (4 * len(self.origin) + 20) * 2.0**-24 * 1.1 * self.radius2
+
+    def add(self, centre: FloatArray) -> None:
+        between = _squared(self.exact[: self.n], centre)
+        self.exact[self.n] = centre
+        self.reach[self.n, : self.n] = between * SHARE
+        self.n += 1
+        self.round(self.n - 1)
+
+    def round(self, first: int) -> None:
+        """Make the rounded ones of the centres from the first on."""
+        near = (self.exact[first : self.n] - self.origin).astype(np.float32)
+        square = np.square(near).sum(axis=1, dtype=np.float64)
+        self.widen(float(square.max(initial=0.0)))
+        self.half[first : self.n] = 0.5 * square
+        for k, row in enumerate(near, first):
+            self.rounded[k // TILE, :, k % TILE] = row
+
+    def in_c(self) -> _Centres:
+        arrays = self.exact, self.rounded, self.half, self.reach
+        exact, rounded, half, reach = (ctypes.c_void_p(a.ctypes.data) for a in arrays)
+        return _Centres(self.n, len(self.exact), exact, rounded, half, self.error, reach)
+
+
+@dataclass
+class _Compared:
+    """Points, and with which centres they were compared: `Points` of fps.cpp."""
+
+    exact: FloatArray
+    rounded: npt.NDArray[np.float32]
+    half: npt.NDArray[np.float32]
+    nearest: FloatArray
+    owner: npt.NDArray[np.int32]
+    seen: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, exact: FloatArray, origin: FloatArray) -> _Compared:
+        n = len(exact)
+        rounded = np.empty(exact.shape, np.float32)
+        np.subtract(exact, origin, out=rounded, casting="same_kind")
+        half = np.float32(0.5) * np.einsum("ij,ij->i", rounded, rounded)
+        far, none = np.full(n, np.inf), np.zeros(n, np.int32)
+        return cls(exact, rounded, half, far, none, none.copy())
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return self.exact, self.rounded, self.half, self.nearest, self.owner, self.seen
+
+    def at(self, places: IntArray) -> _Compared:
+        return _Compared(*(array[places] for array in self.arrays))
+
+    def in_c(self) -> _Points:
+        return _Points(*self.exact.shape, *(ctypes.c_void_p(a.ctypes.data) for a in self.arrays))
+
+    def refresh(self, centres: _Known, limit: float) -> IntArray:
+        library = _library()
+        if library is not None:
+            left = np.empty(len(self.exact), dtype=np.int64)
+            given = ctypes.byref(self.in_c()), ctypes.byref(centres.in_c())
+            out = ctypes.c_void_p(left.ctypes.data)
+            return left[: library.refresh(*given, ctypes.c_double(limit), out)]
+        for k in range(centres.n):
+            some = np.flatnonzero((self.nearest >= limit) & (self.seen == k))
+            self._compare(some, centres, k)
+            self.seen[some] = k + 1
+        return np.flatnonzero(self.nearest >= limit)
+
+    def choose(self, centres: _Known, limit: float, n: int) -> list[int]:
+        library = _library()
+        if library is not None:
+            places, known = np.empty(n, dtype=np.int64), centres.in_c()
+            numbers = ctypes.c_double(SHARE), ctypes.c_double(limit), ctypes.c_int64(n)
+            out = ctypes.c_void_p(places.ctypes.data)
+            given = ctypes.byref(self.in_c()), ctypes.byref(known)
+            found: list[int] = places[: library.choose(*given, *numbers, out)].tolist()
+            first, centres.n = centres.n, known.n
+            centres.round(first)
+            self.seen[:] = centres.n
+            return found
+        chosen: list[int] = []
+        while len(chosen) < n and len(self.exact) and self.nearest.max() >= limit:
+            chosen.append(int(np.argmax(self.nearest)))
+            centres.add(self.exact[chosen[-1]])
+            self.nearest[chosen[-1]] = -np.inf
+            self._compare(np.arange(len(self.exact)), centres, centres.n - 1)
+        self.seen[:] = centres.n
+        return chosen
+
+    def _compare(self, places: IntArray, centres: _Known, k: int) -> None:
+        """Compare some points with one centre."""
+        places = places[centres.reach[k][self.owner[places]] < self.nearest[places]]
+        distance = _squared(self.exact[places], centres.exact[k])
+        closer = distance < self.nearest[places]
+        self.nearest[places[closer]] = distance[closer]
+        self.owner[places[closer]] = k
 
 
 class _Points(ctypes.Structure):
@@ -195,9 +350,24 @@ class _Points(ctypes.Structure):
         ("width", ctypes.c_int64),
         ("exact", ctypes.c_void_p),
         ("rounded", ctypes.c_void_p),
-        ("error", ctypes.c_double),
+        ("half", ctypes.c_void_p),
         ("nearest", ctypes.c_void_p),
         ("owner", ctypes.c_void_p),
+        ("seen", ctypes.c_void_p),
+    )
+
+
+class _Centres(ctypes.Structure):
+    """`Centres` of fps.cpp."""
+
+    _fields_ = (
+        ("n", ctypes.c_int32),
+        ("most", ctypes.c_int32),
+        ("exact", ctypes.c_void_p),
+        ("rounded", ctypes.c_void_p),
+        ("half", ctypes.c_void_p),
+        ("error", ctypes.c_double),
+        ("reach", ctypes.c_void_p),
     )
 
 
