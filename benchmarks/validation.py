@@ -28,7 +28,9 @@ from mlsel.md.session import LammpsSession, lammps_path
 from mlsel.study.study import Study, load_study
 from mlsel.validate.nvt_run import ValidationRun
 from mlsel.validate.recorder import Recorder
-from mlsel.validate.stage import _find_plugins, _model_commands, _prepare_start
+from mlsel.validate.runs import model_commands
+from mlsel.validate.snapshot import prepare_start
+from mlsel.validate.stage import _find_plugins
 from mlsel.validate.start import make_start, reference_potential
 
 RATIO, RESTART = 0.97, 0.01
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(comm.bcast(scratch))
         if comm.rank == 0:
-            _prepare_start(study, folder, again=False)
+            prepare_start(study, folder, again=False)
         comm.Barrier()
         make_start(study, folder, comm, lambda steps: None)
         for name, potential in subjects(study, args.study, args.models or ["*"]):
@@ -75,7 +77,7 @@ def subjects(study: Study, folder: Path | None, patterns: Sequence[str]) -> list
     for path in models:
         name = f"{path.parts[-3]}/{path.parts[-2]}"
         if any(fnmatch(name, pattern) for pattern in patterns):
-            _, commands = _model_commands(path.parent, study.system.species)
+            _, commands = model_commands(path.parent, study.system.species)
             found.append((name, "\n".join(commands) + "\n"))
     return found
 

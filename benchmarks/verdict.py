@@ -30,7 +30,7 @@ from mlsel.validate.criteria import UNITS
 from mlsel.validate.nvt_run import ValidationRun
 from mlsel.validate.reference import Reference
 from mlsel.validate.results import Results, read_results
-from mlsel.validate.stage import _prepare_start
+from mlsel.validate.snapshot import prepare_start
 from mlsel.validate.start import compressibility, make_start
 from mlsel.validate.verdict import AGREES, Verdict, judge
 
@@ -117,7 +117,7 @@ def runs_of(
         str(path),
         [f"validation.n_atoms={n_atoms}", f"validation.duration={duration}", *kspace],
     )
-    _prepare_start(study, output, again=False)
+    prepare_start(study, output, again=False)
     make_start(study, output, comm, lambda steps: None)
     text = deck.read_potential("nacl-tosi-fumi", study.system.species)
     if UNLIKE not in text:

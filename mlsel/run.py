@@ -20,6 +20,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.parallel import world
 from mlsel.core.progress import duration
+from mlsel.validate.held_against import reference_kind
 from mlsel.workflow.stages import IMPORT, STAGES, stages_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mlsel.study.study import Study
 
 log = logging.getLogger(__name__)
+
+VALIDATE = "validate"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,12 +59,14 @@ def _run(study: Study, folder: Path, until: str, comm: MPI.Intracomm) -> int:
     incomplete: list[str] = []
     begun = time.monotonic()
     stages = stages_of(study)
-    if until not in [stage.name for stage in stages]:
+    names = [stage.name for stage in stages]
+    if until not in names:
         raise MlselError(
-            f"--until {until}: the stages of this study are "
-            f"{', '.join(stage.name for stage in stages)}.",
+            f"--until {until}: the stages of this study are {', '.join(names)}.",
             everywhere=True,
         )
+    if VALIDATE in names[: names.index(until) + 1]:
+        reference_kind(study)  # told before hours of training
     for stage in stages:
         if comm.rank == 0:
             log.info("== %s (%s)", stage.name, duration(time.monotonic() - begun))

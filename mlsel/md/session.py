@@ -202,6 +202,10 @@ class LammpsSession:
         values: dict[str, float] = self._lmp.last_thermo()
         return values
 
+    def largest_force(self) -> float:
+        """Return the largest component of a force on any atom, eV/Å; collective."""
+        return float(self._lmp.get_thermo("fmax"))
+
     def sample(
         self,
         n_steps: int,

@@ -119,9 +119,10 @@ class Findings:
                     "The verdicts are of an earlier version of mlsel: `mlsel validate` makes them "
                     "anew."
                 )
-            reference = read_results(place.validation / "reference" / "results.h5")
-            settings |= json.loads(reference.provenance["settings"])
-            versions |= json.loads(reference.provenance["versions"])
+            for path in sorted(place.validation.rglob("results.h5"))[:1]:
+                of_run = read_results(path).provenance
+                settings |= json.loads(of_run["settings"])
+                versions |= json.loads(of_run["versions"])
         data = _data_sets(folder)
         if not (settings or data or models or errors):
             raise MlselError(

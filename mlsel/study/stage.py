@@ -31,6 +31,7 @@ class Item:
     part : its number for --part, 0 where the stage has no parts
     script : of the job that makes it, where it is not the stage's first
     on_gpu : whether it is computed on a GPU where there is one
+    needs : scripts of the jobs that must have succeeded, beside those of its own job
     """
 
     name: str
@@ -39,6 +40,7 @@ class Item:
     part: int = 0
     script: str = ""
     on_gpu: bool = False
+    needs: tuple[str, ...] = ()
 
 
 class StateModule(Protocol):

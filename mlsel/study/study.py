@@ -425,8 +425,26 @@ class ValidationSection:
     """NVT runs of trained potentials, and of the reference, from the same snapshot.
 
     The snapshot is one of an NPT run of the reference at `temperature` and `pressure`, at that
-    run's mean density.
+    run's mean density. Where the reference is no potential of LAMMPS's, it is a frame of the pool.
     """
+
+    reference: str = quantity(
+        "auto",
+        choices=("auto", "lammps", "pool", "none"),
+        doc="system.potential in LAMMPS, the pool's trajectories at `temperature`, or none: "
+        "stability and energy conservation alone; auto: lammps, where there is a potential",
+    )
+    trajectories: tuple[str, ...] = quantity(
+        (),
+        doc="of the pool, where the reference is pool or none: patterns of its runs or files; "
+        "empty: all whose temperature is within 5 % of `temperature`",
+    )
+    frame_time: float = quantity(
+        0.0,
+        unit="ps",
+        at_least=0,
+        doc="between the frames of imported trajectories; 0: not known, no diffusion is compared",
+    )
 
     models: tuple[str, ...] = quantity(
         ("*",), doc="patterns of <data set>/<model>; an empty list: the reference alone"
@@ -438,7 +456,10 @@ class ValidationSection:
         1, at_least=0, at_most=1000, doc="more runs of the reference, with other seeds"
     )
     n_atoms: int = quantity(
-        1000, at_least=2, at_most=MAX_ATOMS, doc="ignored where system.start is a file"
+        1000,
+        at_least=2,
+        at_most=MAX_ATOMS,
+        doc="ignored where system.start is a file; at most, where frames of the pool are repeated",
     )
     temperature: float = quantity(1400.0, unit="K", above=0)
     pressure: float = quantity(1.0, unit="bar", doc="of the NPT run that gives the density")
@@ -470,7 +491,11 @@ class ValidationSection:
     rdf_bins: int = quantity(500, at_least=10, at_most=100_000)
     rdf_cutoff: float = quantity(10.0, unit="Å", above=0)
     short_distance: float = quantity(
-        0.75, above=0, at_most=1, doc="of the reference's shortest distance of a pair: too short"
+        0.75,
+        above=0,
+        at_most=1,
+        doc="of the shortest distance of a pair in the reference's NPT run, or, where that is no "
+        "potential, in the training data: too short",
     )
     watch: bool = quantity(False, doc="how far the models of one data set disagree on the way")
     ranks_per_run: int = quantity(1, at_least=0, doc="0: all ranks for one run after another")

@@ -92,15 +92,8 @@ class Density:
 
     @property
     def compressibility(self) -> Mean:
-        """1/bar, from the fluctuations of the volume: ⟨δV²⟩/(⟨V⟩ k_B T).
-
-        The error is that of a variance of as many independent values as the volume's error tells.
-        """
-        volume, variance = self.volume, float(self.volumes.var())
-        thermal = BOLTZMANN * self.parts[0].temperature
-        value = variance / (float(volume.value) * thermal) / BAR
-        n = variance / float(volume.error) ** 2 if volume.error > 0 else math.nan
-        return Mean.of(value, value * math.sqrt(2 / max(n, 1.0)), n)
+        """1/bar."""
+        return compressibility_of(self.volumes, self.parts[0].temperature)
 
     def is_known(self, study: Study) -> bool:
         """Whether the density is known as well as the study wants it."""
@@ -145,6 +138,20 @@ class Density:
             f"{peaks}, {self.density:.3f} g/cm³. Set pool.melt_temperature and pool.melt so that "
             "it melts, or validation.expect_solid = true if it is meant to be solid."
         )
+
+
+def compressibility_of(volumes: FloatArray, temperature: float) -> Mean:
+    """Return the compressibility, 1/bar, from the fluctuations of the volume: ⟨δV²⟩/(⟨V⟩ k_B T).
+
+    The error is that of a variance of as many independent values as the volume's error tells;
+    unknown where the volume is constant.
+    """
+    mean, variance = blocked(volumes), float(volumes.var())
+    if not variance > 1e-12 * float(mean.value) ** 2:
+        return Mean.unknown()
+    value = variance / (float(mean.value) * BOLTZMANN * temperature) / BAR
+    n = variance / float(mean.error) ** 2 if mean.error > 0 else math.nan
+    return Mean.of(value, value * math.sqrt(2 / max(n, 1.0)), n)
 
 
 def _drift(volumes: FloatArray) -> Mean:

@@ -1,4 +1,5 @@
-"""Figure 3: RDFs of MD with trained potentials beside the reference's, a panel a kind of model."""
+"""Figure 3: RDFs of MD with trained potentials, beside the reference's where there is one, a panel
+a kind of model."""
 
 from __future__ import annotations
 
@@ -55,13 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read(folder: Path, pair: str = "", only: Sequence[str] = ()) -> tuple[list[Line], str]:
-    """Return the reference's RDF, then those of all other runs that have one, and the pair.
+def read(
+    folder: Path, pair: str = "", only: Sequence[str] = ()
+) -> tuple[Line | None, list[Line], str]:
+    """Return the reference's RDF if there is one, those of all other runs that have one, the pair.
 
     Raises
     ------
     MlselError
-        If there is no reference run, or no such pair.
+        If there is no run, or no such pair.
     """
     from fnmatch import fnmatch
 
@@ -69,18 +72,21 @@ def read(folder: Path, pair: str = "", only: Sequence[str] = ()) -> tuple[list[L
     from mlsel.validate.results import read_results
 
     validation = folder / "validation"
-    reference = read_results(validation / "reference" / "results.h5")
-    pair = pair or reference.pairs[0]
-    if pair not in reference.pairs:
-        raise MlselError(f"{folder} has no pair {pair}: it has {', '.join(reference.pairs)}.")
-    index = reference.pairs.index(pair)
-    lines = [Line("reference", "reference", curve(reference, index))]
-    for path in sorted(validation.rglob("results.h5")):
+    path = validation / "reference" / "results.h5"
+    paths = sorted(validation.rglob("results.h5"))
+    first = read_results(path if path in paths or not paths else paths[0])
+    pair = pair or first.pairs[0]
+    if pair not in first.pairs:
+        raise MlselError(f"{folder} has no pair {pair}: it has {', '.join(first.pairs)}.")
+    index = first.pairs.index(pair)
+    reference = Line("reference", "reference", curve(first, index)) if path in paths else None
+    lines = []
+    for path in paths:
         results = read_results(path)
         chosen = not only or any(fnmatch(results.name, pattern) for pattern in only)
         if results.kind != "reference" and chosen and len(results.g):
             lines.append(Line(results.name, results.kind, curve(results, index)))
-    return lines, pair
+    return reference, lines, pair
 
 
 def draw(folder: Path, output: Path, pair: str = "", only: Sequence[str] = ()) -> list[Path]:
@@ -91,44 +97,53 @@ def draw(folder: Path, output: Path, pair: str = "", only: Sequence[str] = ()) -
     import numpy as np
     from matplotlib import pyplot as plt
 
-    (reference, *lines), pair = read(folder, pair, only)
+    reference, lines, pair = read(folder, pair, only)
     known = [kind for kind in TITLES if any(line.kind == kind for line in lines)]
     kinds = known + sorted({line.kind for line in lines} - set(known)) or [""]
-    r = reference.curve.r
-    tops = [np.nanmax(line.curve.g) for line in (reference, *lines)]
+    shown = [reference, *lines] if reference else lines
+    if not shown:
+        raise MlselError(f"no run in {folder}/validation was long enough for an RDF.")
+    r = shown[0].curve.r
+    tops = [float(np.nanmax(line.curve.g)) for line in shown]
     # A collapsed liquid has peaks that would flatten all others.
-    top = min(max(tops), 2.2 * tops[0])
+    usual = tops[0] if reference else float(np.median(tops))
+    top = min(max(tops), 2.2 * usual)
     with plt.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
         figure, axes = plt.subplots(
-            2,
+            2 if reference else 1,
             len(kinds),
-            figsize=(max(5.0, 4.4 * len(kinds)), 4.6),
+            figsize=(max(5.0, 4.4 * len(kinds)), 4.6 if reference else 3.6),
             sharex=True,
             sharey="row",
             squeeze=False,
-            height_ratios=[3, 1],
+            height_ratios=[3, 1] if reference else [1],
             layout="constrained",
         )
         for column, kind in enumerate(kinds):
-            upper, lower = axes[:, column]
-            _band(upper, r, reference.curve.g, reference.curve.g_error, "black", "-", "reference")
+            upper, lower = axes[0, column], axes[-1, column]
+            if reference:
+                g, error = reference.curve.g, reference.curve.g_error
+                _band(upper, r, g, error, "black", "-", "reference")
             for place, line in enumerate(line for line in lines if line.kind == kind):
                 colour, dashes = STYLES.get(line.method, (f"C{5 + place % 5}", "-"))
                 label = line.name if line.kind == "potential" else line.method
                 labels = upper.get_legend_handles_labels()[1]
                 g, error = line.curve.g, line.curve.g_error
                 _band(upper, r, g, error, colour, dashes, "" if label in labels else label)
-                apart = np.hypot(error, reference.curve.g_error)
-                _band(lower, r, g - reference.curve.g, apart, colour, dashes, "")
+                if reference:
+                    apart = np.hypot(error, reference.curve.g_error)
+                    _band(lower, r, g - reference.curve.g, apart, colour, dashes, "")
             upper.set_title(TITLES.get(kind, kind), fontsize=10)
             upper.set_ylim(0, 1.05 * top)
-            lower.axhline(0, color="black", lw=0.8)
+            if reference:
+                lower.axhline(0, color="black", lw=0.8)
             lower.set_xlabel("$r$ / Å")
             lower.set_xlim(0, r[-1])
         axes[0, 0].set_ylabel(f"$g(r)$ {pair}")
-        axes[1, 0].set_ylabel("$g - g_\\mathrm{ref}$")
-        limit = np.nanpercentile(np.abs(axes[1, 0].get_ylim()), 100)
-        axes[1, 0].set_ylim(-min(limit, 0.6 * tops[0]), min(limit, 0.6 * tops[0]))
+        if reference:
+            axes[1, 0].set_ylabel("$g - g_\\mathrm{ref}$")
+            limit = min(float(np.abs(axes[1, 0].get_ylim()).max()), 0.6 * tops[0])
+            axes[1, 0].set_ylim(-limit, limit)
         entries = {
             label: handle
             for axis in axes[0]

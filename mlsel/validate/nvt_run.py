@@ -15,6 +15,7 @@ A run that LAMMPS ends, or that gets hopeless, has failure.json and results like
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,9 +37,16 @@ from mlsel.md.session import LammpsError, LammpsSession
 from mlsel.study.study import Study
 from mlsel.validate.diffusion import mean_square_displacement
 from mlsel.validate.recorder import SAMPLE, SOUND, Recorder
-from mlsel.validate.results import WATCH, Measured, Results, write_results, write_trajectory
+from mlsel.validate.results import (
+    LARGEST_FORCE,
+    WATCH,
+    Measured,
+    Results,
+    write_results,
+    write_trajectory,
+)
 from mlsel.validate.schedule import Schedule
-from mlsel.validate.stability import Bounds, pair_names
+from mlsel.validate.stability import FORCE_FACTOR, Bounds, pair_names
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -195,13 +203,18 @@ class ValidationRun(ResumableRun[Recorder]):
         averaged = schedule.averaged(step)
         n_bins = self.study.validation.rdf_bins
         rows = {
-            "samples.bin": (step // schedule.sample, len(SAMPLE) + n_pairs),
+            "samples.bin": (step // schedule.sample, len(self.columns) + n_pairs),
             "blocks.bin": (averaged // schedule.block, 2 * n_pairs * n_bins),
             "trajectory.bin": (averaged // schedule.frame, 1 + 3 * self._n_atoms()),
         }
         if self.committee:
             rows["watch.bin"] = (averaged // schedule.frame, 1 + len(WATCH))
         return rows
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The numbers of a sample: with the largest force where there is a bound on it."""
+        return (*SAMPLE, LARGEST_FORCE) if LARGEST_FORCE in self.start else SAMPLE
 
     def _n_atoms(self) -> int:
         return len(self.start["numbers"])
@@ -227,7 +240,13 @@ class ValidationRun(ResumableRun[Recorder]):
             first_energy,
             self._n_atoms(),
             pair_names(self.study.system.species),
+            self.force_bound,
         )
+
+    @property
+    def force_bound(self) -> float:
+        """eV/Å: force components above are unphysical; infinite where nothing tells it."""
+        return FORCE_FACTOR * float(self.start.get(LARGEST_FORCE, math.inf))
 
     @property
     def closest_bound(self) -> FloatArray:
@@ -312,10 +331,11 @@ class ValidationRun(ResumableRun[Recorder]):
             ended_at=failure["step"],
             ended_by=failure["message"],
             closest=self.closest_bound,
+            largest_force=self.force_bound,
             samples=Measured(
                 samples[:, 0].astype(np.int64),
-                dict(zip(SAMPLE[1:], samples[:, 1 : len(SAMPLE)].T, strict=True)),
-                samples[:, len(SAMPLE) :],
+                dict(zip(self.columns[1:], samples[:, 1 : len(self.columns)].T, strict=True)),
+                samples[:, len(self.columns) :],
             ),
             r=width * (np.arange(float(study.validation.rdf_bins)) + 0.5),
             g=np.moveaxis(blocks[..., 0], 2, 1),

@@ -15,6 +15,7 @@ from mlsel.core.files import write_bytes
 from mlsel.md.row_file import RowFile
 from mlsel.md.session import LammpsError, LammpsSession
 from mlsel.study.study import Study
+from mlsel.validate.results import LARGEST_FORCE
 from mlsel.validate.schedule import Schedule
 from mlsel.validate.stability import Bounds
 from mlsel.validate.uncertainty import Committee
@@ -42,6 +43,8 @@ class Recorded(Protocol):
     def committee(self) -> tuple[Path, ...]: ...
     @property
     def start(self) -> Mapping[str, Any]: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
     def rows(self, step: int) -> dict[str, tuple[int, int]]: ...
     def bounds(self, first_energy: float) -> Bounds: ...
 
@@ -109,11 +112,12 @@ class Recorder:
         positions = session.unwrapped_positions()
         thermo = session.thermo()
         step = session.step
+        force = [session.largest_force()] if LARGEST_FORCE in self._run.columns else []
         if not self._is_root:
             self._end_if_hopeless("")
             return
         closest = self._closest_distances(table)
-        numbers = [thermo[key] for key in ("Temp", "Press", "PotEng", "TotEng")]
+        numbers = [*(thermo[key] for key in ("Temp", "Press", "PotEng", "TotEng")), *force]
         self._rows["samples"].add([step, *numbers], closest)
         if phase == "production":
             if (step - schedule.equilibrate) % schedule.frame == 0:
@@ -149,7 +153,7 @@ class Recorder:
             self._is_sound = not (path.is_file() and np.fromfile(path)[0] < self._resumed_at)
         if not self._is_sound:
             return
-        if self._bounds.broken(numbers[0], numbers[2], closest):
+        if self._bounds.broken(numbers[0], numbers[2], closest, *numbers[4:]):
             self._write_sound()
         else:
             self._before = step, positions

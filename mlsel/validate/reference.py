@@ -10,7 +10,7 @@ import numpy as np
 
 from mlsel.core.errors import MlselError
 from mlsel.validate.blocking import Mean, blocked
-from mlsel.validate.criteria import LEAST_DIFFUSION, Averages, compare, gravest
+from mlsel.validate.criteria import LEAST_DIFFUSION, REQUIRED, Averages, compare, gravest
 from mlsel.validate.rdf import main_peak
 
 if TYPE_CHECKING:
@@ -35,12 +35,18 @@ class Reference:
     tolerances : section of the study
     expect_solid : bool
         Whether it is meant to be a solid.
+    title : str
+        What it is, in a few words.
+    required : tuple of str
+        Criteria without which nobody can say that a run agrees.
     """
 
     runs: tuple[Results, ...]
     compressibility: Mean
     tolerances: ToleranceSection
     expect_solid: bool = False
+    title: str = "the reference in LAMMPS"
+    required: tuple[str, ...] = REQUIRED
 
     def others(self, run: Results) -> tuple[Results, ...]:
         """The reference's runs without one."""

@@ -17,6 +17,7 @@ on through the boundaries of the box.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,8 @@ from mlsel.validate.stability import Bounds, pair_names
 
 WATCH = ("mean", "largest", "outside")
 """Columns of what a committee says of a frame."""
+LARGEST_FORCE = "largest_force"
+"""A number of the samples where no potential is the reference: the largest force component."""
 UNITS = {
     "step": "",
     "time": "ps",
@@ -47,6 +50,7 @@ UNITS = {
     "potential_energy": "eV",
     "total_energy": "eV",
     "closest": "Angstrom",
+    LARGEST_FORCE: "eV Angstrom-1",
 }
 
 
@@ -97,6 +101,7 @@ class Results:
     sound_step, sound_positions : the last frame before the run left its bounds; −1 and empty
     provenance : attributes
     msd_lag, msd : (n_lags,) ps, (n_parts, n_species, n_lags) Å²
+    largest_force : eV/Å, the bound on force components
     watch : (n_frames, 4), step and what `uncertainty.Committee.summary` found; empty if unasked
     """
 
@@ -123,6 +128,7 @@ class Results:
     msd_lag: FloatArray
     msd: FloatArray
     watch: FloatArray
+    largest_force: float = math.inf
 
     @property
     def n_atoms(self) -> int:
@@ -157,17 +163,21 @@ class Results:
     def bounds(self) -> Bounds:
         energies = self.samples["potential_energy"]
         first = float(energies[0]) if len(energies) else 0.0
-        return Bounds(self.closest, self.temperature, first, self.n_atoms, self.pairs)
+        return Bounds(
+            self.closest, self.temperature, first, self.n_atoms, self.pairs, self.largest_force
+        )
 
     @cached_property
     def unsound(self) -> tuple[int, str]:
         """The first step out of bounds and what was (−1 and "" if the run stayed sound)."""
         bounds, samples = self.bounds, self.samples
+        forces = samples.numbers.get(LARGEST_FORCE, np.zeros(len(samples.step)))
         for row, step in enumerate(samples.step):
             reason = bounds.broken(
                 samples["temperature"][row],
                 samples["potential_energy"][row],
                 samples.closest[row],
+                forces[row],
             )
             if reason:
                 return int(step), reason
@@ -247,6 +257,7 @@ def write_results(path: Path, results: Results) -> None:
                 "ended_at": results.ended_at,
                 "ended_by": results.ended_by,
                 "closest_bound": results.closest,
+                "force_bound": results.largest_force,
                 "digest": digest(
                     {name: digest(np.ascontiguousarray(v).tobytes()) for name, v in columns.items()}
                 ),
@@ -257,7 +268,7 @@ def write_results(path: Path, results: Results) -> None:
 
 _KNOWN = (
     "name", "kind", "species", "pairs", "numbers", "cell", "cell_unit", "temperature_set",
-    "timestep", "phases", "phase_ends", "ended_at", "ended_by", "closest_bound",
+    "timestep", "phases", "phase_ends", "ended_at", "ended_by", "closest_bound", "force_bound",
 )  # fmt: skip
 
 
@@ -291,6 +302,7 @@ def read_results(path: Path) -> Results:
                 ended_at=int(attributes["ended_at"]),
                 ended_by=str(attributes["ended_by"]),
                 closest=attributes["closest_bound"],
+                largest_force=float(attributes.get("force_bound", math.inf)),
                 samples=Measured(step, columns, closest),
                 r=file["rdf/r"][()],
                 g=file["rdf/g"][()],

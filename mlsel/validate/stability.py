@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from mlsel.core.arrays import FloatArray
 BOLTZMANN = 8.617333262e-5  # eV/K
 TEMPERATURE_FACTOR = 2.0
 ENERGY_SPAN = 5.0
+FORCE_FACTOR = 3.0
+"""Times the largest force component in the training data: no run at their temperatures needs it."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,12 @@ class Bounds:
     """What a stable run stays within.
 
     - No pair of atoms is closer than `closest` of its species: a share (0.75 unless the study
-      says otherwise) of the shortest distance that the reference's own NPT run saw.
+      says otherwise) of the shortest distance that the reference's own NPT run saw, or, where no
+      potential is the reference, the training data hold.
     - The temperature is within a factor of 2 of the thermostat's.
     - The potential energy per atom is within 5 k_B T of that of the run's first sample.
+    - Where no potential is the reference, no force component is above three times the largest in
+      the training data.
 
     Attributes
     ----------
@@ -30,6 +36,7 @@ class Bounds:
     first_energy : eV, of the first sample
     n_atoms : int
     pair_names : of the species pairs, for sentences
+    largest_force : eV/Å, component
     """
 
     closest: FloatArray
@@ -37,8 +44,11 @@ class Bounds:
     first_energy: float
     n_atoms: int
     pair_names: tuple[str, ...]
+    largest_force: float = inf
 
-    def broken(self, temperature: float, energy: float, closest: npt.ArrayLike) -> str:
+    def broken(
+        self, temperature: float, energy: float, closest: npt.ArrayLike, force: float = 0.0
+    ) -> str:
         """Return what is out of bounds in a sample, in a few words, or "".
 
         >>> bounds = Bounds(np.array([2.0]), 1400.0, -300.0, 100, ("Na-Cl",))
@@ -64,6 +74,8 @@ class Bounds:
         span = ENERGY_SPAN * BOLTZMANN * self.temperature
         if not abs(change) <= span:
             return f"energy {change:+.3g} eV/atom from the start's (bound {span:.3g} eV/atom)"
+        if not force <= self.largest_force:
+            return f"a force of {force:.3g} eV/Å (bound {self.largest_force:.3g} eV/Å)"
         return ""
 
 

@@ -11,6 +11,7 @@ from mlsel.core.record import read_json, told
 from mlsel.md.state import last_checkpoint, state_of_run
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
+from mlsel.validate.held_against import LAMMPS, stated_kind
 
 if TYPE_CHECKING:
     from mlsel.study.study import Study
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
 
 def items(study: Study, folder: Path) -> list[Item]:
     """Return the snapshot, the runs and the verdicts, and their states."""
-    from mlsel.validate.stage import run_names
+    from mlsel.validate.runs import run_names
     from mlsel.validate.verdict import read_verdicts
 
-    if not study.system.potential:
-        return []
+    kind = stated_kind(study)
+    if not kind:
+        has_runs = study.validation.models or study.validation.potentials
+        return (
+            [Item("verdicts.csv", MISSING, "validation.reference is not set")] if has_runs else []
+        )
     place = StudyFolder(folder)
     names = run_names(study, folder)
     runs = [
@@ -35,11 +40,14 @@ def items(study: Study, folder: Path) -> list[Item]:
         judged = {str(verdict["name"]) for verdict in known["verdicts"]}
     state = DONE if {*names} <= judged else BEGUN if judged else MISSING
     verdicts = Item("verdicts.csv", state, f"{len(judged)} runs", script="report")
-    return [Item("start", *_state_of_start(study, place)), *runs, verdicts]
+    # A frame of the pool is there as soon as the pool is, its bounds when the data sets are.
+    needs = () if kind == LAMMPS else ("generate", "import", "select")
+    start = Item("start", *_state_of_start(study, place), needs=needs)
+    return [start, *runs, verdicts]
 
 
 def _state_of_start(study: Study, place: StudyFolder) -> tuple[str, str]:
-    from mlsel.validate.stage import record_of, settings_of_runs
+    from mlsel.validate.snapshot import record_of, settings_of_runs
     from mlsel.validate.start import density_run
 
     changed = record_of(place).differences({"validation": settings_of_runs(study)})
@@ -49,6 +57,8 @@ def _state_of_start(study: Study, place: StudyFolder) -> tuple[str, str]:
         if place.validation_record.is_file():
             return DONE, ""
         return BEGUN, "nothing says what it was made from; validate makes it anew"
+    if stated_kind(study) != LAMMPS:
+        return MISSING, ""
     state, text = state_of_run(density_run(study, place.root))
     return (BEGUN if state == DONE else state), text
 

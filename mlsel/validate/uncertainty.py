@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlsel.core.arrays import FloatArray
-from mlsel.core.errors import MlselError
+from mlsel.core.record import read_json
+from mlsel.study.folder import MODEL
 
 if TYPE_CHECKING:
     from mlsel.training import Frames, TrainedModel
@@ -65,25 +66,18 @@ def disagreement(models: Sequence[TrainedModel], frames: Frames) -> FloatArray:
 
 
 def committee_of(model: Path) -> tuple[Path, ...]:
-    """Return the folders of all models of a model's kind and data set, its own among them.
-
-    Raises
-    ------
-    MlselError
-        If there is no other.
-    """
-    import json
-
-    def kind(folder: Path) -> str:
-        text = (folder / "model.json").read_text(encoding="utf-8")
-        return str(json.loads(text)["kind"])
-
+    """Return the folders of all models of a model's kind and data set, its own among them; none
+    where there is no other."""
     others = sorted(path.parent for path in model.parent.glob("*/model.json"))
-    found = tuple(folder for folder in others if kind(folder) == kind(model))
-    if len(found) < 2:
-        raise MlselError(
-            f"validation.watch is true, but {model} is the only {kind(model)} trained on "
-            f"{model.parent.name}: a committee needs two or more; train others (another size, "
-            "weight or sigma), or set validation.watch = false."
-        )
-    return found
+    kind = read_json(model / MODEL)["kind"]
+    found = tuple(folder for folder in others if read_json(folder / MODEL)["kind"] == kind)
+    return found if len(found) > 1 else ()
+
+
+def not_watched(model: Path, kind: str) -> str:
+    """Say why a model has no committee."""
+    return (
+        f"validation.watch: {model.parent.name}/{model.name} is the only {kind} trained on "
+        f"{model.parent.name}, and a committee needs two or more: how far its run leaves the "
+        "training data is not told (training.seeds = 2 trains others)"
+    )

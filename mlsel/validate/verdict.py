@@ -29,7 +29,8 @@ VERSION = 2
 
 BLOWN_UP, UNPHYSICAL, DIFFERS = "blown up", "unphysical", "differs"
 AGREES, UNKNOWN = "agrees within what was run", "not judged"
-WORDS = (BLOWN_UP, UNPHYSICAL, DIFFERS, AGREES, UNKNOWN)
+STABLE = "stable within what was run"
+WORDS = (BLOWN_UP, UNPHYSICAL, DIFFERS, AGREES, STABLE, UNKNOWN)
 
 DEFINITIONS = {
     "word": (
@@ -90,12 +91,13 @@ class Verdict:
 
     Attributes
     ----------
-    word : blown up, unphysical, differs, agrees within what was run, or not judged
+    word : blown up, unphysical, differs, agrees or stable within what was run, or not judged
     reasons : in what, by how much, how sure
     unseen : what was not measured, or could not have been seen in what was run
     sound_step : the step of the last frame before the run left its bounds, −1 if it did not
     comparisons : all quantities of all pairs and species
     outside : NaN where it was not asked for
+    held_against : the reference, in a few words
     """
 
     name: str
@@ -108,6 +110,7 @@ class Verdict:
     sound_step: int
     outside: float
     comparisons: tuple[Comparison, ...]
+    held_against: str = "reference"
 
     @property
     def numbers(self) -> dict[str, Comparison]:
@@ -163,7 +166,9 @@ def judge(run: Results, reference: Reference) -> Verdict:
     elif differs:
         word = DIFFERS
     else:
-        lacks = [name for name in REQUIRED if name not in numbers or numbers[name].missing]
+        lacks = [
+            name for name in reference.required if name not in numbers or numbers[name].missing
+        ]
         word = UNKNOWN if lacks else AGREES
     end = float(run.samples.step[-1]) if len(run.samples.step) else 0.0
     return Verdict(
@@ -177,6 +182,7 @@ def judge(run: Results, reference: Reference) -> Verdict:
         sound_step=run.sound_step,
         outside=float(run.watch[:, -1].mean()) if len(run.watch) else math.nan,
         comparisons=comparisons,
+        held_against=reference.title,
     )
 
 
@@ -225,13 +231,19 @@ def as_csv(verdicts: Sequence[Verdict]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [name + end for name in UNITS for end in ("", "_error", "_sigmas", "_of")]
-    first, last = ["name", "kind", "word", "time", "stable_time"], ["outside", "reasons", "unseen"]
+    first = ["name", "kind", "word", "time", "stable_time"]
+    last = ["outside", "reasons", "unseen", "held_against"]
     writer.writerow([*first, *columns, *last])
     for verdict in verdicts:
         cells = [getattr(verdict, column) for column in first]
         for name in UNITS:
             one = verdict.numbers.get(name, Comparison(name))
             cells += [one.size, one.error, one.sigmas, f"{one.of} {one.where}".strip()]
-        cells += [verdict.outside, "; ".join(verdict.reasons), "; ".join(verdict.unseen)]
+        cells += [
+            verdict.outside,
+            "; ".join(verdict.reasons),
+            "; ".join(verdict.unseen),
+            verdict.held_against,
+        ]
         writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
     return text.getvalue()

@@ -25,6 +25,7 @@ from mlsel.cli import study_parser
 from mlsel.core.errors import MlselError
 from mlsel.core.record import told
 from mlsel.study.stage import STALE
+from mlsel.validate.held_against import reference_kind
 from mlsel.workflow.stages import stages_of
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ def jobs_of(study: Study, states: Sequence[StageState], *, use_gpus: bool = Fals
     jobs: list[Job] = []
     for stage in stages:
         for script, needs in stage.scripts.items():
-            after = tuple(name for name in needs if name in undone)
+            more = [name for item in undone.get(script, ()) for name in item.needs]
+            after = tuple(name for name in dict.fromkeys((*needs, *more)) if name in undone)
             for on_gpu in (True, False):
                 chosen = [item for item in undone.get(script, ())
                           if (use_gpus and item.on_gpu) == on_gpu]  # fmt: skip
@@ -184,6 +186,7 @@ def submit(
             "there is no sbatch on PATH: give this command on a login node of a Slurm cluster, or "
             "--dry-run to see what it would do."
         )
+    reference_kind(study)  # told before anything waits in a queue
     gpu_options, limit = _site_values(site)
     jobs = jobs_of(study, states(study, folder), use_gpus=bool(gpu_options))
     if not jobs:

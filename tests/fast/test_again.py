@@ -21,6 +21,8 @@ from mlsel.selection.stage import select_study
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study, load_study
 from mlsel.training.stage import train_study
+from mlsel.validate import trial
+from mlsel.validate.snapshot import prepare_start
 from mlsel.validate.start import density_run
 from tests.support.cuts import at_every_point, names
 from tests.support.training_data import frames, write_pool
@@ -139,7 +141,7 @@ def validated(asked: Study, folder: Path, again: bool) -> None:
     """The stage without LAMMPS: what its runs leave says what they were made from."""
     place = StudyFolder(folder)
     place.validation.mkdir(parents=True, exist_ok=True)
-    stage._prepare_start(asked, folder, again)
+    prepare_start(asked, folder, again)
     temperature = asked.validation.temperature
     if not place.start.is_file():
         density_run(asked, folder).product.touch()
@@ -154,7 +156,7 @@ def validated(asked: Study, folder: Path, again: bool) -> None:
 @pytest.mark.parametrize("key", ["temperature", "duration"])
 def test_validation(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """1400 K once stood as 1500 K, and half a duration as the whole."""
-    monkeypatch.setattr(stage, "_try_point", lambda *_: 0.0)
+    monkeypatch.setattr(trial, "try_point", lambda *_: 0.0)
     place = StudyFolder(tmp_path / "made")
     values = {"temperature": (1400.0, 1500.0), "duration": (3.0, 5.0)}[key]
 

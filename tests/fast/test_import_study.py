@@ -36,6 +36,8 @@ n_validation = 2
 n_test = 2
 [training]
 kinds = ["pair"]
+[validation]
+models = []
 """
 
 

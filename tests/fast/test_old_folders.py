@@ -15,7 +15,8 @@ from mlsel.study.folder import StudyFolder
 from mlsel.study.study import record_study, recorded_study
 from mlsel.training.registry import load_model, trainer_named
 from mlsel.training.stage import Task
-from mlsel.validate.stage import record_of, runs_of, settings_of_runs
+from mlsel.validate.runs import runs_of
+from mlsel.validate.snapshot import record_of, settings_of_runs
 from mlsel.workflow.stages import STAGES
 from mlsel.workflow.status import states
 from tests.support.gap_files import write_gap
