@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,25 @@ from mlsel.core.errors import MlselError
 from mlsel.training.base import Frames
 from mlsel.training.gap.evaluator import open_gap
 from tests.support import Tolerance
-from tests.support.gap_files import SMALL, write_gap
+from tests.support.gap_files import (
+    SMALL,
+    Term,
+    angle_3b,
+    distance_2b,
+    distance_nb,
+    glue,
+    soap,
+    words,
+    write_gap,
+)
 
 FORCE = 1e-8
 """eV/Å; energies agree to Tolerance.ROUNDING."""
 H = 1e-4
 """Å, of finite differences."""
 
-Case = tuple[dict[str, Any], dict[str, Any]]
+SOAP_ATTRIBUTES = {"covariance_type": 2, "zeta": 4.0}
+Case = tuple[dict[str, Any] | None, dict[str, Any]]
 CASES: dict[str, Case] = {
     "as gap_fit writes it": ({}, {}),
     "zeta 2": ({}, {"zeta": 2.0}),
@@ -36,12 +48,85 @@ CASES: dict[str, Case] = {
     "before 2015": ({}, {"version": None}),
     "one element": ({"cutoff_transition_width": 1.0}, {"numbers": [11]}),
     "three elements": ({"n_max": 3}, {"numbers": [11, 17, 19]}),
-    "pairs": ({}, {"pairs": {"cutoff": 4.0, "compact_clusters": "T"}}),
+    "pairs": ({}, {"terms": distance_2b([11, 17], cutoff=4.0, compact_clusters="T")}),
     "pairs, another cutoff": (
         {"cutoff": 3.5},
-        {"pairs": {"cutoff": 4.0, "cutoff_transition_width": 1.3, "theta": 0.4}},
+        {"terms": distance_2b([11, 17], 0.4, cutoff=4.0, cutoff_transition_width=1.3)},
     ),
-    "pairs of any element": ({}, {"pairs": {"cutoff": 3.7, "any_element": True}}),
+    "pairs of any element and triplets": (
+        {},
+        {"terms": [*distance_2b([], cutoff=3.7), *angle_3b([11, 17], cutoff=3.4)]},
+    ),
+    "triplets of any element, in another file": (
+        None,
+        {"terms": angle_3b([], cutoff=4.0, cutoff_transition_width=0.8), "separate": True},
+    ),
+    "compact kernel": (
+        None,
+        {
+            "terms": [
+                replace(term, attributes={"covariance_type": 4}, theta=[3.0, 2.5, 2.0])
+                for term in angle_3b([11, 17], cutoff=4.0)
+            ]
+        },
+    ),
+    "clusters": (
+        None,
+        {
+            "terms": [
+                *distance_nb([[11, 17], [17, 17]], cutoff=4.0, compact_clusters="T"),
+                *distance_nb([[11, 11, 11], [17, 11, 17]], cutoff=3.4, compact_clusters="T"),
+                *distance_nb([[0, 0, 0]], cutoff=4.0, kernel=4, theta=3.0),
+            ]
+        },
+    ),
+    "clusters of before 2020": (
+        None,
+        {
+            "version": 1590000000,
+            "terms": [
+                *distance_nb([[11, 17]], cutoff=4.0),
+                *distance_nb([[11, 11, 17], [17, 17, 17]], cutoff=3.4),
+            ],
+        },
+    ),
+    "two SOAPs of any element, and f0": (
+        None,
+        {
+            "terms": [
+                Term(f"soap {words({**SMALL, 'cutoff': cutoff})}", SOAP_ATTRIBUTES)
+                for cutoff in (3.0, 4.0)
+            ]
+            + [replace(distance_2b([], cutoff=3.5)[0], mean=0.2)]
+            + [replace(angle_3b([], cutoff=3.0)[0], mean=0.3)],
+        },
+    ),
+    "add_species=F": (
+        None,
+        {
+            "terms": [
+                Term(f"soap {words(SMALL)} n_species=1 species_Z=17 Z=11", SOAP_ATTRIBUTES),
+                Term(f"soap {words(SMALL)} species_Z={{11 17}} n_species=2", SOAP_ATTRIBUTES),
+            ]
+        },
+    ),
+    "zeta where theta is": (
+        None,
+        {
+            "version": 1480000000,
+            "terms": [
+                replace(
+                    soap(11, [11, 17], 2.0, 1.0, **SMALL),
+                    attributes={"covariance_type": 2},
+                    theta=[2.0],
+                )
+            ],
+        },
+    ),
+    "a core potential": (
+        None,
+        {"terms": angle_3b([], cutoff=4.0), "core": glue(), "core_init": "IP Glue"},
+    ),
 }
 
 
@@ -95,12 +180,16 @@ def test_same_as_quip(case: str, tmp_path: Path) -> None:
     numbers = more.get("numbers", [11, 17])
     examples = structures(numbers)
     path = write_gap(
-        tmp_path / "gap.xml", list(examples.values())[:2], {**SMALL, **options}, scale=2.0, **more
+        tmp_path / "gap.xml",
+        list(examples.values())[:2],
+        None if options is None else {**SMALL, **options},
+        scale=2.0,
+        **more,
     )
     ours = open_gap(path)
     assert ours is not None
-    assert ours.cutoff == SMALL["cutoff"]
-    quip = Potential("IP GAP label=GAP_test", param_filename=str(path))
+    quip = Potential("xml_label=GAP_test", param_filename=str(path))
+    assert ours.cutoff == 4.0
     for name, atoms in examples.items():
         found = ours.predict(as_frames(atoms))
         atoms.calc = quip
@@ -152,7 +241,7 @@ def test_forces_and_virial_are_slopes(tmp_path: Path) -> None:
         assert found.virial[0, a, b] == pytest.approx(slope, abs=1e-5)
 
 
-def soap(words: str) -> tuple[str, str]:
+def in_soap(words: str) -> tuple[str, str]:
     """A change of a descriptor's line."""
     return "l_max=", f"{words} l_max="
 
@@ -160,22 +249,25 @@ def soap(words: str) -> tuple[str, str]:
 NOT_COVERED = {
     "has the descriptor distance_2b with dot_product": (">soap ", ">distance_2b "),
     "has the descriptor soap_turbo with dot_product": (">soap ", ">soap_turbo "),
-    "has the unknown word n_maxx in a descriptor": soap("n_maxx=1"),
-    "has a descriptor with radial_basis=GTO": soap("radial_basis=GTO"),
-    "has a descriptor with diagonal_radial": soap("diagonal_radial=T"),
-    "has a descriptor with nu_R=1": soap("nu_R=1"),
-    "has a descriptor with cutoff_dexp=2": soap("cutoff_dexp=2"),
-    "has another covariance than dot_product": ('covariance_type="2"', 'covariance_type="4"'),
+    "has the unknown word n_maxx in a descriptor": in_soap("n_maxx=1"),
+    "has a descriptor with radial_basis=GTO": in_soap("radial_basis=GTO"),
+    "has a descriptor with diagonal_radial": in_soap("diagonal_radial=T"),
+    "has a descriptor with nu_R=1": in_soap("nu_R=1"),
+    "has a descriptor with cutoff_dexp=2": in_soap("cutoff_dexp=2"),
+    "has the descriptor soap with pp": ('covariance_type="2"', 'covariance_type="4"'),
     "has the descriptor soap with ard_se": ('covariance_type="2"', 'covariance_type="1"'),
-    "has a core potential": ('do_core="F"', 'do_core="T"'),
-    "does not list n_species": ("n_species=2", "n_species=3"),
+    'has a core potential, "IP ZBL"': (
+        "IP GAP label=GAP_test",
+        "Sum init_args_pot1={IP ZBL} init_args_pot2={IP GAP label=GAP_test}",
+    ),
+    "has no <Glue_params>": (
+        "IP GAP label=GAP_test",
+        "Sum init_args_pot1={IP Glue} init_args_pot2={IP GAP label=GAP_test}",
+    ),
+    "species_Z does not list 3 elements": ("n_species=2", "n_species=3"),
     'is more than a GAP: "IP GAP label=GAP_test E_scale=2"': (
         'init_args="IP GAP label=GAP_test',
         'init_args="IP GAP label=GAP_test E_scale=2',
-    ),
-    "holds several potentials": (
-        "<GAP_params",
-        '<Potential label="B" init_args="IP GAP label=B"/>\n<GAP_params',
     ),
 }
 DAMAGED = {
@@ -185,6 +277,10 @@ DAMAGED = {
     "a sparse point with": ('end="145"', 'end="144"'),
     "a descriptor of 181 numbers": ("l_max=3", "l_max=4"),
     "n_coordinate says 3": ('n_coordinate="2"', 'n_coordinate="3"'),
+    "holds several potentials": (
+        "<GAP_params",
+        '<Potential label="B" init_args="IP GAP label=B"/>\n<GAP_params',
+    ),
     "where n_sparseX is 12": ('sparseX i="2"', 'sparseX i="1"'),
 }
 
@@ -200,6 +296,160 @@ def changed(text: str, change: tuple[str, str], folder: Path) -> Path:
     assert change[0] in text
     path.write_text(text.replace(*change, 1))
     return path
+
+
+ARD, PP = {"covariance_type": 1}, {"covariance_type": 4}
+PUBLISHED: dict[str, tuple[list[Term], str]] = {
+    "Si, Bartók and others, PRX 8, 041048 (2018), on a pair potential": (
+        [
+            Term(
+                "soap l_max=12 n_max=10 atom_sigma=0.5 zeta=4 cutoff=5.0 "
+                "cutoff_transition_width=1.0 central_weight=1.0 delta=3.0 f0=0.0 "
+                "covariance_type=dot_product n_sparse=9000 sparse_method=file "
+                "sparse_file=points add_species=F config_type_n_sparse={dia:100:sh:200}",
+                SOAP_ATTRIBUTES,
+            )
+        ],
+        "",
+    ),
+    "carbon and other elements by distance_Nb": (
+        [
+            Term(
+                "distance_Nb order=2 cutoff=5.0 n_sparse=15 covariance_type=ard_se delta=2.0 "
+                "theta_uniform=0.5 sparse_method=uniform compact_clusters=T Z={6 6}",
+                ARD,
+                [0.5],
+            ),
+            Term(
+                "distance_Nb order=3 cutoff=3.25 n_sparse=100 covariance_type=ard_se delta=2.0 "
+                "theta_uniform=1.0 sparse_method=uniform compact_clusters=T Z={6 6 6}",
+                ARD,
+                [1.0] * 3,
+            ),
+            Term(
+                "soap l_max=10 n_max=12 atom_sigma=0.5 cutoff=5.0 radial_scaling=0.0 "
+                "cutoff_transition_width=1.0 central_weight=1.0 n_sparse=2000 delta=1.0 "
+                "covariance_type=dot_product zeta=4 sparse_method=cur_points n_species=1 Z=6 "
+                "species_Z={6 }",
+                SOAP_ATTRIBUTES,
+            ),
+        ],
+        "",
+    ),
+    "the same with two elements": (
+        distance_nb([[8, 8, 14]], cutoff=3.25, compact_clusters="T"),
+        "has a distance_Nb whose energy depends on the order of two atoms of one element",
+    ),
+    "Zuo and others, J. Phys. Chem. A 124, 731 (2020), six elements, by maml": (
+        [
+            Term(
+                "soap cutoff=5.0 l_max=8 n_max=8 atom_gaussian_width=0.5 zeta=4 delta=1 "
+                "covariance_type=dot_product sparse_method=cur_points n_sparse=2000 "
+                "cutoff_transition_width=0.5 f0=0.0 add_species=T n_species=1 Z=42 species_Z={42 }",
+                SOAP_ATTRIBUTES,
+            )
+        ],
+        "",
+    ),
+    "an oxide: pairs and triplets on a pair potential": (
+        [
+            Term(
+                "distance_2b cutoff=5.5 cutoff_transition_width=1.0 delta=1.6 n_sparse=20 "
+                "sparse_method=uniform covariance_type=ARD_SE theta_uniform=1.5 Z1=8 Z2=39",
+                ARD,
+                [1.5],
+            ),
+            Term(
+                "angle_3b cutoff=4.9 theta_uniform=2.2 covariance_type=ARD_SE n_sparse=50 "
+                "delta=0.02 Z_center=39 Z1=8 Z2=8",
+                ARD,
+                [2.2] * 3,
+            ),
+        ],
+        "",
+    ),
+    "TiAl: pairs and SOAP": (
+        [
+            Term(
+                "distance_2b cutoff=6.5 covariance_type=ard_se delta=0.5 theta_uniform=1.0 "
+                "sparse_method=uniform n_sparse=10 Z1=22 Z2=13",
+                ARD,
+                [1.0],
+            ),
+            Term(
+                "soap l_max=6 n_max=12 atom_sigma=0.5 zeta=4 cutoff=6.5 central_weight=1.0 "
+                "cutoff_transition_width=0.5 n_sparse=7000 delta=0.5 f0=0.0 "
+                "covariance_type=dot_product sparse_method=cur_points n_species=2 Z=13 "
+                "species_Z={13 22 }",
+                SOAP_ATTRIBUTES,
+            ),
+        ],
+        "",
+    ),
+    "hydrocarbons: triplets with pp, soap_turbo": (
+        [
+            Term(
+                "angle_3b Z_center=6 Z1=1 Z2=6 cutoff=2.0 n_sparse=100 covariance_type=pp "
+                "delta=0.01 theta_uniform=2.0 sparse_method=uniform add_species=F",
+                PP,
+                [2.0] * 3,
+            ),
+            Term(
+                "soap_turbo l_max=4 alpha_max={4 4} atom_sigma_r={0.2 0.2} atom_sigma_t={0.2 0.2} "
+                "atom_sigma_r_scaling={0.1 0.1} atom_sigma_t_scaling={0.1 0.1} zeta=4 "
+                "rcut_hard=4.0 rcut_soft=3.5 basis=poly3gauss scaling_mode=polynomial "
+                "add_species=F amplitude_scaling={2.0 2.0} n_species=2 species_Z={1 6} "
+                "central_index=1 radial_enhancement=1 central_weight={1.0 1.0} "
+                "compress_mode=trivial",
+                SOAP_ATTRIBUTES,
+            ),
+        ],
+        "has the descriptor soap_turbo with dot_product",
+    ),
+    "compressed power spectra": (
+        [
+            Term(
+                f"soap {words(SMALL)} nu_R=2 nu_S=0 n_species=2 species_Z={{11 17}}",
+                SOAP_ATTRIBUTES,
+            )
+        ],
+        "has a descriptor with nu_S=0",
+    ),
+    "water as molecules": (
+        [Term("water_monomer cutoff=2.0 covariance_type=ard_se", ARD, [1.0] * 3)],
+        "has the descriptor water_monomer with ard_se",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_headers_of_published_potentials(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As gap_fit writes them into a file: understood, or what is not is named."""
+    terms, reason = PUBLISHED[name]
+    core = glue([6, 8]) if "pair potential" in name else ""
+    path = write_gap(tmp_path / "gap.xml", [], None, terms=terms, core=core, n_sparse=2)
+    with caplog.at_level(logging.INFO):
+        assert (open_gap(path) is None) == bool(reason)
+    assert reason in caplog.text
+
+
+def test_energies_that_depend_on_the_order_of_atoms(tmp_path: Path) -> None:
+    """Of O–Si–O in compact clusters QUIP permutes the first two of (O, O, Si), though the centre
+    stands first: renumbering atoms changes quippy's energy."""
+    from quippy.potential import Potential
+
+    atoms = structures([11, 17])["cluster"]
+    terms = distance_nb([[11, 11, 17]], cutoff=3.9, compact_clusters="T")
+    path = write_gap(tmp_path / "gap.xml", [structures([11, 17])["crystal"]], None, terms=terms)
+    assert open_gap(path) is None
+    quip = Potential("xml_label=GAP_test", param_filename=str(path))
+    energies = []
+    for renumbered in (atoms, atoms[::-1]):
+        renumbered.calc = quip
+        energies.append(renumbered.get_potential_energy())
+    assert abs(energies[0] - energies[1]) > 1e-3
 
 
 def test_files_that_end_too_early_are_told(text: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from mlsel.export_model import export_painn, export_schnet
 from mlsel.plugins import ensure
 from tests.plugins import support
+from tests.support.gap_files import distance_nb, glue, other_soaps, write_gap
 
 
 @pytest.fixture(scope="session")
@@ -60,9 +61,14 @@ PAIRS = (
     "distance_2b cutoff=5.5 n_sparse=12 covariance_type=ard_se delta=0.5 theta_uniform=0.8 "
     "sparse_method=uniform compact_clusters=T add_species=T"
 )
+ANGLES = (
+    "angle_3b cutoff=3.6 n_sparse=10 covariance_type=ard_se delta=0.1 theta_uniform=1.2 "
+    "sparse_method=uniform add_species=T"
+)
+SHORT = SOAP.replace("cutoff=5.0", "cutoff=3.5").replace("delta=1.0", "delta=0.3")
 
 
-def fit(folder: Path, terms: str) -> Path:
+def fit(folder: Path, terms: str, *more: str) -> Path:
     """A GAP of a few sparse points, fitted in seconds to a pair potential."""
     import numpy as np
     from ase.calculators.lj import LennardJones
@@ -88,6 +94,7 @@ def fit(folder: Path, terms: str) -> Path:
             "default_sigma={0.002 0.05 0 0}",
             "e0_method=average",
             "gap_file=gap.xml",
+            *more,
         ],
         cwd=folder,
         check=True,
@@ -102,6 +109,29 @@ def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gap_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a term over distances beside SOAP's."""
-    return fit(tmp_path_factory.mktemp("pairs"), f"{PAIRS} : {SOAP}")
+def gap_sum(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs, triplets and two SOAPs for each element on a core potential of splines."""
+    folder = tmp_path_factory.mktemp("sum")
+    (folder / "core.xml").write_text(
+        f'<core><Potential label="c" init_args="IP Glue"/>{glue()}</core>'
+    )
+    return fit(
+        folder, f"{PAIRS} : {ANGLES} : {SOAP} : {SHORT}",
+        "core_param_file=core.xml", "core_ip_args={IP Glue}",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def gap_clusters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """distance_Nb of three atoms, which QUIP's interface for LAMMPS cannot evaluate."""
+    terms = distance_nb([[11, 17], [11, 17, 17], [17, 17, 17]], cutoff=4.0)
+    terms += distance_nb([[0, 0, 0]], cutoff=3.0, compact_clusters="F")
+    path = tmp_path_factory.mktemp("clusters") / "gap.xml"
+    return write_gap(path, support.melts(), None, terms=terms)
+
+
+@pytest.fixture(scope="session")
+def gap_others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """soap_turbo and compressed power spectra."""
+    path = tmp_path_factory.mktemp("others") / "gap.xml"
+    return write_gap(path, support.melts()[:1], None, terms=other_soaps())

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlsel.training.base import Frames
+from mlsel.training.gap.evaluator import open_gap
 from tests.plugins.support import Agreement, environment, evaluate_lammps, melts, voigt
 
 pytestmark = pytest.mark.usefixtures("plugins")
@@ -39,6 +41,14 @@ for k, atoms in enumerate(configurations):
     found[f"virial{k}"] = -atoms.get_stress(voigt=False) * atoms.get_volume()
     found[f"energies{k}"] = calculator.get_potential_energies(atoms)
 np.savez(out, **found)
+"""
+ENERGY = """
+from quippy.potential import Potential
+from tests.plugins.support import melts
+
+atoms = melts()[0]
+atoms.calc = Potential("{init}", param_filename="{path}")
+print("energy", repr(float(atoms.get_potential_energy())))
 """
 
 
@@ -103,20 +113,58 @@ def test_atom_by_atom_as_the_library(gap: Path) -> None:
             assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
 
 
-def test_pairs_beside_soap_as_the_library(gap_pairs: Path) -> None:
-    """distance_2b with ard_se, of another cutoff than SOAP's. Weights of 1e5 eV cancel each other
-    in QUIP's sums, which leaves 1e-11 eV an atom."""
+def test_all_terms_as_the_library(gap_sum: Path) -> None:
+    """Pairs, triplets and SOAPs of four cutoffs on a core potential. Weights of 1e5 eV cancel each
+    other in QUIP's sums, which leaves 1e-11 eV an atom."""
     for atoms in (melts()[1], sheared()):
-        own, library = (evaluate_lammps(atoms, style, f"{gap_pairs} 11 17") for style in STYLES)
+        own, library = (evaluate_lammps(atoms, style, f"{gap_sum} 11 17") for style in STYLES)
         assert own.energy == pytest.approx(library.energy, abs=1e-10 * len(atoms))
         assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
-        # QUIP halves a pair's energy between its atoms, which meet the pair twice
+        # QUIP halves a pair's energy between its atoms, and ghosts have no energy there
         difference = np.abs(own.atomic_energies - library.atomic_energies).max()
         assert difference < Agreement.FORCE_SAME_MODEL.value
         for name in ("virial", "atomic_virials"):
             mine, theirs = getattr(own, name), getattr(library, name)
             scale = np.abs(theirs).max()
             assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
+
+
+def quippy_energy(path: Path, init: str) -> float:
+    """Of the first melt, from a process of its own."""
+    code = ENERGY.format(init=init, path=path)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(told.stdout.split("energy ")[1])
+
+
+def test_a_core_potential_is_taken_or_left(gap_sum: Path) -> None:
+    """As the init string says: quippy's energies of both."""
+    atoms = melts()[0]
+    label = gap_sum.read_text().split('<Potential label="', 1)[1].split('"', 1)[0]
+    for init, said in (("", f"xml_label={label}"), ('"IP GAP"', f"IP GAP label={label}")):
+        found = evaluate_lammps(atoms, "quip", f"{gap_sum} {init} 11 17")
+        expected = pytest.approx(quippy_energy(gap_sum, said), abs=1e-10 * len(atoms))
+        assert found.energy == expected
+
+
+def test_soap_turbo_and_compressed_spectra_by_the_library(gap_others: Path) -> None:
+    """test_ranks.py has them on more ranks."""
+    found = evaluate_lammps(melts()[0], "quip", f"{gap_others} 11 17")
+    energy = quippy_energy(gap_others, "xml_label=GAP_test")
+    assert found.energy == pytest.approx(energy, rel=Agreement.ENERGY_SAME_MODEL.value)
+
+
+def test_clusters_as_quippy(gap_clusters: Path) -> None:
+    """Our evaluator under LAMMPS and in Python; tests/fast/test_soap_gap.py holds it to quippy."""
+    model = open_gap(gap_clusters)
+    assert model is not None
+    for atoms in (melts()[1], sheared()):
+        found = evaluate_lammps(atoms, "quip", f"{gap_clusters} 11 17")
+        frames = Frames(atoms.numbers, atoms.positions[None], atoms.cell.array[None])
+        expected = model.predict(frames)
+        assert found.energy == pytest.approx(expected.energy[0], abs=1e-10 * len(atoms))
+        assert np.abs(found.forces - expected.forces[0]).max() < Agreement.FORCE_SAME_MODEL.value
+        difference = np.abs(found.atomic_energies - expected.atomic_energies[0]).max()
+        assert difference < Agreement.FORCE_SAME_MODEL.value
 
 
 def sheared() -> Any:

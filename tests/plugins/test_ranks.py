@@ -18,7 +18,9 @@ STYLES = {
     "painn": ("schnet torchscript", "{painn64} Na Cl"),
     "quip": ("quip", "{gap} 11 17"),
     "library": ("quip library", "{gap} 11 17"),
-    "pairs": ("quip", "{gap_pairs} 11 17"),
+    "sum": ("quip", "{gap_sum} 11 17"),
+    "clusters": ("quip", "{gap_clusters} 11 17"),
+    "others": ("quip", "{gap_others} 11 17"),
 }
 
 
@@ -76,9 +78,21 @@ def deck(
 
 
 def test_ranks_and_grids_agree(
-    plugins: Path, files: dict[str, Path], gap: Path, gap_pairs: Path, tmp_path: Path
+    plugins: Path,
+    files: dict[str, Path],
+    gap: Path,
+    gap_sum: Path,
+    gap_clusters: Path,
+    gap_others: Path,
+    tmp_path: Path,
 ) -> None:
-    inputs = deck(tmp_path, {**files, "gap": gap, "gap_pairs": gap_pairs})
+    gaps = {
+        "gap": gap,
+        "gap_sum": gap_sum,
+        "gap_clusters": gap_clusters,
+        "gap_others": gap_others,
+    }
+    inputs = deck(tmp_path, {**files, **gaps})
     layouts = {"one": (1, "1 1 1"), "two": (2, "2 1 1"), "four": (4, "2 2 1"), "row": (4, "1 1 4")}
     for tag, (n_ranks, grid) in layouts.items():
         command = ["mpirun", "-n", str(n_ranks), "lmp", "-in", inputs.name, "-log", "none"]

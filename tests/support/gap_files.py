@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ase.data import chemical_symbols
 
 VERSION = 1600000000
 """Of GAP: what the file's numbers mean has changed over the years."""
+LABEL = "GAP_test"
 PAPER = {"n_max": 8, "l_max": 6, "atom_sigma": 0.825, "cutoff": 6.5, "cutoff_transition_width": 0.5}
 """The paper's Table 3."""
 SMALL = {"n_max": 4, "l_max": 3, "atom_sigma": 0.6, "cutoff": 4.0, "cutoff_transition_width": 0.5}
@@ -22,10 +24,125 @@ def lines(numbers: Any) -> str:
     return "".join(f"{x:.17e}\n" for x in numbers)
 
 
+@dataclass(frozen=True)
+class Term:
+    """A descriptor and its kernel.
+
+    Attributes
+    ----------
+    line : str
+        The descriptor's words.
+    attributes : dict
+        Of <gpCoordinates>: covariance_type (1 is ard_se, 2 dot_product, 4 pp), zeta, and others.
+    theta : sequence of float
+        The kernel's widths, one a dimension.
+    delta, mean : float
+    points : array, optional
+        (n, n_dimensions) sparse points; else they come from the configurations.
+    """
+
+    line: str
+    attributes: Mapping[str, Any] = field(default_factory=lambda: {"covariance_type": 1})
+    theta: Sequence[float] = ()
+    delta: float = 0.7
+    mean: float = 0.0
+    points: Any = None
+
+
+def words(options: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in options.items())
+
+
+def soap(number: int, numbers: Sequence[int], zeta: float, delta: float, **options: Any) -> Term:
+    """The SOAP of one element that sees all of them."""
+    species = f"n_species={len(numbers)} species_Z={{{' '.join(map(str, numbers))}}}"
+    line = f"soap {words(options)} Z={number} {species} zeta={zeta} delta={delta}"
+    attributes = {"covariance_type": 2, "zeta": zeta}
+    return Term(f"{line} covariance_type=dot_product", attributes, delta=delta)
+
+
+def distance_2b(
+    numbers: Sequence[int], theta: float = 1.0, n: int = 12, **options: Any
+) -> list[Term]:
+    """One for each pair of elements; of no numbers, one over all."""
+    pairs = [f"Z1={a} Z2={b}" for a, b in combinations_with_replacement(numbers, 2)] or [""]
+    points = np.linspace(1.5, 4.0, n)[:, None]
+    return [
+        Term(f"distance_2b {words(options)} {pair}", theta=[theta], points=points) for pair in pairs
+    ]
+
+
+def angle_3b(
+    numbers: Sequence[int], theta: Sequence[float] = (1.2, 0.9, 0.8), **options: Any
+) -> list[Term]:
+    """One for each element and pair of neighbours'; of no numbers, one over all."""
+    triplets = [
+        f"Z={c} Z1={a} Z2={b}"
+        for c in numbers
+        for a, b in combinations_with_replacement(numbers, 2)
+    ] or [""]
+    return [
+        Term(f"angle_3b {words(options)} {triplet}", theta=theta, delta=0.1) for triplet in triplets
+    ]
+
+
+def distance_nb(
+    elements: Sequence[Sequence[int]], theta: float = 1.0, kernel: int = 1, **options: Any
+) -> list[Term]:
+    """One for each list of elements, of the order of their number."""
+    return [
+        Term(
+            f"distance_Nb order={len(z)} {words(options)} Z={{{' '.join(map(str, z))}}}",
+            {"covariance_type": kernel},
+            theta=[theta] * (len(z) * (len(z) - 1) // 2),
+            delta=0.2,
+        )
+        for z in elements
+    ]
+
+
+def glue(numbers: Sequence[int] = (11, 17), label: str = "") -> str:
+    """<Glue_params>: pair potentials, densities as a spline and as a cube, embedding functions."""
+    r = np.linspace(0.5, 3.6, 9)
+    text = [f'<Glue_params n_types="{len(numbers)}"' + (f' label="{label}">' if label else ">")]
+    for k, z in enumerate(numbers, 1):
+        text.append(
+            f'<per_type_data atomic_num="{z}" type="{k}">\n'
+            f'<density num_points="9" density_y1="-0.2" density_yn="0.0"'
+            + (' do_spline="T">' if k == 1 else ">")
+        )
+        text += [f'<point a="{x}" rho="{0.1 * k * (3.6 - x) ** 3}"/>' for x in r]
+        text.append('</density>\n<potential_density num_points="9">')
+        text += [f'<point rho="{x}" E="{-0.3 * np.sqrt(x)}"/>' for x in np.linspace(0, 2, 9)]
+        text.append("</potential_density>\n</per_type_data>")
+    for a, b in combinations_with_replacement(range(1, len(numbers) + 1), 2):
+        text.append(
+            f'<per_pair_data type1="{a}" type2="{b}">\n<potential_pair num_points="9" '
+            f'y1="{"1e50" if a == b else -1.5}" yn="0.0">'
+        )
+        text += [f'<point r="{x}" E="{(a + b) * (3.6 - x) ** 4 / x}"/>' for x in r]
+        text.append("</potential_pair>\n</per_pair_data>")
+    return "\n".join([*text, "</Glue_params>\n"])
+
+
+def other_soaps(numbers: Sequence[int] = (11, 17)) -> list[Term]:
+    """soap_turbo, and SOAPs whose power spectra are compressed: QUIP's library evaluates them."""
+    species = f"n_species=2 species_Z={{{numbers[0]} {numbers[1]}}}"
+    small = f"soap n_max=3 l_max=3 atom_sigma=0.6 cutoff=4.0 Z={numbers[0]} {species}"
+    turbo = (
+        "soap_turbo l_max=3 alpha_max={3 3} atom_sigma_r={0.5 0.5} atom_sigma_t={0.5 0.5} "
+        "atom_sigma_r_scaling={0.1 0.1} atom_sigma_t_scaling={0.1 0.1} rcut_hard=4.0 rcut_soft=3.5 "
+        "basis=poly3gauss scaling_mode=polynomial amplitude_scaling={1.0 1.0} central_index=1 "
+        f"radial_enhancement=1 central_weight={{1.0 1.0}} compress_mode=trivial {species}"
+    )
+    lines = [turbo, f"{small} nu_R=2 nu_S=0", f"{small} R_mix=T Z_mix=T K=3 sym_mix=T coupling=F"]
+    return [Term(line, {"covariance_type": 2, "zeta": 4.0}) for line in lines]
+
+
 def write_gap(
     path: Path,
     frames: Sequence[Any],
-    options: Mapping[str, Any] = SMALL,
+    options: Mapping[str, Any] | None = SMALL,
     *,
     numbers: Sequence[int] = (11, 17),
     n_sparse: int = 12,
@@ -35,103 +152,109 @@ def write_gap(
     separate: bool = False,
     scale: float = 1.0,
     seed: int = 1,
-    pairs: Mapping[str, Any] | None = None,
+    terms: Sequence[Term] = (),
+    core: str = "",
+    core_init: str = "IP Glue",
 ) -> Path:
-    """Write a GAP: one SOAP for each element, that sees all of them, and perhaps a distance_2b for
-    each pair of elements.
+    """Write a GAP: one SOAP for each element, that sees all of them, and other terms.
 
     Parameters
     ----------
     path : Path
     frames : ASE's Atoms
-        Where the sparse points come from.
-    options : mapping
-        Words of the descriptors beside species.
+        Where the sparse points come from; of none, they are made by chance.
+    options : mapping, optional
+        Words of the SOAPs beside species; None: no SOAP.
     zeta, delta, version, separate
         As in the file; `separate` writes the sparse points beside it.
     scale : float
         Of the random weights.
-    pairs : mapping, optional
-        Words of the distance_2b beside the elements; theta (Å) and any_element, for one term over
-        all pairs, stand among them.
+    terms : sequence of Term
+    core, core_init : str
+        Parameters of a core potential, and its init string.
     """
-    from quippy.descriptors import Descriptor
-
     rng = np.random.default_rng(seed)
-    label = "GAP_test"
-    species = f"n_species={len(numbers)} species_Z={{{' '.join(map(str, numbers))}}}"
-    coordinates = []
-    for k, number in enumerate(numbers, 1):
-        words = " ".join(f"{key}={value}" for key, value in options.items())
-        soap = f"soap {words} Z={number} {species}"
-        describe = Descriptor(soap)
-        with_it = [atoms for atoms in frames if number in atoms.numbers]
-        found = np.concatenate([describe.calc_descriptor(atoms) for atoms in with_it])
-        points = found[rng.choice(len(found), n_sparse, replace=len(found) < n_sparse)]
-        alphas = scale * rng.standard_normal(n_sparse) / np.sqrt(n_sparse)
-        cutoffs = rng.uniform(0.5, 1.0, n_sparse)
-        name = f"{path.name}.sparseX.{label}{k}"
-        coordinates.append(
-            f'<gpCoordinates label="{label}{k}" dimensions="{points.shape[1]}" '
-            f'signal_variance="{delta}" signal_mean="0.0" sparsified="T" n_permutations="1" '
-            f'covariance_type="2" zeta="{zeta}" n_sparseX="{n_sparse}"'
-            + (f' sparseX_filename="{name}"' if separate else "")
-            + f">\n<descriptor>{soap} zeta={zeta} delta={delta} n_sparse={n_sparse} "
-            "covariance_type=dot_product</descriptor>\n"
-            '<permutation i="1">1 </permutation>'
-        )
-        for i in range(n_sparse):
-            head = f'<sparseX i="{i + 1}" alpha="{alphas[i]:.17e}" sparseCutoff="{cutoffs[i]:.17e}"'
-            if separate:
-                coordinates.append(f"{head}/>")
-                continue
-            coordinates.append(f'{head} sliced="T">')
-            for start in range(0, points.shape[1], 50):
-                piece = points[i, start : start + 50]
-                coordinates.append(
-                    f'<sparseX_slice start="{start + 1}" end="{start + len(piece)}">'
-                    f"{lines(piece)}</sparseX_slice>"
-                )
-            coordinates.append("</sparseX>")
-        coordinates.append("</gpCoordinates>")
-        if separate:
-            path.with_name(name).write_text(lines(points.ravel()), encoding="utf-8")
-    extra, n_terms = dict(pairs or {}), len(numbers)
-    theta, elements = extra.pop("theta", 1.0), list(combinations_with_replacement(numbers, 2))
-    if extra.pop("any_element", False):
-        elements = [(0, 0)]
-    for a, b in elements if pairs is not None else []:
-        n_terms += 1
-        name = f"{label}{n_terms}"
-        line = " ".join(f"{key}={value}" for key, value in extra.items())
-        line = f"distance_2b {line} covariance_type=ard_se theta_uniform={theta}"
-        if a:
-            line += f" Z1={a} Z2={b}"
-        coordinates.append(
-            f'<gpCoordinates label="{name}" dimensions="1" signal_variance="0.7" signal_mean="0.0" '
-            f'sparsified="T" n_permutations="1" covariance_type="1" n_sparseX="{n_sparse}">\n'
-            f"<theta> {theta} </theta>\n<descriptor>{line}</descriptor>\n"
-            '<permutation i="1">1 </permutation>'
-        )
-        for i, r in enumerate(np.linspace(1.5, 4.0, n_sparse)):
-            coordinates.append(
-                f'<sparseX i="{i + 1}" alpha="{scale * rng.standard_normal():.17e}" '
-                f'sparseCutoff="{rng.uniform(0.5, 1.0):.17e}" sliced="T">'
-                f'<sparseX_slice start="1" end="1">{lines([r])}</sparseX_slice></sparseX>'
-            )
-        coordinates.append("</gpCoordinates>")
+    all_terms = [] if options is None else [
+        soap(number, numbers, zeta, delta, **options) for number in numbers
+    ]  # fmt: skip
+    all_terms += terms
+    coordinates = [
+        _coordinates(k, term, path, frames, n_sparse, scale, rng, separate)
+        for k, term in enumerate(all_terms, 1)
+    ]
     e0 = "".join(
         f'<e0 Z="{z}" value="{-1.0 - 0.1 * z if z in numbers else 0.0!r}"/>\n'
         for z in range(1, len(chemical_symbols))
     )
+    init = f"IP GAP label={LABEL}"
+    if core:
+        init = f"Sum init_args_pot1={{{core_init}}} init_args_pot2={{{init}}}"
     path.write_text(
-        f'<{label}>\n<Potential label="{label}" init_args="IP GAP label={label}"/>\n'
-        f'<GAP_params label="{label}"'
+        f'<{LABEL}>\n<Potential label="{LABEL}" init_args="{init}"/>\n'
+        f'<GAP_params label="{LABEL}"'
         + (f' gap_version="{version}"' if version is not None else "")
-        + f'>\n<GAP_data do_core="F">\n{e0}</GAP_data>\n'
-        f'<gpSparse label="{label}" n_coordinate="{n_terms}" fitted="T">\n'
+        + f'>\n<GAP_data do_core="{"T" if core else "F"}">\n{e0}</GAP_data>\n'
+        f'<gpSparse label="{LABEL}" n_coordinate="{len(all_terms)}" fitted="T">\n'
         + "\n".join(coordinates)
-        + f"\n</gpSparse>\n</GAP_params>\n</{label}>\n",
+        + f"\n</gpSparse>\n</GAP_params>\n{core}</{LABEL}>\n",
         encoding="utf-8",
     )
     return path
+
+
+def _coordinates(
+    k: int,
+    term: Term,
+    path: Path,
+    frames: Sequence[Any],
+    n_sparse: int,
+    scale: float,
+    rng: np.random.Generator,
+    separate: bool,
+) -> str:
+    """<gpCoordinates> of the k-th term."""
+    from quippy.descriptors import Descriptor
+
+    descriptor, points = Descriptor(term.line), term.points
+    if points is None and not frames:
+        points = rng.random((n_sparse, descriptor.n_dim))
+    if points is None:
+        found = np.concatenate(
+            [x for x in map(descriptor.calc_descriptor, frames) if x.shape[0] and x.shape[1]]
+        )
+        points = found[rng.choice(len(found), n_sparse, replace=len(found) < n_sparse)]
+    n_sparse, n_dimensions = points.shape
+    alphas = scale * rng.standard_normal(n_sparse) / np.sqrt(n_sparse)
+    cutoffs = rng.uniform(0.5, 1.0, n_sparse)
+    permutations = descriptor.permutations()
+    name = f"{path.name}.sparseX.{LABEL}{k}"
+    attributes = {
+        "label": f"{LABEL}{k}", "dimensions": n_dimensions, "signal_variance": term.delta,
+        "signal_mean": term.mean, "sparsified": "T", "n_permutations": len(permutations),
+        **term.attributes, "n_sparseX": n_sparse,
+    }  # fmt: skip
+    if separate:
+        attributes["sparseX_filename"] = name
+        path.with_name(name).write_text(lines(points.ravel()), encoding="utf-8")
+    text = [
+        "<gpCoordinates " + " ".join(f'{key}="{value}"' for key, value in attributes.items()) + ">"
+    ]
+    if term.theta:
+        text.append(f"<theta>{' '.join(map(repr, term.theta))} </theta>")
+    text.append(f"<descriptor>{term.line}</descriptor>")
+    for i, permutation in enumerate(permutations, 1):
+        text.append(f'<permutation i="{i}">{" ".join(map(str, permutation))} </permutation>')
+    for i in range(n_sparse):
+        head = f'<sparseX i="{i + 1}" alpha="{alphas[i]:.17e}" sparseCutoff="{cutoffs[i]:.17e}"'
+        if separate:
+            text.append(f"{head}/>")
+            continue
+        text.append(f'{head} sliced="T">')
+        for start in range(0, n_dimensions, 50):
+            piece = points[i, start : start + 50]
+            text.append(
+                f'<sparseX_slice start="{start + 1}" end="{start + len(piece)}">'
+                f"{lines(piece)}</sparseX_slice>"
+            )
+        text.append("</sparseX>")
+    return "\n".join([*text, "</gpCoordinates>"])

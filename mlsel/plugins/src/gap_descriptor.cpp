@@ -1,7 +1,6 @@
 #include "gap_descriptor.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <map>
 #include <set>
@@ -15,6 +14,7 @@ namespace {
 // Versions of GAP (seconds since 1970) that changed what a descriptor means.
 constexpr long TWO_L_PLUS_ONE_SINCE = 1423143769;
 constexpr long CENTRE_IN_OWN_SPECIES_SINCE = 1426512068;
+constexpr long COMPACT_SINCE = 1596837814;
 
 /// gap_fit's words in a descriptor's line: they say nothing to a finished potential.
 // clang-format off
@@ -133,20 +133,43 @@ class Words {
       throw NotCovered(std::string("has a descriptor with ") + name + '=' + *text);
   }
 
-  std::vector<int> numbers(const char *name)
+  /// Atomic numbers, `n` of them, or ANY_ELEMENT; none given: all are that.
+  std::vector<int> elements(const char *name, int n)
   {
     std::vector<int> found;
     if (const std::string *text = find(name))
       for (const std::string &word : words(*text)) {
         const double z = number(path_, name, word);
-        if (z != std::floor(z) || z < 1 || z > MAX_ELEMENTS)
+        if (z != std::floor(z) || z < 0 || z > MAX_ELEMENTS)
           throw NotCovered(std::string("has a descriptor with ") + name + '=' + *text);
         found.push_back(static_cast<int>(z));
       }
+    else
+      found.assign(n, ANY_ELEMENT);
+    if (static_cast<int>(found.size()) != n)
+      throw NotCovered(std::string("has a descriptor whose ") + name + " does not list " +
+                       std::to_string(n) + (n == 1 ? " element" : " elements"));
+    return found;
+  }
+
+  int element(const char *name) { return elements(name, 1).front(); }
+
+  /// Elements of which none is there twice, and a wild card alone.
+  std::vector<int> different_elements(const char *name, int n)
+  {
+    std::vector<int> found = elements(name, n);
     for (int z : found)
-      if (std::count(found.begin(), found.end(), z) > 1)
+      if (std::count(found.begin(), found.end(), z) > 1 || (z == ANY_ELEMENT && n > 1))
         throw NotCovered(std::string("has a descriptor with an element twice in ") + name);
     return found;
+  }
+
+  void read_cutoff(GapTerm &term)
+  {
+    term.cutoff = real("cutoff", std::nan(""));
+    term.transition_width = real("cutoff_transition_width", 0.5);
+    if (!(term.cutoff > 0) || !(term.transition_width > 0) || term.transition_width > term.cutoff)
+      throw NotCovered("has a descriptor with a cutoff or width that is not positive");
   }
 
  private:
@@ -156,19 +179,6 @@ class Words {
 };
 
 }    // namespace
-
-double number(const std::string &path, const std::string &name, const std::string &text)
-{
-  const char *begin = text.data(), *end = begin + text.size();
-  while (begin < end && is_space(*begin)) ++begin;
-  while (end > begin && is_space(end[-1])) --end;
-  if (begin < end && *begin == '+') ++begin;
-  double value = 0;
-  const auto result = std::from_chars(begin, end, value);
-  if (result.ec != std::errc() || result.ptr != end || !std::isfinite(value))
-    fail(path, "has " + name + "=\"" + text + "\", not a number");
-  return value;
-}
 
 std::vector<std::string> words(std::string_view text)
 {
@@ -199,8 +209,7 @@ SoapTerm read_soap(const std::string &path, const std::string &line, long versio
     throw NotCovered("has n_max=" + std::to_string(term.n_max) + " and l_max=" +
                      std::to_string(term.l_max) + " (up to " + std::to_string(GAP_MAX_N) + " and " +
                      std::to_string(GAP_MAX_L) + " are covered)");
-  term.cutoff = words.real("cutoff", std::nan(""));
-  term.transition_width = words.real("cutoff_transition_width", 0.5);
+  words.read_cutoff(term);
   term.atom_sigma = words.real("atom_sigma", std::nan(""));
   term.basis_error_exponent = words.real("basis_error_exponent", 10.0);
   term.central_weight = words.real("central_weight", 1.0);
@@ -208,22 +217,17 @@ SoapTerm read_soap(const std::string &path, const std::string &line, long versio
   term.covariance_sigma0 = words.real("covariance_sigma0", 0.0);
   term.is_normalised = words.flag("normalise", true);
   const int n_species = words.has("n_species") ? words.whole("n_species") : 1;
-  term.species = words.numbers("species_Z");
-  term.centres = words.numbers("Z");
-  const int n_centres = words.has("n_Z") ? words.whole("n_Z") : 1;
-  if (static_cast<int>(term.species.size()) != n_species ||
-      static_cast<int>(term.centres.size()) != n_centres)
-    throw NotCovered("has a descriptor whose species_Z or Z does not list n_species or n_Z");
-  for (int z : term.centres)
-    if (!std::count(term.species.begin(), term.species.end(), z))
-      throw NotCovered("has a descriptor whose centre is none of its species_Z");
-  term.central_in_all_species =
-      words.flag("central_reference_all_species", false) || version < CENTRE_IN_OWN_SPECIES_SINCE;
+  term.species = words.different_elements("species_Z", n_species);
+  term.centres = words.different_elements("Z", words.has("n_Z") ? words.whole("n_Z") : 1);
+  term.central_in_all_species = words.flag("central_reference_all_species", n_species == 1) ||
+      version < CENTRE_IN_OWN_SPECIES_SINCE;
   term.has_two_l_plus_one = version >= TWO_L_PLUS_ONE_SINCE;
-  if (!(term.cutoff > 0) || !(term.atom_sigma > 0) || !(term.transition_width > 0) ||
-      term.transition_width > term.cutoff || !(term.basis_error_exponent > 0))
-    throw NotCovered("has a descriptor with a cutoff or width that is not positive");
+  if (!(term.atom_sigma > 0) || !(term.basis_error_exponent > 0))
+    throw NotCovered("has a descriptor with a width that is not positive");
 
+  // of older versions, and without effect at 0
+  if (words.real("radial_scaling", 0.0) != 0)
+    throw NotCovered("has a descriptor with radial_scaling");
   words.must("cutoff_dexp", "0");
   words.must("nu_R", "2");
   words.must("nu_S", "2");
@@ -235,24 +239,60 @@ SoapTerm read_soap(const std::string &path, const std::string &line, long versio
   return term;
 }
 
-PairTerm read_pair(const std::string &path, const std::string &line)
+PairTerm read_pair(const std::string &path, const std::string &line, long version)
 {
   Words words(path, line);
   PairTerm term;
-  term.cutoff = words.real("cutoff", std::nan(""));
-  term.transition_width = words.real("cutoff_transition_width", 0.5);
-  for (auto [name, z] : {std::pair{"Z1", &term.z1}, {"Z2", &term.z2}}) {
-    if (words.has(name)) *z = words.whole(name);
-    if (*z < 0 || *z > MAX_ELEMENTS) throw NotCovered(std::string("has a descriptor's ") + name);
+  words.read_cutoff(term);
+  if (descriptor_name(line) == "distance_Nb") {
+    words.whole("order");
+    const std::vector<int> elements = words.elements("Z", 2);
+    term.z1 = elements[0];
+    term.z2 = elements[1];
+    if ((term.z1 == ANY_ELEMENT) != (term.z2 == ANY_ELEMENT))
+      throw NotCovered("has a descriptor with a wild card among the elements of distance_Nb");
+    // else every pair stands there once, not for each of its two atoms
+    if (!words.flag("compact_clusters", version >= COMPACT_SINCE)) term.share = 0.5;
+  } else {
+    term.z1 = words.element("Z1");
+    term.z2 = words.element("Z2");
+    words.find("compact_clusters");    // a word of distance_Nb's: nothing here
+    words.must("n_exponents", "1");
+    words.must("exponents", "1");
+    words.must("tail_exponent", "0");
+    for (const char *name : {"only_intra", "only_inter"})
+      if (words.flag(name, false)) throw NotCovered(std::string("has a descriptor with ") + name);
   }
-  if (!(term.cutoff > 0) || !(term.transition_width > 0) || term.transition_width > term.cutoff)
-    throw NotCovered("has a descriptor with a cutoff or width that is not positive");
-  words.flag("compact_clusters", true);    // of distance_Nb: nothing here
-  words.must("n_exponents", "1");
-  words.must("exponents", "1");
-  words.must("tail_exponent", "0");
   words.end();
   return term;
+}
+
+TripletTerm read_triplet(const std::string &path, const std::string &line, long version)
+{
+  Words words(path, line);
+  TripletTerm term;
+  words.read_cutoff(term);
+  if (descriptor_name(line) == "distance_Nb") {
+    words.whole("order");
+    term.elements = words.elements("Z", 3);
+    std::sort(term.elements.begin(), term.elements.end());
+    if (term.elements.front() == ANY_ELEMENT && term.elements.back() != ANY_ELEMENT)
+      throw NotCovered("has a descriptor with a wild card among the elements of distance_Nb");
+    term.kind = words.flag("compact_clusters", version >= COMPACT_SINCE)
+        ? TripletTerm::compact_distances
+        : TripletTerm::distances;
+  } else {
+    term.elements = {words.element(words.has("Z") ? "Z" : "Z_center"), words.element("Z1"),
+                     words.element("Z2")};
+  }
+  words.end();
+  return term;
+}
+
+int descriptor_order(const std::string &path, const std::string &line)
+{
+  Words words(path, line);
+  return words.has("order") ? words.whole("order") : 0;
 }
 
 }    // namespace mlsel

@@ -13,13 +13,14 @@ namespace mlsel {
 /// A line's first word, soap for instance.
 std::string descriptor_name(const std::string &line);
 
-/// The line as a term without its sparse points; `version` is that of GAP which wrote it. Both
+/// The line as a term without its sparse points; `version` is that of GAP which wrote it. All
 /// throw NotCovered with the reason.
 SoapTerm read_soap(const std::string &path, const std::string &line, long version);
-PairTerm read_pair(const std::string &path, const std::string &line);
+PairTerm read_pair(const std::string &path, const std::string &line, long version);
+TripletTerm read_triplet(const std::string &path, const std::string &line, long version);
 
-/// A finite number; std::runtime_error names what it is of.
-double number(const std::string &path, const std::string &name, const std::string &text);
+/// How many atoms a distance_Nb is of.
+int descriptor_order(const std::string &path, const std::string &line);
 
 std::vector<std::string> words(std::string_view text);
 

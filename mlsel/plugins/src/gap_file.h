@@ -1,5 +1,6 @@
 // The GAPs that our own evaluator covers: sums over SOAP descriptors (Bartók, Kondor, Csányi, Phys.
-// Rev. B 87, 184115 (2013)) with the polynomial kernel, and over distances of pairs.
+// Rev. B 87, 184115 (2013)) with the polynomial kernel, over distances of pairs and over triplets,
+// and a core potential of splines.
 #ifndef MLSEL_GAP_FILE_H
 #define MLSEL_GAP_FILE_H
 
@@ -11,35 +12,68 @@
 namespace mlsel {
 
 constexpr int MAX_ELEMENTS = 118;
+constexpr int ANY_ELEMENT = 0;
 
-/// One SOAP descriptor and its sparse points.
-struct SoapTerm {
-  std::vector<int> centres, species;    // atomic numbers
-  int n_max = 0, l_max = 0;
-  double cutoff = 0, transition_width = 0.5, atom_sigma = 0;
-  double basis_error_exponent = 10, central_weight = 1, covariance_sigma0 = 0;
-  bool central_in_all_species = false;    // or in the density of the centre's own element alone
-  bool is_normalised = true, has_two_l_plus_one = true;
-  double delta = 1, zeta = 1;
-  int n_sparse = 0, n_dimensions = 0;
+/// What the terms of all descriptors have.
+struct GapTerm {
+  double cutoff = 0, transition_width = 0.5;
+  double delta = 1, mean = 0;    // k = delta² K + mean²
+  int n_sparse = 0, n_dimensions = 1;
   std::vector<double> alphas;    // with the sparse cutoffs
   std::vector<double> points;    // n_sparse × n_dimensions
 };
 
-/// One distance_2b descriptor with the squared exponential, and its sparse points: distances.
-struct PairTerm {
-  int z1 = 0, z2 = 0;    // 0: any element
-  double cutoff = 0, transition_width = 0.5;
-  double delta = 1, theta = 1;
-  int n_sparse = 0;
-  std::vector<double> alphas, points;
+/// A SOAP descriptor with the polynomial kernel.
+struct SoapTerm : GapTerm {
+  std::vector<int> centres, species;    // atomic numbers; ANY_ELEMENT alone: all are the same
+  int n_max = 0, l_max = 0;
+  double atom_sigma = 0, basis_error_exponent = 10, central_weight = 1, covariance_sigma0 = 0;
+  bool central_in_all_species = false;    // or in the density of the centre's own element alone
+  bool is_normalised = true, has_two_l_plus_one = true;
+  double zeta = 1;
+};
+
+/// A distance_2b with the squared exponential, or a distance_Nb of order 2; its sparse points are
+/// distances.
+struct PairTerm : GapTerm {
+  int z1 = ANY_ELEMENT, z2 = ANY_ELEMENT;
+  double theta = 1, share = 1;    // of the energy that is each of the two atoms'; distance_2b: 1
+};
+
+/// An angle_3b, (r_ij + r_ik, (r_ij − r_ik)², r_jk), or a distance_Nb of order 3, the distances of
+/// the three atoms that follow each other by atomic number, but the centre first in compact ones.
+struct TripletTerm : GapTerm {
+  enum Kind { angle, compact_distances, distances };
+  int kind = angle;
+  std::vector<int> elements;         // angle: of the centre and its two neighbours; else sorted
+  std::vector<double> theta;         // 3
+  bool is_compact_kernel = false;    // piecewise polynomial, else the squared exponential
+  std::vector<int> permutations;    // 3 each, from 0; the kernel is summed over them and normalised
+};
+
+/// Pair potentials and embedding functions as cubic splines, QUIP's IP Glue.
+struct GlueTerm {
+  struct Spline {
+    std::vector<double> x, y;
+    double slope_first = 0, slope_last = 0;    // 1e30 and more: no curvature there
+  };
+  std::vector<int> elements;
+  std::vector<Spline> densities, embeddings;    // by element, of the neighbour and of the centre
+  std::vector<int> are_splines;                 // densities; else they are poly (cutoff − r)³
+  std::vector<Spline> pairs;                    // by element and element; without knots: none
+  double cutoff() const;
 };
 
 struct GapFile {
   std::array<double, MAX_ELEMENTS + 1> e0{};    // eV, by atomic number
   std::vector<SoapTerm> soaps;
   std::vector<PairTerm> pairs;
+  std::vector<TripletTerm> triplets;
+  std::vector<GlueTerm> cores;    // at most one
   double cutoff() const;
+
+  /// "2 SOAP, 3 pair and 4 triplet terms", for the log.
+  std::string summary() const;
 
   /// All of it as numbers, and back: for other processes.
   std::vector<double> numbers() const;

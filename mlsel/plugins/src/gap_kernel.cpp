@@ -2,6 +2,7 @@
 
 #include "gap_kernel.h"
 
+#include "exponential.h"
 #include "vectors.h"
 
 namespace mlsel::MLSEL_KERNEL {
@@ -243,9 +244,60 @@ void plain_product(int n_rows, int n_in, int n_out, const double *x, int x_strid
   product<double>(n_rows, n_in, n_out, x, x_stride, matrix, nullptr, out, out_stride, false);
 }
 
+/// N vectors of places at once: exponentials wait long for themselves.
+template <bool COMPACT, int N>
+inline void covariance_tile(int n_points, const double *points, int n, const double *q, double *out)
+{
+  Doubles place[N][3], sums[N][4] = {};
+  for (int v = 0; v < N; v++)
+    for (int d = 0; d < 3; d++) place[v][d] = load(q + static_cast<long>(d) * n + v * WIDTH);
+  for (int p = 0; p < n_points; p++, points += 4)
+    for (int v = 0; v < N; v++) {
+      const Doubles x = points[0] - place[v][0], y = points[1] - place[v][1];
+      const Doubles z = points[2] - place[v][2], square = x * x + y * y + z * z;
+      Doubles value, slope;    // times (s − q)
+      if constexpr (COMPACT) {
+        Doubles distance;
+        for (int lane = 0; lane < WIDTH; lane++) distance[lane] = __builtin_sqrt(square[lane]);
+        const Doubles zero = {}, rest = 1.0 - distance, t = rest > zero ? rest : zero;
+        const Doubles cube = points[3] * t * t * t;
+        value = cube * t * (4.0 * distance + 1.0);
+        slope = 20.0 * cube;
+      } else {
+        value = points[3] * exp_negative<double>(-0.5 * square);
+        slope = value;
+      }
+      sums[v][0] += value;
+      sums[v][1] += slope * x;
+      sums[v][2] += slope * y;
+      sums[v][3] += slope * z;
+    }
+  for (int v = 0; v < N; v++)
+    for (int k = 0; k < 4; k++) store(out + static_cast<long>(k) * n + v * WIDTH, sums[v][k]);
+}
+
+template <bool COMPACT>
+void all_covariances(int n_points, const double *points, int n, const double *q, double *out)
+{
+  constexpr int N = 4;
+  int k = 0;
+  for (; k + N * WIDTH <= n; k += N * WIDTH)
+    covariance_tile<COMPACT, N>(n_points, points, n, q + k, out + k);
+  for (; k < n; k += WIDTH) covariance_tile<COMPACT, 1>(n_points, points, n, q + k, out + k);
+}
+
+void covariances(int n_points, const double *points, bool is_compact, int n, const double *q,
+                 double *out)
+{
+  if (is_compact)
+    all_covariances<true>(n_points, points, n, q, out);
+  else
+    all_covariances<false>(n_points, points, n, q, out);
+}
+
 }    // namespace
 
-const GapKernel gap_kernel = {MLSEL_STRING(MLSEL_KERNEL), WIDTH,    expand,       spectrum,
-                              spectrum_adjoint,           gradient, plain_product};
+const GapKernel gap_kernel = {MLSEL_STRING(MLSEL_KERNEL), WIDTH,    expand,        spectrum,
+                              spectrum_adjoint,           gradient, plain_product, covariances};
 
 }    // namespace mlsel::MLSEL_KERNEL

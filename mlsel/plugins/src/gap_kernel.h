@@ -64,6 +64,13 @@ struct GapKernel {
   /// the rest of the last strip zero, which `out` has room for.
   void (*product)(int n_rows, int n_in, int n_out, const double *x, int x_stride,
                   const double *matrix, double *out, int out_stride);
+
+  /// The covariances of n places q with n_points sparse points s, all of three numbers in units of
+  /// the kernel's widths: out = Σ_s w_s K(|q − s|), and its three derivatives by q behind it.
+  /// K(d) is exp(−d²/2), or (1 − d)⁴ (4d + 1) up to d = 1 if it is compact. q[3][n], out[4][n], n a
+  /// multiple of lanes; points[n_points][4], weights last.
+  void (*covariances)(int n_points, const double *points, bool is_compact, int n, const double *q,
+                      double *out);
 };
 
 constexpr int GAP_STRIP = 8;

@@ -22,12 +22,13 @@ struct Jet {
 Jet evaluate_exactly(const PairTerm &term, long double r)
 {
   Jet sum;
-  const long double scale = static_cast<long double>(term.delta) * term.delta;
+  const long double scale = static_cast<long double>(term.delta) * term.delta * term.share;
+  const long double constant = static_cast<long double>(term.mean) * term.mean * term.share;
   const long double inverse = 1 / (static_cast<long double>(term.theta) * term.theta);
   for (int s = 0; s < term.n_sparse; s++) {
     const long double d = (r - term.points[s]) * inverse;
     const long double one = term.alphas[s] * scale * std::exp(-(r - term.points[s]) * d / 2);
-    sum.value += one;
+    sum.value += one + term.alphas[s] * constant;
     sum.slope -= one * d;
     sum.curvature += one * (d * d - inverse);
   }
@@ -92,7 +93,8 @@ void GapPair::evaluate(const GapEnvironments &block, const int *numbers, GapTota
       const double sum = quintic_value(&table_[6 * static_cast<size_t>(knot)], where - knot, slope);
       double df = 0;
       const double f = cutoff_function(r, cutoff_, width_, df);
-      energy += sum * f;
+      energy += sum * f / 2;
+      if (totals.energies) totals.energies[j] += sum * f / 2;
       slope = (slope * inverse_spacing_ * f + sum * df) / r;
       for (int a = 0; a < 3; a++) {
         const double g = slope * v[a];

@@ -1,4 +1,5 @@
-// A term of a GAP over the distances of pairs: distance_2b with the squared exponential.
+// A term of a GAP over the distances of pairs, with the squared exponential: distance_2b and
+// distance_Nb of order 2.
 #ifndef MLSEL_GAP_PAIR_H
 #define MLSEL_GAP_PAIR_H
 
@@ -8,8 +9,8 @@
 
 namespace mlsel {
 
-/// Every neighbour gives its central atom the energy Σ_s α_s δ² exp(−(r − r_s)²/2θ²) f(r), a
-/// function of the distance alone, whose sum is a table of quintic splines.
+/// Every neighbour gives the energy Σ_s α_s (δ² exp(−(r − r_s)²/2θ²) + mean²) f(r), half of it to
+/// its central atom, half to itself: a function of the distance alone, a table of quintic splines.
 class GapPair {
  public:
   explicit GapPair(const PairTerm &term);
@@ -20,14 +21,14 @@ class GapPair {
   void evaluate(const GapEnvironments &, const int *numbers, GapTotals &) const;
 
  private:
-  static bool is(int number, int wanted) { return !wanted || number == wanted; }
+  static bool is(int number, int wanted) { return wanted == ANY_ELEMENT || number == wanted; }
   bool is_pair(int a, int b) const
   {
     return (is(a, z1_) && is(b, z2_)) || (is(a, z2_) && is(b, z1_));
   }
   void make_table(const PairTerm &term);
 
-  int z1_, z2_;    // 0: any element
+  int z1_, z2_;
   double cutoff_, width_, inverse_spacing_ = 0;
   int n_intervals_ = 0;
   std::vector<double> table_;    // without f: six coefficients an interval

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "gap_glue.h"
 #include "gap_pair.h"
 #include "gap_soap.h"
+#include "gap_triplet.h"
 #include "kernels.h"
 
 namespace mlsel {
@@ -36,6 +38,8 @@ GapPotential::GapPotential(const GapFile &file)
       e0_(file.e0)
 {
   for (const PairTerm &term : file.pairs) pairs_.emplace_back(term);
+  for (const TripletTerm &term : file.triplets) triplets_.emplace_back(term, kernel_);
+  for (const GlueTerm &term : file.cores) cores_.emplace_back(term);
   for (const SoapTerm &term : file.soaps)
     soaps_.push_back(std::make_unique<GapSoap>(term, kernel_));
 }
@@ -45,6 +49,7 @@ GapPotential::~GapPotential() = default;
 class GapPotential::Workspace {
  public:
   SoapWorkspace soap;
+  TripletWorkspace triplets;
 };
 
 std::unique_ptr<GapPotential::Workspace, void (*)(GapPotential::Workspace *)> GapPotential::
@@ -79,6 +84,9 @@ void GapPotential::evaluate(const GapEnvironments &block, const int *numbers, Wo
     for (int atom : block.atoms) totals.energies[atom] += e0_[block.atomic_number];
   for (const GapPair &pair : pairs_)
     if (pair.is_centre(block.atomic_number)) pair.evaluate(block, numbers, totals);
+  for (const GapTriplet &term : triplets_)
+    if (term.is_centre(block.atomic_number)) term.evaluate(block, numbers, work.triplets, totals);
+  for (const GapGlue &core : cores_) core.evaluate(block, numbers, totals);
   for (const auto &term : soaps_)
     if (term->is_centre(block.atomic_number)) term->evaluate(block, numbers, work.soap, totals);
 }

@@ -28,7 +28,7 @@ struct GapEnvironments {
 
 /// Where results are added. Arrays are by atom; those that are null are not wanted.
 struct GapTotals {
-  double *energies = nullptr;    // eV
+  double *energies = nullptr;    // eV; a pair's and some triplets' are shared by their atoms
   double *forces = nullptr;      // eV/Å, 3 an atom
   double *virials = nullptr;     // eV, 9 an atom: (r_j − r_i) ⊗ force on j, at j as QUIP has it
   double virial[9] = {};         // their sum
@@ -40,8 +40,10 @@ struct GapOrder {
   std::vector<int> starts;    // of blocks of one element, and the end
 };
 
+class GapGlue;
 class GapPair;
 class GapSoap;
+class GapTriplet;
 
 class GapPotential {
  public:
@@ -68,6 +70,8 @@ class GapPotential {
   std::array<double, MAX_ELEMENTS + 1> e0_;
   std::vector<std::unique_ptr<GapSoap>> soaps_;
   std::vector<GapPair> pairs_;
+  std::vector<GapTriplet> triplets_;
+  std::vector<GapGlue> cores_;
 };
 
 }    // namespace mlsel

@@ -4,6 +4,7 @@
 #include <exception>
 #include <mutex>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "gap_potential.h"
@@ -31,8 +32,10 @@ __attribute__((visibility("default"))) void *mlsel_gap_open(const char *path, ch
   *is_damaged = 0;
   try {
     const mlsel::QuipFile file = mlsel::read_quip_file(path);
-    if (file.gap) return new Handle(*file.gap);
-    std::snprintf(message, size, "%s", file.reason.c_str());
+    std::string left_out, reason;
+    const std::string init = mlsel::quip_init_string(file, "", left_out);
+    if (const auto gap = mlsel::our_part(file, init, reason)) return new Handle(*gap);
+    std::snprintf(message, size, "%s", reason.c_str());
   } catch (const std::exception &error) {
     *is_damaged = 1;
     std::snprintf(message, size, "%s", error.what());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include "gap_descriptor.h"
 #include "md5.h"
@@ -10,49 +11,25 @@
 namespace mlsel {
 namespace {
 
-const std::string &attribute(const std::string &path, const Attributes &attributes,
-                             const char *name)
-{
-  const auto found = attributes.find(name);
-  if (found == attributes.end()) fail(path, std::string("lacks the attribute ") + name);
-  return found->second;
-}
+// QUIP's numbers of covariances
+constexpr int SQUARED_EXPONENTIAL = 1, DOT_PRODUCT = 2, PIECEWISE_POLYNOMIAL = 4;
 
-double real(const std::string &path, const Attributes &attributes, const char *name)
+std::string covariance_name(int type)
 {
-  return number(path, name, attribute(path, attributes, name));
-}
-
-int integer(const std::string &path, const Attributes &attributes, const char *name)
-{
-  const double value = real(path, attributes, name);
-  if (value != std::floor(value) || std::abs(value) > 2e9)
-    fail(path,
-         std::string("has ") + name + "=\"" + attribute(path, attributes, name) +
-             "\", not a whole number");
-  return static_cast<int>(value);
-}
-
-std::string optional(const Attributes &attributes, const char *name)
-{
-  const auto found = attributes.find(name);
-  return found == attributes.end() ? "" : found->second;
+  static const char *const NAMES[] = {"no covariance", "ard_se", "dot_product", "bond_real_space",
+                                      "pp"};
+  return type >= 0 && type <= 4 ? NAMES[type] : "covariance_type=" + std::to_string(type);
 }
 
 }    // namespace
-
 void GapReader::opened(const std::string &tag, const Attributes &attributes)
 {
-  if (tag == "Potential") {
-    potentials_.emplace_back(optional(attributes, "label"), optional(attributes, "init_args"));
-  } else if (tag == "GAP_params") {
+  if (tag == "GAP_params") {
     if (is_ours_) throw NotCovered("holds several GAPs");
     label_ = optional(attributes, "label");
     is_ours_ = true;
     version_ = attributes.count("gap_version") ? integer(path_, attributes, "gap_version") : 0;
   } else if (tag == "GAP_data") {
-    if (const std::string core = optional(attributes, "do_core"); core != "F" && !core.empty())
-      throw NotCovered("has a core potential");
     if (const std::string pca = optional(attributes, "do_pca"); pca != "F" && !pca.empty())
       throw NotCovered("has do_pca=" + pca);
     if (attributes.count("e0")) file_.e0.fill(real(path_, attributes, "e0"));
@@ -66,8 +43,6 @@ void GapReader::opened(const std::string &tag, const Attributes &attributes)
     n_coordinate_ = integer(path_, attributes, "n_coordinate");
   } else if (tag == "gpCoordinates") {
     open_coordinates(attributes);
-  } else if (tag == "theta") {
-    if (!is_pair_) throw NotCovered("was written by an old version of GAP");
   } else if (tag == "sparseX" && is_in_coordinates_) {
     open_point(attributes);
   } else if (tag == "sparseX_slice" && is_in_coordinates_) {
@@ -77,8 +52,6 @@ void GapReader::opened(const std::string &tag, const Attributes &attributes)
       fail(path_,
            "has a <sparseX_slice> from " + optional(attributes, "start") + " to " +
                optional(attributes, "end") + " of " + std::to_string(n_dimensions_));
-  } else if (tag.find("_params") != std::string::npos) {
-    throw NotCovered("has <" + tag + ">");
   }
 }
 
@@ -89,6 +62,8 @@ void GapReader::text(const std::string &tag, std::string_view words)
     descriptor_ += words;
   else if (tag == "theta")
     theta_ += words;
+  else if (tag == "permutation")
+    permutations_ += std::string(words) + ' ';
   else if (holds_numbers(tag))
     read_numbers(words);
 }
@@ -106,22 +81,16 @@ void GapReader::closed(const std::string &tag)
 
 void GapReader::open_coordinates(const Attributes &attributes)
 {
-  const std::string label = label_ + std::to_string(file_.soaps.size() + file_.pairs.size() + 1);
+  const std::string label = label_ + std::to_string(n_terms() + 1);
   if (optional(attributes, "label") != label)
     throw NotCovered("has <gpCoordinates> that are not labelled " + label);
-  const std::string covariance = optional(attributes, "covariance_type");
-  is_pair_ = covariance == "1";
-  if (!is_pair_ && covariance != "2")
-    throw NotCovered("has another covariance than dot_product and ard_se");
+  covariance_ = integer(path_, attributes, "covariance_type");
   if (optional(attributes, "sparsified") != "T") throw NotCovered("has no sparse points");
   n_permutations_ = integer(path_, attributes, "n_permutations");
-  if (!is_pair_ && !attributes.count("zeta"))
-    throw NotCovered("was written by an old version of GAP");
-  if (is_pair_ && real(path_, attributes, "signal_mean") != 0)
-    throw NotCovered("has a mean of the covariance that is not 0");
+  zeta_ = attributes.count("zeta") ? real(path_, attributes, "zeta") : 0;
   term_ = {};
   term_.delta = real(path_, attributes, "signal_variance");
-  if (!is_pair_) term_.zeta = real(path_, attributes, "zeta");
+  term_.mean = real(path_, attributes, "signal_mean");
   term_.n_sparse = integer(path_, attributes, "n_sparseX");
   n_dimensions_ = integer(path_, attributes, "dimensions");
   if (term_.n_sparse < 1 || n_dimensions_ < 1 ||
@@ -131,9 +100,9 @@ void GapReader::open_coordinates(const Attributes &attributes)
              " and dimensions=" + std::to_string(n_dimensions_));
   term_.alphas.assign(term_.n_sparse, 0.0);
   has_alpha_.assign(term_.n_sparse, false);
+  term_.n_dimensions = static_cast<int>(n_dimensions_);
   n_seen_ = 0;
-  descriptor_.clear();
-  theta_.clear();
+  for (std::string *words : {&descriptor_, &theta_, &permutations_}) words->clear();
   is_in_coordinates_ = true;
   is_separate_ = attributes.count("sparseX_filename");
   if (is_separate_) read_points_beside(attributes);
@@ -205,30 +174,27 @@ void GapReader::read_numbers(std::string_view words)
 
 void GapReader::close_coordinates()
 {
+  check_points();
   const std::string name = descriptor_name(descriptor_);
-  if (name != (is_pair_ ? "distance_2b" : "soap"))
+  const int order = name == "distance_Nb" ? descriptor_order(path_, descriptor_) : 0;
+  if (name == "soap" && covariance_ == DOT_PRODUCT)
+    close_soap();
+  else if ((name == "distance_2b" || order == 2) && covariance_ == SQUARED_EXPONENTIAL)
+    close_pair();
+  else if ((name == "angle_3b" || order == 3) &&
+           (covariance_ == SQUARED_EXPONENTIAL || covariance_ == PIECEWISE_POLYNOMIAL))
+    close_triplet();
+  else
     throw NotCovered("has the descriptor " + name +
-                     (is_pair_ ? " with ard_se" : " with dot_product") +
-                     ", not soap with dot_product or distance_2b with ard_se");
-  if (n_permutations_ != 1) throw NotCovered("has permutations");
-  long expected = 1;
-  if (is_pair_) {
-    PairTerm pair = read_pair(path_, descriptor_);
-    pair.theta = number(path_, "theta", theta_);
-    if (!(pair.theta > 0)) fail(path_, "has theta=" + theta_);
-    file_.pairs.push_back(std::move(pair));
-  } else {
-    SoapTerm soap = read_soap(path_, descriptor_, version_);
-    const long channels = static_cast<long>(soap.n_max) * static_cast<long>(soap.species.size());
-    expected = channels * (channels + 1) / 2 * (soap.l_max + 1) + 1;
-    soap.zeta = term_.zeta;
-    soap.n_dimensions = static_cast<int>(n_dimensions_);
-    file_.soaps.push_back(std::move(soap));
-  }
-  if (expected != n_dimensions_)
-    fail(path_,
-         "has a descriptor of " + std::to_string(expected) +
-             " numbers and dimensions=" + std::to_string(n_dimensions_));
+                     (order ? " order=" + std::to_string(order) : std::string()) + " with " +
+                     covariance_name(covariance_) +
+                     ", not soap with dot_product, nor distances of pairs or triplets with ard_se");
+  is_in_coordinates_ = false;
+}
+
+/// Points and weights are there, as many as the file says.
+void GapReader::check_points() const
+{
   if (const auto n = std::count(has_alpha_.begin(), has_alpha_.end(), true); n != term_.n_sparse)
     fail(path_,
          "has " + std::to_string(n) + " <sparseX> where n_sparseX says " +
@@ -237,32 +203,106 @@ void GapReader::close_coordinates()
     fail(path_,
          "has sparse points with " + std::to_string(n_seen_) + " numbers, not " +
              std::to_string(term_.points.size()));
-  const auto take_points = [this](auto &term) {
-    term.delta = term_.delta;
-    term.n_sparse = term_.n_sparse;
-    term.alphas = std::move(term_.alphas);
-    term.points = std::move(term_.points);
+}
+
+void GapReader::check_dimensions(long expected) const
+{
+  if (expected != n_dimensions_)
+    fail(path_,
+         "has a descriptor of " + std::to_string(expected) +
+             " numbers and dimensions=" + std::to_string(n_dimensions_));
+}
+
+void GapReader::close_soap()
+{
+  SoapTerm soap = read_soap(path_, descriptor_, version_);
+  const long channels = static_cast<long>(soap.n_max) * static_cast<long>(soap.species.size());
+  check_dimensions(channels * (channels + 1) / 2 * (soap.l_max + 1) + 1);
+  if (n_permutations_ != 1) throw NotCovered("has permutations of soap");
+  // before it was an attribute, zeta was the only width
+  soap.zeta = zeta_ > 0 || words(theta_).empty() ? zeta_ : widths(1).front();
+  if (!(soap.zeta > 0)) fail(path_, "has zeta=" + std::to_string(soap.zeta));
+  take_points(soap);
+  file_.soaps.push_back(std::move(soap));
+}
+
+void GapReader::close_pair()
+{
+  check_dimensions(1);
+  PairTerm pair = read_pair(path_, descriptor_, version_);
+  pair.theta = widths(1).front();
+  take_points(pair);
+  file_.pairs.push_back(std::move(pair));
+}
+
+void GapReader::close_triplet()
+{
+  check_dimensions(3);
+  TripletTerm triplet = read_triplet(path_, descriptor_, version_);
+  triplet.theta = widths(3);
+  triplet.is_compact_kernel = covariance_ == PIECEWISE_POLYNOMIAL;
+  read_permutations(triplet);
+  take_points(triplet);
+  file_.triplets.push_back(std::move(triplet));
+}
+
+void GapReader::take_points(GapTerm &term)
+{
+  const double cutoff = term.cutoff, width = term.transition_width;
+  term = std::move(term_);
+  term.cutoff = cutoff;
+  term.transition_width = width;
+}
+
+std::vector<double> GapReader::widths(size_t n) const
+{
+  std::vector<double> found;
+  for (const std::string &word : words(theta_)) found.push_back(number(path_, "theta", word));
+  for (const double one : found)
+    if (!(one > 0)) fail(path_, "has theta=" + theta_);
+  if (found.size() != n)
+    fail(path_,
+         "has " + std::to_string(found.size()) + " theta where it needs " + std::to_string(n));
+  return found;
+}
+
+void GapReader::read_permutations(TripletTerm &term) const
+{
+  std::vector<int> &found = term.permutations;
+  for (const std::string &word : words(permutations_)) {
+    const double one = number(path_, "permutation", word);
+    if (one != 1 && one != 2 && one != 3)
+      fail(path_, "has a permutation of 3 numbers with " + word);
+    found.push_back(static_cast<int>(one) - 1);
+  }
+  const auto has = [&found](int a, int b, int c) {
+    for (size_t k = 0; k < found.size(); k += 3)
+      if (found[k] == a && found[k + 1] == b && found[k + 2] == c) return true;
+    return false;
   };
-  if (is_pair_)
-    take_points(file_.pairs.back());
-  else
-    take_points(file_.soaps.back());
-  is_in_coordinates_ = false;
+  if (static_cast<long>(found.size()) != 3L * n_permutations_ || !has(0, 1, 2))
+    fail(path_, "has other <permutation> than n_permutations says");
+  // The order of two atoms of one element must not matter, nor that of the widths.
+  for (size_t k = 0; k < found.size(); k += 3)
+    for (int d = 0; d < 3; d++)
+      if (std::abs(term.theta[found[k + d]] - term.theta[d]) > 1e-12 * term.theta[d])
+        throw NotCovered("has permutations of numbers that have not one theta");
+  if (term.kind == TripletTerm::angle) return;
+  const std::vector<int> &z = term.elements;
+  const bool first_two = z[0] == z[1], last_two = z[1] == z[2];
+  const bool is_compact = term.kind == TripletTerm::compact_distances;
+  if (((first_two || last_two) && !has(1, 0, 2) && (is_compact || last_two)) ||
+      (first_two && !is_compact && !has(0, 2, 1)))
+    throw NotCovered("has a distance_Nb whose energy depends on the order of two atoms of one "
+                     "element");
 }
 
 GapFile GapReader::finish()
 {
-  if (potentials_.size() > 1) throw NotCovered("holds several potentials");
-  for (const auto &[label, init] : potentials_) {
-    if (!is_ours_ || label != label_)
-      throw NotCovered("has no <GAP_params label=\"" + label + "\">");
-    if (init != "IP GAP label=" + label) throw NotCovered("is more than a GAP: \"" + init + "\"");
-  }
   if (!is_ours_) throw NotCovered("has no <GAP_params>");
-  const size_t n_terms = file_.soaps.size() + file_.pairs.size();
-  if (n_terms == 0 || static_cast<int>(n_terms) != n_coordinate_)
+  if (n_terms() == 0 || static_cast<int>(n_terms()) != n_coordinate_)
     fail(path_,
-         "has " + std::to_string(n_terms) + " <gpCoordinates> where n_coordinate says " +
+         "has " + std::to_string(n_terms()) + " <gpCoordinates> where n_coordinate says " +
              std::to_string(n_coordinate_));
   return std::move(file_);
 }

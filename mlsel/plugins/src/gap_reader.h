@@ -4,7 +4,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "gap_file.h"
@@ -24,6 +23,7 @@ class GapReader : public XmlHandler {
 
   /// After the last element.
   GapFile finish();
+  const std::string &label() const { return label_; }
 
  private:
   bool holds_numbers(const std::string &tag) const
@@ -35,21 +35,28 @@ class GapReader : public XmlHandler {
   void read_points_beside(const Attributes &attributes);
   void read_numbers(std::string_view words);
   void close_coordinates();
+  void close_soap();
+  void close_pair();
+  void close_triplet();
   void start_points();
+  void take_points(GapTerm &term);
+  void check_points() const;
+  void check_dimensions(long expected) const;
+  void read_permutations(TripletTerm &term) const;
+  std::vector<double> widths(size_t n) const;
+  size_t n_terms() const { return file_.soaps.size() + file_.pairs.size() + file_.triplets.size(); }
 
   const std::string path_;
-  std::string label_;                                              // of <GAP_params>
-  std::vector<std::pair<std::string, std::string>> potentials_;    // their labels and init_args
+  std::string label_;    // of <GAP_params>
   GapFile file_;
-  bool is_pair_ = false;    // a term over distances, not over SOAP
-  SoapTerm term_;           // what both kinds have
-  std::string theta_;
-  std::string descriptor_;
+  GapTerm term_;    // of the coordinates that are open
+  std::string theta_, descriptor_, permutations_;
   std::vector<bool> has_alpha_;
   bool is_ours_ = false, is_in_coordinates_ = false, is_sliced_ = false, is_separate_ = false;
   long version_ = 0, n_seen_ = 0, at_ = 0, end_ = 0, n_dimensions_ = 0;
   size_t point_ = 0;
-  int n_coordinate_ = 0, n_permutations_ = 0;
+  int n_coordinate_ = 0, n_permutations_ = 0, covariance_ = 0;
+  double zeta_ = 0;
 };
 
 }    // namespace mlsel

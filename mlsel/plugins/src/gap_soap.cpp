@@ -51,10 +51,14 @@ GapSoap::GapSoap(const SoapTerm &term, const GapKernel &kernel)
   width_ = term.transition_width;
   normalised_ = term.is_normalised;
   zeta_ = term.zeta;
-  species_.fill(-1);
+  const auto is_any = [](const std::vector<int> &elements) {
+    return std::count(elements.begin(), elements.end(), ANY_ELEMENT) > 0;
+  };
+  species_.fill(is_any(term.species) ? 0 : -1);
   for (size_t k = 0; k < term.species.size(); k++) species_[term.species[k]] = static_cast<int>(k);
-  centres_.fill(false);
+  centres_.fill(is_any(term.centres));
   for (int z : term.centres) centres_[z] = true;
+  species_[0] = -1;    // atoms that nobody sees
 
   layout_.n_max = term.n_max;
   layout_.l_max = term.l_max;
@@ -288,7 +292,8 @@ void GapSoap::describe(const GapEnvironments &block, SoapWorkspace &work) const
     kernel_.expand(layout_, neighbours_of(work, k), expansion_of(work, k), c);
     const double square =
         kernel_.spectrum(layout_, c, work.power.get() + static_cast<size_t>(k) * power_stride_);
-    work.scales[k] = normalised_ ? 1 / std::sqrt(square) : 1.0;
+    // nothing to normalise where nobody is near, and the centre is of none of the species
+    work.scales[k] = !normalised_ ? 1.0 : square > 0 ? 1 / std::sqrt(square) : 0.0;
   }
   kernel_.product(n_atoms, layout_.n_power, n_sparse_, work.power.get(), power_stride_,
                   points_across_.get(), work.dots.get(), dot_stride_);

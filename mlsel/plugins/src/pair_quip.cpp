@@ -65,7 +65,7 @@ void PairMlselQuip::read(const std::string &init)
   std::vector<double> content;
   if (comm->me == 0) {
     try {
-      mlsel::QuipFile file = mlsel::read_quip_file(path, is_library_wanted);
+      const mlsel::QuipFile file = mlsel::read_quip_file(path, is_library_wanted);
       init_string = mlsel::quip_init_string(file, init, left_out);
       for (size_t type = 1; type < kinds.size(); type++)
         if (kinds[type] != NOT_OURS && !file.species.empty() && !file.species.count(kinds[type])) {
@@ -73,18 +73,18 @@ void PairMlselQuip::read(const std::string &init)
               " (atom type " + std::to_string(type) + "), only of";
           for (const int known : file.species) cause += ' ' + std::to_string(known);
         }
-      reason = is_library_wanted ? "it is asked for" : path + ' ' + file.reason;
-      if (file.gap && !mlsel::is_plain_gap(file, init)) {
-        file.gap.reset();
-        reason = path + " is asked for with \"" + init + '"';
-      }
-      if (file.gap)
-        content = file.gap->numbers();
-      else if (cause.empty() && !file.unshared.empty())
-        cause = path + " has the descriptor " + file.unshared +
+      if (is_library_wanted)
+        reason = "it is asked for";
+      else if (const auto gap = mlsel::our_part(file, init_string, reason))
+        content = gap->numbers();
+      else
+        reason = path + ' ' + reason;
+      if (content.empty() && cause.empty() && !file.unshared.empty())
+        cause = (is_library_wanted ? path : reason + ", and") + " has the descriptor " +
+            file.unshared +
             ", which QUIP's interface for LAMMPS evaluates wrongly: its energies depend on how "
-            "atoms "
-            "are shared out among processes and on the skin; quippy's ASE calculator evaluates it";
+            "atoms are shared out among processes and on the skin; quippy's ASE calculator "
+            "evaluates it";
     } catch (const std::exception &exception) {
       cause = exception.what();
     }
@@ -101,7 +101,9 @@ void PairMlselQuip::read(const std::string &init)
     return;
   }
   try {
-    gap = std::make_unique<mlsel::GapPotential>(mlsel::GapFile::from_numbers(content));
+    const mlsel::GapFile file = mlsel::GapFile::from_numbers(content);
+    gap = std::make_unique<mlsel::GapPotential>(file);
+    gap_terms = file.summary();
     cutoff = gap->cutoff();
   } catch (const std::exception &exception) {
     cause = path + ' ' + exception.what();
@@ -116,10 +118,12 @@ void PairMlselQuip::start_threads()
   const int n = mlsel::default_threads(n_sharing);
   team = std::make_unique<mlsel::Team>(n);
   threads.clear();
-  for (int k = 0; k < n; k++) threads.push_back({gap->workspace(), {}, {}, {}, {}, {}});
+  for (int k = 0; k < n; k++) threads.push_back({gap->workspace(), {}, {}, {}, {}, {}, {}});
   if (comm->me == 0)
-    utils::logmesg(lmp, "{}: mlsel's own evaluator ({}, threads of a process: {}) evaluates {}\n",
-                   style, gap->instructions(), n, path);
+    utils::logmesg(lmp,
+                   "{}: mlsel's own evaluator ({}, threads of a process: {}) evaluates {}, terms: "
+                   "{}\n",
+                   style, gap->instructions(), n, path, gap_terms);
 }
 
 void PairMlselQuip::init_style()
@@ -174,7 +178,6 @@ void PairMlselQuip::evaluate_gap()
 {
   if (ilist.empty()) return;
   const size_t n_all = numbers.size();
-  local_energies.assign(n_all, 0.0);
   team->run([this](int thread) { evaluate_blocks(thread); });
 
   for (size_t k = 0; k < threads.size(); k++) {
@@ -187,16 +190,19 @@ void PairMlselQuip::evaluate_gap()
     if (k > 0)    // the first thread writes to LAMMPS's array
       for (size_t i = 0; i < n_all; i++)
         for (int d = 0; d < 3; d++) atom->f[i][d] += thread.forces[3 * i + d];
+    if (k > 0)
+      for (size_t i = 0; i < n_all; i++) threads[0].energies[i] += thread.energies[i];
   }
-  check_finite({local_energies});
-  for (int i : ilist) {
-    if (eflag_global) eng_vdwl += local_energies[i];
-    if (eflag_atom) eatom[i] += local_energies[i];
+  // ghosts too have their share of pairs and triplets
+  const std::vector<double> &energies = threads[0].energies;
+  check_finite({energies});
+  for (size_t i = 0; i < n_all; i++) {
+    if (eflag_global) eng_vdwl += energies[i];
+    if (eflag_atom) eatom[i] += energies[i];
   }
 }
 
-/// A thread's share of the blocks. Every atom is the centre of one block alone: energies need no
-/// array of a thread's own.
+/// A thread's share of the blocks.
 void PairMlselQuip::evaluate_blocks(int index)
 {
   Thread &thread = threads[index];
@@ -206,7 +212,8 @@ void PairMlselQuip::evaluate_blocks(int index)
   try {
     thread.failure.clear();
     thread.totals = {};
-    thread.totals.energies = local_energies.data();
+    thread.energies.assign(n_all, 0.0);
+    thread.totals.energies = thread.energies.data();
     if (index > 0) thread.forces.assign(3 * n_all, 0.0);
     thread.totals.forces = index > 0 ? thread.forces.data() : atom->f[0];
     if (vflag_atom) {
@@ -236,10 +243,10 @@ void PairMlselQuip::evaluate_blocks(int index)
 
 double PairMlselQuip::memory_usage()
 {
-  size_t n_numbers = local_energies.capacity() + quip.x.capacity() + quip.forces.capacity() +
-      quip.local_energies.capacity() + quip.local_virials.capacity();
+  size_t n_numbers = quip.x.capacity() + quip.forces.capacity() + quip.local_energies.capacity() +
+      quip.local_virials.capacity();
   for (const Thread &thread : threads)
-    n_numbers += thread.forces.capacity() + thread.virials.capacity();
+    n_numbers += thread.energies.capacity() + thread.forces.capacity() + thread.virials.capacity();
   const size_t n_integers = numbers.capacity() + ilist.capacity() + atoms.capacity() +
       index_of.capacity() + quip.numbers.capacity() + quip.tags.capacity() + quip.ilist.capacity() +
       quip.numneigh.capacity() + quip.neigh.capacity();

@@ -55,15 +55,15 @@ class PairMlselQuip : public PairModel {
         work;
     mlsel::GapEnvironments block;
     mlsel::GapTotals totals;
-    std::vector<double> forces, virials;    // of all atoms, ghosts too
+    std::vector<double> energies, forces, virials;    // of all atoms, ghosts too
     std::string failure;
   };
   std::unique_ptr<mlsel::GapPotential> gap;
+  std::string gap_terms;
   std::unique_ptr<mlsel::Team> team;
   std::vector<Thread> threads;
   mlsel::GapOrder order;
   std::vector<int> numbers, ilist;
-  std::vector<double> local_energies;
 
   static PairMlselQuip *owner;    // whose potential QUIP's one saved variable holds
 

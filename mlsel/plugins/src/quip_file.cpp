@@ -5,6 +5,7 @@
 
 #include "gap_descriptor.h"
 #include "gap_reader.h"
+#include "glue_reader.h"
 #include "xml_reader.h"
 
 namespace {
@@ -190,52 +191,106 @@ class QuipReader : public mlsel::XmlHandler {
   bool is_for_any_ = false;
 };
 
-/// One pass for two: QUIP's side, and our GAPs until the file turns out to be none.
+/// A part that we may evaluate ourselves, read until it turns out that we cannot.
+template <typename Part> class Attempt {
+ public:
+  Attempt(const std::string &path, std::string &reason)
+      : part_(std::in_place, path), reason_(reason)
+  {
+  }
+  bool goes_on() const { return part_.has_value(); }
+  void give_up() { part_.reset(); }
+  template <typename Call> void with(Call call)
+  {
+    if (!part_) return;
+    try {
+      call(*part_);
+    } catch (const mlsel::NotCovered &exception) {
+      reason_ = exception.what();
+      part_.reset();
+    }
+  }
+
+ private:
+  std::optional<Part> part_;
+  std::string &reason_;
+};
+
+/// One pass for all: QUIP's side, and what may be ours.
 class Reader : public mlsel::XmlHandler {
  public:
-  Reader(mlsel::QuipFile &file, bool library_only) : file_(file), quip_(file)
+  Reader(mlsel::QuipFile &file, bool library_only)
+      : file_(file), quip_(file), gap_(file.path, file.reason), core_(file.path, file.core_reason)
   {
-    if (!library_only) gap_.emplace(file.path);
+    if (!library_only) return;
+    gap_.give_up();
+    core_.give_up();
   }
 
   void opened(const std::string &tag, const Attributes &attributes) override
   {
-    to_gap([&](mlsel::GapReader &gap) { gap.opened(tag, attributes); });
-    quip_.are_points_read = gap_.has_value();
+    gap_.with([&](mlsel::GapReader &gap) { gap.opened(tag, attributes); });
+    core_.with([&](mlsel::GlueReader &core) { core.opened(tag, attributes); });
+    quip_.are_points_read = gap_.goes_on();
     quip_.opened(tag, attributes);
   }
   void text(const std::string &tag, std::string_view words) override
   {
-    to_gap([&](mlsel::GapReader &gap) { gap.text(tag, words); });
+    gap_.with([&](mlsel::GapReader &gap) { gap.text(tag, words); });
     quip_.text(tag, words);
   }
   void closed(const std::string &tag) override
   {
-    to_gap([&](mlsel::GapReader &gap) { gap.closed(tag); });
+    gap_.with([&](mlsel::GapReader &gap) { gap.closed(tag); });
+    core_.with([&](mlsel::GlueReader &core) { core.closed(tag); });
     quip_.closed(tag);
   }
   void finish()
   {
     quip_.finish();
-    to_gap([&](mlsel::GapReader &gap) { file_.gap = gap.finish(); });
+    gap_.with([&](mlsel::GapReader &gap) {
+      file_.gap = gap.finish();
+      file_.gap_label = gap.label();
+    });
+    core_.with([&](mlsel::GlueReader &core) {
+      file_.core = core.finish();
+      file_.core_label = core.label();
+    });
   }
 
  private:
-  template <typename Call> void to_gap(Call call)
-  {
-    if (!gap_) return;
-    try {
-      call(*gap_);
-    } catch (const mlsel::NotCovered &exception) {
-      file_.reason = exception.what();
-      gap_.reset();
-    }
-  }
-
   mlsel::QuipFile &file_;
   QuipReader quip_;
-  std::optional<mlsel::GapReader> gap_;
+  Attempt<mlsel::GapReader> gap_;
+  Attempt<mlsel::GlueReader> core_;
 };
+
+/// The value of a word key=value or key={several words}, whose braces may hold braces; "" if there
+/// is none.
+std::string value_of(const std::string &init, const std::string &key)
+{
+  const size_t at = init.find(key + '=');
+  if (at == std::string::npos || (at > 0 && !is_space(init[at - 1]))) return "";
+  const size_t begin = at + key.size() + 1;
+  size_t end = begin;
+  int depth = 0;
+  for (; end < init.size() && (depth > 0 || !is_space(init[end])); end++) {
+    if (init[end] == '{') ++depth;
+    if (init[end] == '}') --depth;
+  }
+  std::string value = init.substr(begin, end - begin);
+  if (value.size() >= 2 && value.front() == '{' && value.back() == '}')
+    value = value.substr(1, value.size() - 2);
+  return value;
+}
+
+/// Whether the init string is "IP name" or "IP name label=label" and nothing else.
+bool is_only(const std::string &init, const std::string &name, const std::string &label)
+{
+  const std::vector<std::string> said = mlsel::words(init);
+  return said.size() >= 2 && said.size() <= 3 && said[0] == "IP" && said[1] == name &&
+      (said.size() == 2 || said[2] == "label=" + label);
+}
 
 /// "IP SW", for a file that has <SW_params>.
 std::string example(const mlsel::QuipFile &file)
@@ -267,10 +322,19 @@ std::string quip_init_string(const QuipFile &file, const std::string &given, std
     if (all.empty())
       fail(file.path,
            "has no <Potential label=…>: give QUIP's name of it after the file, " + example(file));
-    if (all.size() > 1)
+    if (all.size() == 1) return "Potential xml_label=" + all.front().label;
+    // a GAP's core potential brings its own
+    const QuipFile::Potential *with_gap = nullptr;
+    int n = 0;
+    for (const auto &one : all)
+      if (one.init.find("IP GAP") != std::string::npos) {
+        with_gap = &one;
+        ++n;
+      }
+    if (n != 1)
       fail(file.path,
            "holds several potentials: name one of them, \"Potential xml_label=…\": " + known);
-    return "Potential xml_label=" + all.front().label;
+    return "Potential xml_label=" + with_gap->label;
   }
   const std::string key = "xml_label=";
   const size_t at = given.find(key);
@@ -297,15 +361,39 @@ std::string quip_init_string(const QuipFile &file, const std::string &given, std
   return given;
 }
 
-bool is_plain_gap(const QuipFile &file, const std::string &given)
+std::optional<GapFile> our_part(const QuipFile &file, const std::string &init, std::string &reason)
 {
-  if (file.gaps.size() != 1) return false;
-  const std::string &label = file.gaps.front();
-  const std::vector<std::string> said = words(given);
-  return said.empty() ||
-      (said.size() == 2 && said[0] == "Potential" && said[1] == "xml_label=" + label) ||
-      (said.size() >= 2 && said[0] == "IP" && said[1] == "GAP" &&
-       (said.size() == 2 || (said.size() == 3 && said[2] == "label=" + label)));
+  if (!file.gap) {
+    reason = file.reason;
+    return std::nullopt;
+  }
+  std::string all = init;
+  if (const std::string label = value_of(init, "xml_label"); !label.empty()) {
+    const std::vector<std::string> said = words(init);
+    const bool is_plain = said.size() == 1 || (said.size() == 2 && said[0] == "Potential");
+    for (const auto &one : file.potentials)
+      if (is_plain && one.label == label) all = one.init;
+  }
+  if (is_only(all, "GAP", file.gap_label)) return file.gap;
+  const std::string parts[2] = {value_of(all, "init_args_pot1"), value_of(all, "init_args_pot2")};
+  for (const int gap : {0, 1}) {
+    const std::vector<std::string> said = words(parts[1 - gap]);
+    if (words(all)[0] != "Sum" || !is_only(parts[gap], "GAP", file.gap_label) || said.size() < 2)
+      continue;
+    if (!is_only(parts[1 - gap], "Glue", file.core_label)) {
+      reason = "has a core potential, \"" + parts[1 - gap] + "\"";
+      return std::nullopt;
+    }
+    if (!file.core) {
+      reason = file.core_reason;
+      return std::nullopt;
+    }
+    std::optional<GapFile> sum = file.gap;
+    sum->cores.push_back(*file.core);
+    return sum;
+  }
+  reason = "is more than a GAP: \"" + all + '"';
+  return std::nullopt;
 }
 
 }    // namespace mlsel

@@ -23,8 +23,10 @@ struct QuipFile {
   std::set<int> species;                  // atomic numbers that the file names; empty: for any
   std::string unshared;    // a descriptor that QUIP cannot share out among processes, or empty
 
-  std::optional<GapFile> gap;    // if we evaluate it ourselves
-  std::string reason;            // why not: words that follow the file's name
+  // what we can evaluate ourselves of it, and why not: words that follow the file's name
+  std::optional<GapFile> gap;
+  std::optional<GlueTerm> core;
+  std::string gap_label, core_label, reason, core_reason;
 };
 
 /// Read and check the file, and the files of sparse points that it names beside it; as one of our
@@ -35,8 +37,9 @@ QuipFile read_quip_file(const std::string &path, bool library_only = false);
 /// user's takes no part of a sum that the file describes, `left_out` says so.
 std::string quip_init_string(const QuipFile &file, const std::string &given, std::string &left_out);
 
-/// Whether the user's init string asks for no more than the file's GAP.
-bool is_plain_gap(const QuipFile &file, const std::string &given);
+/// What the init string asks for, if it is something that we evaluate ourselves: the file's GAP, or
+/// its sum with a core potential. Else `reason` says why not.
+std::optional<GapFile> our_part(const QuipFile &file, const std::string &init, std::string &reason);
 
 }    // namespace mlsel
 #endif

@@ -2,31 +2,13 @@
 
 #include "schnet_kernel.h"
 
+#include "exponential.h"
 #include "vectors.h"
 
 namespace mlsel::MLSEL_KERNEL {
 namespace {
 
 static_assert(ALIGNMENT == STRIP_BYTES);
-
-/// What exponentials and logarithms are made of.
-template <typename Real> struct Types;
-template <> struct Types<float> {
-  typedef int bits __attribute__((vector_size(VECTOR_BYTES), may_alias));
-  static constexpr float rounder = 12582912.0f;    // 1.5 · 2²³: adding it rounds to an integer
-  static constexpr int exponent_shift = 23;
-  static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-  static constexpr float smallest = -87.0f;
-  static constexpr int exp_terms = 7, log_terms = 8;
-};
-template <> struct Types<double> {
-  typedef long bits __attribute__((vector_size(VECTOR_BYTES), may_alias));
-  static constexpr double rounder = 6755399441055744.0;    // 1.5 · 2⁵²
-  static constexpr int exponent_shift = 52;
-  static constexpr double ln2_high = 0.693145751953125, ln2_low = 1.42860682030941723212e-6;
-  static constexpr double smallest = -708.0;
-  static constexpr int exp_terms = 13, log_terms = 17;
-};
 
 /// 120 times the coefficient of t^power in each of the six B-splines of an interval.
 constexpr int SPLINE_POWERS[6][SPLINES] = {{1, 26, 66, 26, 1, 0},    {-5, -50, 0, 50, 5, 0},
@@ -159,40 +141,16 @@ void backward(const Messages<Real> &m, int begin, int end, const Real *gradient,
     backward_all<Real, false>(m, begin, end, gradient, pair_gradient, y_gradient);
 }
 
-/// 1/k! and 1/(2k + 1).
-template <typename Real> struct Series {
-  Real exponential[Types<Real>::exp_terms + 1] = {}, logarithm[Types<Real>::log_terms + 1] = {};
-  constexpr Series()
+/// 1/(2k + 1), as many as the precision asks for.
+template <typename Real> struct Logarithm {
+  static constexpr int terms = sizeof(Real) == 4 ? 8 : 17;
+  Real series[terms + 1] = {};
+  constexpr Logarithm()
   {
-    double factorial = 1;
-    for (int k = 0; k <= Types<Real>::exp_terms; k++) {
-      if (k > 0) factorial *= k;
-      exponential[k] = static_cast<Real>(1 / factorial);
-    }
-    for (int k = 0; k <= Types<Real>::log_terms; k++)
-      logarithm[k] = static_cast<Real>(1.0 / (2 * k + 1));
+    for (int k = 0; k <= terms; k++) series[k] = static_cast<Real>(1.0 / (2 * k + 1));
   }
 };
-template <typename Real> constexpr Series<Real> SERIES = {};
-
-/// e^x for x ≤ 0, to a rounding or two; 0 where it would be denormal.
-template <typename Real> inline Vector<Real> exp_negative(Vector<Real> x)
-{
-  using T = Types<Real>;
-  using Bits = typename T::bits;
-  const Vector<Real> low = Vector<Real>{} + T::smallest;
-  const Bits kept = x > low;
-  x = x > low ? x : low;
-  const Vector<Real> shifted = x * static_cast<Real>(1.44269504088896340736) + T::rounder;
-  const Vector<Real> n = shifted - T::rounder;
-  const Vector<Real> r = (x - n * T::ln2_high) - n * T::ln2_low;
-  // Taylor's series, |r| ≤ ln 2/2
-  Vector<Real> power = Vector<Real>{} + SERIES<Real>.exponential[T::exp_terms];
-  for (int k = T::exp_terms - 1; k >= 0; k--) power = power * r + SERIES<Real>.exponential[k];
-  const Bits n_bits = reinterpret_cast<const Bits &>(shifted) << T::exponent_shift;
-  const Bits result = (reinterpret_cast<const Bits &>(power) + n_bits) & kept;
-  return reinterpret_cast<const Vector<Real> &>(result);
-}
+template <typename Real> constexpr Logarithm<Real> LOGARITHM = {};
 
 template <typename Real> void activate(Activation kind, int n, Real *values, Real *slopes)
 {
@@ -219,9 +177,9 @@ template <typename Real> void activate(Activation kind, int n, Real *values, Rea
       slope = (x < zero ? e : one) * (Real(2) + e) * inverse;
       // ln(1 + e) = 2 artanh(s), s ≤ 1/3
       const Vector<Real> s = e * (one + e) * inverse, square = s * s;
-      Vector<Real> series = zero + SERIES<Real>.logarithm[Types<Real>::log_terms];
-      for (int m = Types<Real>::log_terms - 1; m >= 0; m--)
-        series = series * square + SERIES<Real>.logarithm[m];
+      constexpr int last = Logarithm<Real>::terms;
+      Vector<Real> series = zero + LOGARITHM<Real>.series[last];
+      for (int m = last - 1; m >= 0; m--) series = series * square + LOGARITHM<Real>.series[m];
       value = (x < zero ? zero : x) + Real(2) * s * series - ln2;
     }
     store<Real>(values + k, value);

@@ -1,6 +1,8 @@
 #include "xml_reader.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <vector>
 
 namespace mlsel {
@@ -147,6 +149,48 @@ class Reader {
 void read_xml(const std::string &path, const std::string &text, XmlHandler &handler)
 {
   Reader(path, text, handler).read();
+}
+
+double number(const std::string &path, const std::string &name, const std::string &text)
+{
+  const char *begin = text.data(), *end = begin + text.size();
+  while (begin < end && is_space(*begin)) ++begin;
+  while (end > begin && is_space(end[-1])) --end;
+  if (begin < end && *begin == '+') ++begin;
+  double value = 0;
+  const auto result = std::from_chars(begin, end, value);
+  if (result.ec != std::errc() || result.ptr != end || !std::isfinite(value))
+    fail(path, "has " + name + "=\"" + text + "\", not a number");
+  return value;
+}
+
+static const std::string &attribute(const std::string &path, const Attributes &attributes,
+                                    const char *name)
+{
+  const auto found = attributes.find(name);
+  if (found == attributes.end()) fail(path, std::string("lacks the attribute ") + name);
+  return found->second;
+}
+
+double real(const std::string &path, const Attributes &attributes, const char *name)
+{
+  return number(path, name, attribute(path, attributes, name));
+}
+
+int integer(const std::string &path, const Attributes &attributes, const char *name)
+{
+  const double value = real(path, attributes, name);
+  if (value != std::floor(value) || std::abs(value) > 2e9)
+    fail(path,
+         std::string("has ") + name + "=\"" + attribute(path, attributes, name) +
+             "\", not a whole number");
+  return static_cast<int>(value);
+}
+
+std::string optional(const Attributes &attributes, const char *name)
+{
+  const auto found = attributes.find(name);
+  return found == attributes.end() ? "" : found->second;
 }
 
 }    // namespace mlsel

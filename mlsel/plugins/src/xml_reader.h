@@ -29,6 +29,15 @@ class XmlHandler {
 /// Go through a file's text. Throws std::runtime_error where it is no XML.
 void read_xml(const std::string &path, const std::string &text, XmlHandler &handler);
 
+/// A finite number; std::runtime_error names what it is of.
+double number(const std::string &path, const std::string &name, const std::string &text);
+
+/// An element's attribute as a number, which std::runtime_error names if it is none; or "" if there
+/// is none.
+double real(const std::string &path, const Attributes &attributes, const char *name);
+int integer(const std::string &path, const Attributes &attributes, const char *name);
+std::string optional(const Attributes &attributes, const char *name);
+
 inline bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 }    // namespace mlsel

@@ -30,18 +30,21 @@ log = logging.getLogger(__name__)
 UNITS = (
     "gap_python",
     "gap_potential",
+    "gap_glue",
     "gap_pair",
     "gap_soap",
+    "gap_triplet",
     "gap_radial",
     "gap_kernel",
     "gap_file",
     "gap_reader",
     "gap_descriptor",
+    "glue_reader",
     "quip_file",
     "xml_reader",
     "files",
 )
-HEADERS = (*UNITS[1:], "buffer", "gap_table", "kernels", "md5", "vectors")
+HEADERS = (*UNITS[1:], "buffer", "exponential", "gap_table", "kernels", "md5", "vectors")
 MESSAGE_BYTES = 2048
 
 
