@@ -14,7 +14,7 @@ import pytest
 from mlsel.export_model import export_painn, export_schnet
 from mlsel.plugins import ensure
 from tests.plugins import support
-from tests.support.gap_files import distance_nb, glue, other_soaps, write_gap
+from tests.support.gap_files import glue
 
 
 @pytest.fixture(scope="session")
@@ -121,17 +121,35 @@ def gap_sum(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
 
 
+WRITE = """
+import sys
+from pathlib import Path
+from tests.plugins.support import melts
+from tests.support.gap_files import distance_nb, other_soaps, write_gap
+
+terms = eval(sys.argv[2])
+write_gap(Path(sys.argv[1]), melts()[:1], None, terms=terms)
+"""
+
+
+def written(path: Path, terms: str) -> Path:
+    """A GAP without a fit, by a process of its own: quippy's end of this one would complain of what
+    LAMMPS left in QUIP."""
+    subprocess.run([sys.executable, "-c", WRITE, str(path), terms], check=True)
+    return path
+
+
 @pytest.fixture(scope="session")
 def gap_clusters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """distance_Nb of three atoms, which QUIP's interface for LAMMPS cannot evaluate."""
-    terms = distance_nb([[11, 17], [11, 17, 17], [17, 17, 17]], cutoff=4.0)
-    terms += distance_nb([[0, 0, 0]], cutoff=3.0, compact_clusters="F")
-    path = tmp_path_factory.mktemp("clusters") / "gap.xml"
-    return write_gap(path, support.melts(), None, terms=terms)
+    return written(
+        tmp_path_factory.mktemp("clusters") / "gap.xml",
+        "distance_nb([[11, 17], [11, 17, 17], [17, 17, 17]], cutoff=4.0) "
+        "+ distance_nb([[0, 0, 0]], cutoff=3.0, compact_clusters='F')",
+    )
 
 
 @pytest.fixture(scope="session")
 def gap_others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """soap_turbo and compressed power spectra."""
-    path = tmp_path_factory.mktemp("others") / "gap.xml"
-    return write_gap(path, support.melts()[:1], None, terms=other_soaps())
+    return written(tmp_path_factory.mktemp("others") / "gap.xml", "other_soaps()")

@@ -249,6 +249,9 @@ def _coordinates(
         if separate:
             text.append(f"{head}/>")
             continue
+        if n_dimensions <= 50:
+            text.append(f"{head}>{lines(points[i])}</sparseX>")
+            continue
         text.append(f'{head} sliced="T">')
         for start in range(0, n_dimensions, 50):
             piece = points[i, start : start + 50]

@@ -174,9 +174,10 @@ void GapSoap::pack_points(const SoapTerm &term)
 void GapSoap::evaluate(const GapEnvironments &block, const int *numbers, SoapWorkspace &work,
                        GapTotals &totals) const
 {
-  gather_neighbours(block, numbers, work);
-  reserve(static_cast<int>(block.atoms.size()), work);
-  describe(block, work);
+  describe(block, numbers, work);
+  kernel_.product(static_cast<int>(block.atoms.size()), layout_.n_power, n_sparse_,
+                  work.power.get(), power_stride_, points_across_.get(), work.dots.get(),
+                  dot_stride_);
   apply_covariance(block, work, totals);
   if (totals.forces || totals.virials) push_back(block, work, totals);
 }
@@ -279,9 +280,10 @@ SoapExpansion GapSoap::expansion_of(const SoapWorkspace &work, int atom) const
           work.slopes.get() + at * n_radial_};
 }
 
-/// Power spectra, and their products with the sparse points'.
-void GapSoap::describe(const GapEnvironments &block, SoapWorkspace &work) const
+void GapSoap::describe(const GapEnvironments &block, const int *numbers, SoapWorkspace &work) const
 {
+  gather_neighbours(block, numbers, work);
+  reserve(static_cast<int>(block.atoms.size()), work);
   const int n_atoms = static_cast<int>(block.atoms.size()), own = species_[block.atomic_number];
   double *coefficients = work.coefficients.get();
   std::fill_n(coefficients, n_atoms * n_coefficients_, 0.0);
@@ -295,8 +297,6 @@ void GapSoap::describe(const GapEnvironments &block, SoapWorkspace &work) const
     // nothing to normalise where nobody is near, and the centre is of none of the species
     work.scales[k] = !normalised_ ? 1.0 : square > 0 ? 1 / std::sqrt(square) : 0.0;
   }
-  kernel_.product(n_atoms, layout_.n_power, n_sparse_, work.power.get(), power_stride_,
-                  points_across_.get(), work.dots.get(), dot_stride_);
 }
 
 /// Energies; and in place of the products the derivatives by them.
@@ -325,25 +325,33 @@ void GapSoap::apply_covariance(const GapEnvironments &block, SoapWorkspace &work
   }
 }
 
+const double *GapSoap::to_neighbours(SoapWorkspace &work, int atom, const double *slopes,
+                                     double scale, double pull) const
+{
+  const int n = work.starts[atom + 1] - work.starts[atom];
+  double *scratch = work.scratch.need(static_cast<size_t>(layout_.stride) * layout_.n_channels);
+  double *gradient = work.coefficient_gradients.need(n_coefficients_);
+  double *gx = work.gradients.need(3 * static_cast<size_t>(n));
+  kernel_.spectrum_adjoint(layout_, work.coefficients.get() + atom * n_coefficients_,
+                           power_of(work, atom), slopes, scale, pull, scratch, gradient);
+  kernel_.gradient(layout_, neighbours_of(work, atom), expansion_of(work, atom), gradient, gx,
+                   gx + n, gx + 2 * static_cast<size_t>(n));
+  return gx;
+}
+
 /// From those derivatives to the power spectra, the coefficients, and the atoms.
 void GapSoap::push_back(const GapEnvironments &block, SoapWorkspace &work, GapTotals &totals) const
 {
   const int n_atoms = static_cast<int>(block.atoms.size());
   kernel_.product(n_atoms, n_sparse_, layout_.n_power, work.dots.get(), dot_stride_,
                   points_along_.get(), work.power_slopes.get(), power_stride_);
-  double *scratch = work.scratch.need(static_cast<size_t>(layout_.stride) * layout_.n_channels);
-  double *gradient = work.coefficient_gradients.need(n_coefficients_);
   double virial[9] = {};
   for (int k = 0; k < n_atoms; k++) {
     const int begin = work.starts[k], n = work.starts[k + 1] - begin;
     if (!n) continue;
-    const size_t row = static_cast<size_t>(k) * power_stride_;
-    kernel_.spectrum_adjoint(layout_, work.coefficients.get() + k * n_coefficients_,
-                             work.power.get() + row, work.power_slopes.get() + row, work.scales[k],
-                             work.pulls[k], scratch, gradient);
-    double *gx = work.gradients.need(3 * static_cast<size_t>(n));
-    double *gy = gx + n, *gz = gy + n;
-    kernel_.gradient(layout_, neighbours_of(work, k), expansion_of(work, k), gradient, gx, gy, gz);
+    const double *slopes = work.power_slopes.get() + static_cast<size_t>(k) * power_stride_;
+    const double *gx = to_neighbours(work, k, slopes, work.scales[k], work.pulls[k]);
+    const double *gy = gx + n, *gz = gy + n;
     double centre[3] = {};
     for (int i = 0; i < n; i++) {
       const int pair = work.pair[begin + i];

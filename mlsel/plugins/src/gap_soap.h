@@ -30,6 +30,24 @@ class GapSoap {
 
   bool is_centre(int number) const { return centres_[number]; }
 
+  /// Power spectra of a block's central atoms into `work`, and the factors that make their
+  /// length 1.
+  void describe(const GapEnvironments &, const int *numbers, SoapWorkspace &) const;
+
+  /// One of them, not normalised: [l][a ≥ b] of channels. A number of it counts √(weight[l]), twice
+  /// where a ≠ b, in what QUIP calls the descriptor.
+  const double *power_of(const SoapWorkspace &work, int atom) const
+  {
+    return work.power.get() + static_cast<size_t>(atom) * power_stride_;
+  }
+  const SoapLayout &layout() const { return layout_; }
+
+  /// From derivatives by an atom's power spectrum, as GapKernel::spectrum_adjoint has them, to
+  /// those by its neighbours' x, y and z: three rows of lanes, whose pairs are in `work` from
+  /// starts[atom] on, −1 for lanes that stand for nobody. After `describe`.
+  const double *to_neighbours(SoapWorkspace &, int atom, const double *slopes, double scale,
+                              double pull) const;
+
   /// See GapPotential::evaluate.
   void evaluate(const GapEnvironments &, const int *numbers, SoapWorkspace &, GapTotals &) const;
 
@@ -42,7 +60,6 @@ class GapSoap {
   void gather_neighbours(const GapEnvironments &, const int *numbers, SoapWorkspace &) const;
   void add_lane(const GapEnvironments &, int pair, SoapWorkspace &) const;
   void reserve(int n_atoms, SoapWorkspace &) const;
-  void describe(const GapEnvironments &, SoapWorkspace &) const;
   void apply_covariance(const GapEnvironments &, SoapWorkspace &, GapTotals &) const;
   void push_back(const GapEnvironments &, SoapWorkspace &, GapTotals &) const;
 

@@ -378,7 +378,7 @@ std::optional<GapFile> our_part(const QuipFile &file, const std::string &init, s
   const std::string parts[2] = {value_of(all, "init_args_pot1"), value_of(all, "init_args_pot2")};
   for (const int gap : {0, 1}) {
     const std::vector<std::string> said = words(parts[1 - gap]);
-    if (words(all)[0] != "Sum" || !is_only(parts[gap], "GAP", file.gap_label) || said.size() < 2)
+    if (all.rfind("Sum ", 0) != 0 || !is_only(parts[gap], "GAP", file.gap_label) || said.size() < 2)
       continue;
     if (!is_only(parts[1 - gap], "Glue", file.core_label)) {
       reason = "has a core potential, \"" + parts[1 - gap] + "\"";
