@@ -14,6 +14,7 @@ import io
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -141,7 +142,8 @@ def _frames_by_ase(raw: Any, path: Path, source: int, number: int) -> Iterator[I
     try:
         yield from _frames_of_text(file, path, source, number)
     finally:
-        file.detach()  # whoever opened it closes it
+        with suppress(ValueError):  # it is closed already, after an error
+            file.detach()  # whoever opened it closes it
 
 
 def _frames_of_text(file: TextIO, path: Path, source: int, number: int) -> Iterator[Incoming]:
