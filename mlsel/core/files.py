@@ -11,6 +11,7 @@ goes through here, so that `operations` can count them and let any one fail.
 from __future__ import annotations
 
 import glob
+import gzip
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 PARTIAL = ".partial"
 Watcher = Callable[[str, Path], None]
@@ -70,6 +71,25 @@ def remove(path: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def aside(path: Path) -> Path:
+    """Return where a product lies that was taken away but is not yet removed."""
+    return path.with_name(f".{path.name}.aside")
+
+
+def take_away(*paths: Path) -> None:
+    """Remove products, each gone from its place in one step."""
+    for path in paths:
+        sweep(path)
+        with suppress(FileNotFoundError):
+            rename(path, aside(path))
+            sweep(path)
+
+
+def sweep(path: Path) -> None:
+    """Remove what an earlier start took away from this place and was killed before removing."""
+    remove(aside(path))
+
+
 def sync(path: Path) -> None:
     """Bring a file that someone else wrote to the disk."""
     with operation("sync", path):
@@ -87,7 +107,7 @@ def publish(partial: Path, path: Path) -> None:
 
 
 class DurableFile(io.FileIO):
-    """An unbuffered binary file, opened with mode "x+" or "r+"."""
+    """An unbuffered binary file, opened with mode "w", "x+" or "r+"."""
 
     def __init__(self, path: Path, mode: str) -> None:
         super().__init__(path, mode)
@@ -140,7 +160,7 @@ def _is_dead(partial: Path) -> bool:
     """Whether the process that wrote a temporary file is known to have ended."""
     if partial in _live:
         return False
-    head, _, pid = partial.name.removesuffix(PARTIAL).rpartition(".")
+    head, _, pid = partial.name.rpartition(PARTIAL)[0].rpartition(".")
     if not head.endswith(f".{_here()}") or not pid.isdigit():
         return False
     if int(pid) != os.getpid():
@@ -154,7 +174,8 @@ def _is_dead(partial: Path) -> bool:
 
 
 def sweep_partials(folder: Path, product: str = "", *, alone: bool = False) -> None:
-    """Remove the temporary files that killed processes left in a folder.
+    """Remove the temporary files that killed processes left in a folder, and what others put
+    beside these under longer names (SQLite's journal, gap_fit's sparse points).
 
     Parameters
     ----------
@@ -164,7 +185,7 @@ def sweep_partials(folder: Path, product: str = "", *, alone: bool = False) -> N
     alone : bool
         Whether nobody else writes in the folder, so that those of other hosts go too.
     """
-    pattern = f".{glob.escape(product)}.*{PARTIAL}" if product else f".*{PARTIAL}"
+    pattern = f".{glob.escape(product)}.*{PARTIAL}*" if product else f".*{PARTIAL}*"
     for partial in sorted(folder.glob(pattern)):
         if partial not in _live and (alone or _is_dead(partial)):
             remove(partial)
@@ -190,8 +211,12 @@ def finishing(path: Path) -> Iterator[Path]:
     """Yield a temporary file's path that becomes `path` if the block succeeds and vanishes if not;
     for what others write. `creating` is for what we write ourselves."""
     with _partial_of(path) as partial:
-        yield partial
-        publish(partial, path)
+        try:
+            yield partial
+            publish(partial, path)
+        finally:
+            for left in path.parent.glob(f"{glob.escape(partial.name)}?*"):
+                remove(left)
 
 
 @contextmanager
@@ -202,6 +227,42 @@ def creating[F: DurableFile](path: Path, kind: type[F]) -> Iterator[F]:
             yield file
             file.sync()
         rename(partial, path)
+
+
+@contextmanager
+def creating_text(path: Path, *, packed: bool = False) -> Iterator[io.TextIOWrapper]:
+    """Yield a new text file, written in large pieces, that becomes `path` as with `creating`.
+
+    Packed by gzip it says neither name nor time: the same text is the same file.
+    """
+    with creating(path, DurableFile) as raw:
+        pieces = io.BufferedWriter(raw, 2**20)
+        file = gzip.GzipFile("", "wb", fileobj=pieces, mtime=0) if packed else pieces
+        text = io.TextIOWrapper(cast("io.BufferedWriter", file), encoding="utf-8", newline="\n")
+        yield text
+        text.flush()
+        if packed:
+            file.close()
+            pieces.flush()
+
+
+@contextmanager
+def creating_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` if the block succeeds and vanishes if not; what
+    has the name until then is taken away in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_partials(path.parent, path.name)
+    sweep(path)
+    partial = partial_path(path)
+    partial.mkdir()
+    _live.add(partial)
+    try:
+        yield partial
+        take_away(path)
+        rename(partial, path)
+    finally:
+        _live.discard(partial)
+        remove(partial)
 
 
 def write_bytes(path: Path, data: Any) -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlsel.core.errors import MlselError
+from mlsel.core.files import creating_folder
 from mlsel.core.provenance import digest
 
 log = logging.getLogger(__name__)
@@ -141,15 +142,8 @@ def build_once(
     with _one_at_a_time(cache / ".lock"):
         if not force and (found := find_builds(kind, name)):
             return found[0], False  # another process was first
-        scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
-        try:
+        with creating_folder(cache / name) as scratch:
             make(scratch)
-            scratch.chmod(0o755)
-            if (cache / name).exists():
-                shutil.rmtree(cache / name)
-            scratch.rename(cache / name)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
     return cache / name, True
 
 

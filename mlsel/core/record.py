@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.files import FORMAT as FORMAT
-from mlsel.core.files import remove, rename, write_json
+from mlsel.core.files import write_json
 from mlsel.core.provenance import differing_keys
 
 log = logging.getLogger(__name__)
@@ -173,22 +172,3 @@ def check_format(path: Path, version: Any) -> None:
             f"{path} has format_version {shortened(str(version), 20)}, and this mlsel reads "
             f"{FORMAT}: a later version wrote it."
         )
-
-
-def aside(path: Path) -> Path:
-    """Return where a product lies that was taken away but is not yet removed."""
-    return path.with_name(f".{path.name}.aside")
-
-
-def take_away(*paths: Path) -> None:
-    """Remove products, each gone from its place in one step."""
-    for path in paths:
-        sweep(path)
-        with suppress(FileNotFoundError):
-            rename(path, aside(path))
-            sweep(path)
-
-
-def sweep(path: Path) -> None:
-    """Remove what an earlier start took away from this place and was killed before removing."""
-    remove(aside(path))

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
-from mlsel.core.files import sweep_partials, write_text
+from mlsel.core.files import sweep_partials, take_away, write_text
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import read_json, take_away
+from mlsel.core.record import read_json
 from mlsel.evaluate import seeds
 from mlsel.evaluate.measurement import Against, Measured, measure, write_errors
 from mlsel.evaluate.models import Entry, find_models

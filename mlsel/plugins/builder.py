@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mlsel.core import native
 from mlsel.core.errors import MlselError
-from mlsel.core.files import finishing
+from mlsel.core.files import finishing, write_text
 from mlsel.core.native import Compiler, Unit
 
 SOURCES = Path(__file__).parent / "src"
@@ -194,7 +194,7 @@ def build(force: bool = False) -> Built:
             "warnings": _compile(stack, compiler, folder),
             "seconds": round(time.monotonic() - started, 1),
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        write_text(folder / MANIFEST, json.dumps(manifest, indent=1))
 
     name = f"{stack.key}-{compiler.key}"
     folder, is_new = native.build_once(KIND, name, make, force=force)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import gzip
+import errno
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlsel.cli import Parser
 from mlsel.core.arrays import IntArray
 from mlsel.core.errors import MlselError
+from mlsel.core.files import creating_text
 from mlsel.pool.copies import CONTENT_HASH
 from mlsel.pool.formats import (
     NAMES,
@@ -115,7 +117,6 @@ def export_main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     _refuse_existing(args.target, args)
     kind = _kind(args.target, args.program)
-    from mlsel.core.files import finishing
     from mlsel.pool.pool import Pool
 
     with Pool(args.pool) as pool:
@@ -132,9 +133,10 @@ def export_main(argv: Sequence[str] | None = None) -> int:
         names = NAMES[args.program or ("nequip" if kind in ("db", "traj") else "mace")]
         if kind == "folder":
             _write_folder(args.target, frames, names)
+        elif kind in ("db", "traj"):
+            _write_ase(args.target, kind, frames, names, references)
         else:
-            with finishing(args.target) as partial:
-                _write(partial, kind, frames, names, references)
+            _write_text(args.target, kind, frames, names)
     print(f"{args.target}: {len(ids)} frames")
     if references:
         from ase.data import chemical_symbols
@@ -175,37 +177,40 @@ def _kind(target: Path, program: str | None) -> str:
     return kind
 
 
-def _write(
-    path: Path, kind: str, frames: Iterator[Outgoing], names: Names, references: dict[int, float]
+def _write_ase(
+    target: Path, kind: str, frames: Iterator[Outgoing], names: Names, references: dict[int, float]
 ) -> None:
-    if kind == "db":
-        path.unlink(missing_ok=True)
-        write_db(path, frames, references)
-    elif kind == "traj":
+    import sqlite3
+
+    from mlsel.core.files import finishing
+
+    with finishing(target) as partial:
+        if kind == "db":
+            try:
+                write_db(partial, frames, references)
+            except sqlite3.OperationalError as error:
+                number = {"SQLITE_FULL": errno.ENOSPC}.get(error.sqlite_errorname, errno.EIO)
+                raise OSError(number, os.strerror(number), str(target)) from None
+            return
         from ase.io.trajectory import TrajectoryWriter
 
-        with TrajectoryWriter(str(path), "w") as trajectory:
+        with TrajectoryWriter(str(partial), "w") as trajectory:
             for frame in frames:
                 trajectory.write(with_labels(frame, names))
-    else:
-        write_one = write_n2p2 if kind == "input.data" else write_extxyz
-        opened = gzip.open if kind.endswith(".gz") else open
-        with opened(path, "wt", encoding="utf-8") as file:
-            for frame in frames:
-                write_one(cast("TextIO", file), frame, names)
+
+
+def _write_text(target: Path, kind: str, frames: Iterator[Outgoing], names: Names) -> None:
+    write_one = write_n2p2 if kind == "input.data" else write_extxyz
+    with creating_text(target, packed=kind.endswith(".gz")) as file:
+        for frame in frames:
+            write_one(file, frame, names)
 
 
 def _write_folder(target: Path, frames: Iterator[Outgoing], names: Names) -> None:
-    from mlsel.core.files import partial_path, remove, rename
+    from mlsel.core.files import creating_folder
 
-    partial = partial_path(target)
-    remove(partial)
-    try:
+    with creating_folder(target) as partial:
         write_deepmd(partial, frames, names)
-        remove(target)
-        rename(partial, target)
-    finally:
-        remove(partial)
 
 
 def pack_main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import Parser
 from mlsel.core import units
+from mlsel.core.plotting import write_figure
 
 if TYPE_CHECKING:
     from mlsel.core.arrays import Array
@@ -75,7 +76,7 @@ def draw(pool: Pool, output: Path) -> None:
         figure.suptitle(
             f"{len(pool):,} configurations of {n_atoms} atoms, {len(pool.runs)} runs", fontsize=10
         )
-        figure.savefig(output, dpi=150)
+        write_figure(figure, output)
         plt.close(figure)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError
+from mlsel.core.files import DurableFile, creating, write_text
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -264,11 +265,11 @@ def write_deepmd(folder: Path, frames: Iterable[Outgoing], names: Names) -> None
         system = folder / f"system-{number:04}"
         (system / "set.000").mkdir(parents=True)
         symbols = "".join(f"{chemical_symbols[z]}\n" for z in elements)
-        (system / "type_map.raw").write_text(symbols, encoding="utf-8")
+        write_text(system / "type_map.raw", symbols)
         types = "".join(f"{elements.index(z)}\n" for z in first.numbers)
-        (system / "type.raw").write_text(types, encoding="utf-8")
+        write_text(system / "type.raw", types)
         if not any(first.periodic):
-            (system / "nopbc").touch()
+            write_text(system / "nopbc", "")
         columns: dict[str, list[Any]] = {
             "coord": [m.positions for m in members],
             "box": [m.cell if any(m.periodic) else np.zeros((3, 3)) for m in members],
@@ -281,7 +282,9 @@ def write_deepmd(folder: Path, frames: Iterable[Outgoing], names: Names) -> None
             known = key in ("coord", "box", "force", "virial", "atom_ener")
             stacked = _stacked(values)
             flat = stacked.reshape(len(values), -1) if known else stacked
-            np.save(system / "set.000" / f"{re.sub(r'[/\s]', '_', key)}.npy", flat)
+            name = f"{re.sub(r'[/\s]', '_', key)}.npy"
+            with creating(system / "set.000" / name, DurableFile) as file:
+                np.save(file, flat)
 
 
 def _stacked(values: list[Any]) -> Array:

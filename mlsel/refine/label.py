@@ -91,7 +91,8 @@ def label_pool(
     Stopped
         After a frame, if a signal asked for it.
     """
-    from mlsel.core.record import Record, take_away
+    from mlsel.core.files import take_away
+    from mlsel.core.record import Record
 
     folder = output.with_name(f".{output.name}.labels")
     made_from = {"pool": pool.digest, "labeller": labeller.name}
@@ -164,7 +165,7 @@ def _perform(
     from mlsel.refine.labeller import NotLabelled
 
     def work(frame: int, group: MPI.Intracomm, report: Any) -> tuple[int, str] | None:
-        from mlsel.core.files import finishing
+        from mlsel.core.files import DurableFile, creating
 
         if stopping.asked():
             raise Stopped
@@ -175,7 +176,7 @@ def _perform(
             return frame, str(error)
         import numpy as np
 
-        with finishing(_file(folder, frame)) as partial, partial.open("wb") as file:
+        with creating(_file(folder, frame), DurableFile) as file:
             left_out = json.dumps(dict(label.left_out))
             np.savez(file, allow_pickle=False, old=old, left_out=left_out, **label.arrays())
         return None
@@ -216,7 +217,7 @@ def _compare(pool: Pool, folder: Path, frames: Sequence[int]) -> None:
         return
     ratio = float(np.sqrt(np.sum(np.array(new)[known]) / np.sum(np.array(old)[known])))
     if not 1 / ALIKE <= ratio <= ALIKE:
-        from mlsel.core.record import take_away
+        from mlsel.core.files import take_away
 
         take_away(folder)
         raise MlselError(

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import Parser
 from mlsel.core.errors import MlselError
+from mlsel.core.files import write_text
+from mlsel.core.plotting import save
 from mlsel.study.folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = measure(pool, sets)
     draw(found, output, log=args.log)
     table = markdown(found)
-    output.with_suffix(".md").write_text(table, encoding="utf-8")
+    write_text(output.with_name(f"{output.name}.md"), table)
     print(table)
     print(f"{output}.png, {output}.svg, {output}.md")
     return 0
@@ -239,9 +241,7 @@ def draw(found: dict[str, dict[str, Distribution]], output: Path, *, log: bool) 
         axes[0][0].set_ylabel("probability density")
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(output.with_suffix(".png"), dpi=150)
-        figure.savefig(output.with_suffix(".svg"), metadata={"Date": None})
+        save(figure, output)
         plt.close(figure)
 
 

@@ -381,7 +381,8 @@ class _Sets:
 
     def _there(self, path: Path, expected: Mapping[str, Any]) -> IntArray | None:
         """Return the frames of a data set that is there; raise if it was made otherwise."""
-        from mlsel.core.record import settle, take_away
+        from mlsel.core.files import take_away
+        from mlsel.core.record import settle
         from mlsel.pool.pool import Pool
 
         if path.is_file():

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
-from mlsel.core.files import remove, sweep_partials, write_json, write_text
+from mlsel.core.files import remove, sweep, sweep_partials, take_away, write_json, write_text
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import Record, sweep, take_away
+from mlsel.core.record import Record
 from mlsel.core.shards import Part, add_part_option
 from mlsel.selection.learning import sized_sets
 from mlsel.study.folder import StudyFolder, size_of

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import Parser
 from mlsel.core.errors import MlselError
+from mlsel.core.plotting import save
 
 if TYPE_CHECKING:
     from mlsel.validate.rdf import Curve
@@ -150,7 +151,7 @@ def draw(folder: Path, output: Path, pair: str = "", only: Sequence[str] = ()) -
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
         figure.legend(entries.values(), entries, loc="outside lower center", ncols=4, frameon=False)
-        made = _save(figure, output)
+        made = save(figure, output)
         plt.close(figure)
     return made
 
@@ -158,15 +159,3 @@ def draw(folder: Path, output: Path, pair: str = "", only: Sequence[str] = ()) -
 def _band(axis: Any, r: Any, g: Any, error: Any, colour: str, dashes: Any, label: str) -> None:
     axis.plot(r, g, color=colour, ls=dashes, lw=1.4, label=label or None)
     axis.fill_between(r, g - error, g + error, color=colour, alpha=0.25, lw=0)
-
-
-def _save(figure: Any, output: Path) -> list[Path]:
-    """Write a figure as SVG and PNG, the same input giving the same files."""
-    import matplotlib as mpl
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    made = [output.with_name(f"{output.name}.{kind}") for kind in ("svg", "png")]
-    with mpl.rc_context({"svg.hashsalt": output.name}):
-        figure.savefig(made[0], metadata={"Date": None})
-    figure.savefig(made[1], dpi=150)
-    return made

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.core.errors import MlselError
-from mlsel.core.record import read_json, take_away
+from mlsel.core.files import take_away
+from mlsel.core.record import read_json
 from mlsel.study.folder import StudyFolder
 from mlsel.validate.criteria import SIGMAS
 from mlsel.validate.held_against import LAMMPS, NONE, POOL, reference_kind

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlsel.core import units
 from mlsel.core.errors import MlselError, Stopped
+from mlsel.core.files import take_away
 from mlsel.core.parallel import on_root
 from mlsel.core.progress import Progress
-from mlsel.core.record import Record, take_away
+from mlsel.core.record import Record
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import defaults, record_study, recorded_study
 from mlsel.validate import trial

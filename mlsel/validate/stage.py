@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping, units
 from mlsel.core.errors import MlselError
+from mlsel.core.files import take_away
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import Record, read_json, take_away
+from mlsel.core.record import Record, read_json
 from mlsel.core.shards import Part, add_part_option
 from mlsel.study.folder import StudyFolder
 from mlsel.validate import trial

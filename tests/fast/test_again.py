@@ -11,9 +11,10 @@ import pytest
 
 import mlsel.validate.stage as stage
 from mlsel.core.errors import MlselError, StageIncomplete
+from mlsel.core.files import take_away
 from mlsel.core.lock import FolderLock
 from mlsel.core.parallel import world
-from mlsel.core.record import Record, take_away
+from mlsel.core.record import Record
 from mlsel.evaluate.models import find_models
 from mlsel.evaluate.stage import evaluate
 from mlsel.pool.pool import Pool

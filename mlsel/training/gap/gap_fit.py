@@ -12,6 +12,7 @@ import numpy as np
 
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
+from mlsel.core.files import DurableFile, creating_text, remove, write_bytes
 from mlsel.core.provenance import digest
 from mlsel.training.base import Frames, symbols
 from mlsel.training.gap.model import PRODUCT, xml_label
@@ -49,7 +50,7 @@ def find_program() -> str:
 def write_frames(path: Path, frames: Sequence[Frames]) -> None:
     """Write gap_fit's input: extended XYZ with REF_energy, REF_forces and, of frames that have
     one, REF_virial: QUIP's virial is ours, −∂E/∂ε."""
-    with path.open("w", encoding="utf-8") as file:
+    with creating_text(path) as file:
         for part in frames:
             assert part.energy is not None and part.forces is not None
             names = [symbols([int(z)]) for z in part.numbers]
@@ -92,7 +93,7 @@ def run(
     done = 0.0
     on_stage(0.0, "gap_fit starts")
     with (
-        (out / LOG).open("w", encoding="utf-8") as kept,
+        DurableFile(out / LOG, "w") as kept,
         subprocess.Popen(
             command,
             cwd=out,
@@ -108,10 +109,9 @@ def run(
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                kept.write(line)
+                kept.write(line.encode())
                 stage = _stage(line, n_parts)
                 if stage and stage[0] > done:
-                    kept.flush()
                     done = stage[0]
                     on_stage(done, stage[1])
         except BaseException:
@@ -136,7 +136,7 @@ def judge(name: str, code: int, product: Path, out: Path) -> None:
             return
         except MlselError as error:
             reason = f"ended with code {code}: {error}"
-    product.unlink(missing_ok=True)
+    remove(product)
     raise MlselError(
         f"{name}: gap_fit {reason}{f' ({said})' if said else ''}. Its output is in {out / LOG}."
     )
@@ -146,7 +146,7 @@ def relabel(path: Path) -> None:
     """Name a GAP by its content: gap_fit names it by the time of day, so that no two are alike."""
     text, label = path.read_bytes(), xml_label(path).encode()
     name = f"GAP_{digest(text.replace(label, b'GAP'))[:16]}"
-    path.write_bytes(text.replace(label, name.encode()))
+    write_bytes(path, text.replace(label, name.encode()))
 
 
 def _stage(line: str, n_parts: int) -> tuple[float, str] | None:
