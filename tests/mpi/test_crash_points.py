@@ -1,12 +1,11 @@
-"""Every stage killed at counted operations on the disk: what it leaves in the end is what a stage
-that was left alone leaves, file by file.
+"""Every stage killed at counted operations on the disk, and every write of it refused: what it
+leaves in the end is what a stage that was left alone leaves, file by file.
 
-Points are all operations of a small study; a seeded sample of them is tried, all where `slow`.
+A seeded sample of the points is tried by `make test`, all of them by `make crash-points`.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import signal
@@ -17,20 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from mlsel.cli import _told as told
-from mlsel.core import files
 from mlsel.core.parallel import world
+from mlsel.evaluate.probe import probe_study
 from mlsel.evaluate.stage import evaluate
 from mlsel.generate import generate
 from mlsel.selection.stage import select_study
 from mlsel.study.study import load_study
 from mlsel.training.stage import train_study
 from mlsel.validate.stage import validate
-from tests.support import run_mlsel, run_with_signal
-from tests.support.crash_points import WRITES, FullDisk, contents, count, sample, try_points
+from tests.support import run_killed, run_mlsel, run_with_signal
+from tests.support.crash_points import Again, Prepare, Trial, Work, again_points, contents
 from tests.support.training_data import frames, write_pool
-
-Work = Callable[[], object]
 
 MD = """
 [system]
@@ -51,6 +47,7 @@ models = []
 repeats = 1
 n_atoms = 64
 density_time = 0.1
+density_parts = 2
 equilibration = 0.02
 duration = 0.08
 nve = 0.02
@@ -82,7 +79,15 @@ energy_weights = [0.01]
 cutoff = 4.0
 n_train = 6
 max_epochs = 2
+[training.gap]
+n_train = 6
+n_sparse = [10]
+n_max = 3
+l_max = 2
+cutoff = 4.0
+atom_sigma = 0.6
 """
+RANDOM = 'selection.methods=["random"]'
 
 
 def generation(folder: Path) -> Work:
@@ -101,8 +106,9 @@ def selection(folder: Path) -> Work:
     return lambda: select_study(study, folder / "tiny", world())
 
 
-def training(folder: Path) -> Work:
-    study = load_study(str(_written(folder, LEARNING)), ['selection.methods=["random"]'])
+def training(folder: Path, kind: str = "schnet", *changes: str) -> Work:
+    overrides = [RANDOM, f'training.kinds=["{kind}"]', *changes]
+    study = load_study(str(_written(folder, LEARNING)), overrides)
     data = folder / "tiny" / "data"
     write_pool(data / "random.h5", [frames(6)])
     write_pool(data / "random-validation.h5", [frames(2, seed=2)])
@@ -110,11 +116,18 @@ def training(folder: Path) -> Work:
 
 
 def evaluation(trained: Path, folder: Path) -> Work:
-    study = load_study(str(_written(folder, LEARNING)), ['selection.methods=["random"]'])
+    study = load_study(str(_written(folder, LEARNING)), [RANDOM])
     shutil.copytree(trained, folder / "tiny")
     parts = json.dumps([{"method": "random", "n": 300}])
     write_pool(folder / "tiny" / "data" / "test.h5", [frames(300, seed=9)], parts=parts)
     return lambda: evaluate(study, folder / "tiny", world())
+
+
+def probing(trained: Path, folder: Path) -> Work:
+    study = load_study(str(_written(folder, LEARNING)), [RANDOM])
+    shutil.copytree(trained, folder / "tiny")
+    write_pool(folder / "tiny" / "data" / "test.h5", [frames(2, seed=9, side=4)])
+    return lambda: probe_study(study, folder / "tiny")
 
 
 def _written(folder: Path, text: str) -> Path:
@@ -123,30 +136,124 @@ def _written(folder: Path, text: str) -> Path:
     return path
 
 
-SAMPLED = pytest.param(5, id="sample")
-ALL = pytest.param(None, id="all", marks=pytest.mark.slow)
+def models(folder: Path) -> Work:
+    """Several models at once, of two kinds."""
+    return training(folder, "schnet", 'training.kinds=["schnet","pair"]')
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    training(folder)()
+    training(folder, "pair")()
     return folder / "tiny"
 
 
-MAKERS: dict[str, Callable[[Path], Work]] = {
+MAKERS: dict[str, Prepare] = {
     "generate": generation,
     "validate": validation,
     "selection": selection,
     "training": training,
+    "gap": partial(training, kind="gap"),
+    "pair": partial(training, kind="pair"),
+    "models": models,
 }
+STAGES = [*MAKERS, "evaluate", "probe"]
+FEW = {"gap": 2, "evaluate": 2, "training": 2}
+"""Points of a sample where a start is slow; of the others four."""
+SAMPLED = [stage for stage in STAGES if stage not in ("models", "probe")]
+
+
+def prepare(stage: str, trained: Path) -> Prepare:
+    made: dict[str, Prepare] = {
+        **MAKERS, "evaluate": partial(evaluation, trained), "probe": partial(probing, trained)
+    }  # fmt: skip
+    return made[stage]
+
+
+@pytest.mark.parametrize("stage", SAMPLED)
+def test_some_points(stage: str, trained: Path, tmp_path: Path) -> None:
+    trial, size = Trial(prepare(stage, trained), tmp_path), FEW.get(stage, 4)
+    assert trial.kills(size) >= size
+    assert trial.refusals(max(1, size // 2)) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_all_points(stage: str, trained: Path, tmp_path: Path) -> None:
+    trial = Trial(prepare(stage, trained), tmp_path)
+    assert trial.kills() >= len(trial.points)
+    pieces = sum(point.n_alike for point in trial.writes)
+    n_refused = trial.refusals(every_piece=stage == "selection")
+    assert n_refused >= 2 * (pieces if stage == "selection" else len(trial.writes))
+
+
+def selected_again(folder: Path) -> Again:
+    def work(seed: int, again: bool) -> None:
+        study = load_study(str(_written(folder, LEARNING)), [f"selection.seed={seed}"])
+        select_study(study, folder / "tiny", world(), again=again)
+
+    selection(folder)
+    work(1, False)
+    return partial(work, 2), lambda: work(1, False)
+
+
+def trained_again(folder: Path, kind: str, key: str) -> Again:
+    def work(change: str, again: bool) -> None:
+        overrides = [RANDOM, f'training.kinds=["{kind}"]', change]
+        study = load_study(str(_written(folder, LEARNING)), overrides)
+        train_study(study, folder / "tiny", world(), again=again)
+
+    training(folder, kind)
+    before, after = (f"training.{kind}.{key}={value}" for value in KEYS[key])
+    work(before, False)
+    return partial(work, after), lambda: work(before, False)
+
+
+KEYS: dict[str, tuple[object, object]] = {
+    "seed": (1, 2),
+    "spacing": (0.25, 0.5),
+    "temperature": (1400.0, 1500.0),
+    "duration": (0.08, 0.06),
+}
+
+
+def validated_again(folder: Path, key: str) -> Again:
+    def work(value: object, again: bool) -> object:
+        study = load_study(str(_written(folder, MD)), [f"validation.{key}={value}"])
+        return validate(study, folder / "tiny", world(), again=again)
+
+    before, after = KEYS[key]
+    work(before, False)
+    return partial(work, after), lambda: work(before, False)
+
+
+AGAIN: dict[str, Callable[[Path], Again]] = {
+    "selection": selected_again,
+    "training": partial(trained_again, kind="schnet", key="seed"),
+    "gap": partial(trained_again, kind="gap", key="seed"),
+    "pair": partial(trained_again, kind="pair", key="spacing"),
+    "validate-temperature": partial(validated_again, key="temperature"),
+    "validate-duration": partial(validated_again, key="duration"),
+}
+
+
+@pytest.mark.parametrize("stage", ["selection", "pair"])
+def test_again_at_some_points(stage: str, tmp_path: Path) -> None:
+    assert again_points(AGAIN[stage], tmp_path, 4).total() >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", AGAIN)
+def test_again_at_all_points(stage: str, tmp_path: Path) -> None:
+    found = again_points(AGAIN[stage], tmp_path)
+    assert found["finished"] and found["the first refused"], found
 
 
 def command(stage: str, folder: Path) -> list[str | Path]:
     """Return the words that do in a folder's subfolder what a maker's work does."""
     words: list[str | Path] = [stage, folder / "tiny.toml", "-o", "tiny"]
     if stage in ("training", "evaluate"):
-        words += ["--set", 'selection.methods=["random"]']
+        words += ["--set", RANDOM]
     return words
 
 
@@ -162,10 +269,7 @@ def command(stage: str, folder: Path) -> list[str | Path]:
 )
 def test_a_rank_of_two_is_killed(stage: str, named: str, trained: Path, tmp_path: Path) -> None:
     """A real SIGKILL, right after a file has got its name."""
-    makers: dict[str, Callable[[Path], Work]] = {
-        **MAKERS, "evaluate": partial(evaluation, trained)
-    }  # fmt: skip
-    make, words = makers[stage], command(stage, tmp_path)
+    make, words = prepare(stage, trained), command(stage, tmp_path)
     for name in ("alone", "killed"):
         (tmp_path / name).mkdir()
         make(tmp_path / name)
@@ -178,45 +282,35 @@ def test_a_rank_of_two_is_killed(stage: str, named: str, trained: Path, tmp_path
     assert contents(tmp_path / "killed") == contents(tmp_path / "alone")
 
 
-def full(stage: Callable[[Path], Work], folder: Path, size: int | None, number: int) -> None:
-    """Check that a full disk is a sentence and that, with room again, the twin's files come out."""
-    twin = folder / "twin"
-    twin.mkdir()
-    work = stage(twin)
-    whole = count(work)
-    expected = contents(twin)
-    writes = [k for k, kind in enumerate(whole.kinds, 1) if kind.split()[0] in WRITES]
-    for place in sample(len(writes), size):
-        k = writes[place - 1]
-        there = folder / f"full-{k}"
-        there.mkdir()
-        work = stage(there)
-        with pytest.raises(OSError) as caught, files.operations(FullDisk(k, number)):
-            work()
-        assert caught.value.errno == number and told(caught.value), f"{k}: {whole.kinds[k - 1]}"
-        work()
-        assert contents(there) == expected, f"{k}: {whole.kinds[k - 1]}"
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["generate", "validate", "selection", "training", "evaluate"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_rank_of_two_is_killed_at_counted_points(
+    rank: int, stage: str, trained: Path, tmp_path: Path
+) -> None:
+    """At four places spread over the rank's operations, each job then killed once more."""
+    make, words = prepare(stage, trained), command(stage, tmp_path)
 
+    def start(where: Path, k: int) -> tuple[int, int]:
+        counts = tmp_path / "counts"
+        code = run_killed(rank, k, counts, *words, cwd=where)
+        return code, int(counts.read_text()) if counts.is_file() else 0
 
-@pytest.mark.parametrize("size", [SAMPLED, ALL])
-@pytest.mark.parametrize("stage", [generation, validation, selection, training])
-def test_full_disk(stage: Callable[[Path], Work], size: int | None, tmp_path: Path) -> None:
-    full(stage, tmp_path, size, errno.ENOSPC)
-
-
-def test_input_output_error(tmp_path: Path) -> None:
-    full(selection, tmp_path, 8, errno.EIO)
-
-
-@pytest.mark.parametrize("size", [SAMPLED, ALL])
-@pytest.mark.parametrize("stage", [generation, validation, selection, training])
-def test_stage(stage: Callable[[Path], Work], size: int | None, tmp_path: Path) -> None:
-    try_points(stage, tmp_path, size)
-
-
-@pytest.mark.parametrize("size", [SAMPLED, ALL])
-def test_evaluation(trained: Path, size: int | None, tmp_path: Path) -> None:
-    try_points(partial(evaluation, trained), tmp_path, size)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    make(alone)
+    code, n = start(alone, 0)
+    assert code == 0
+    expected = contents(alone)
+    for k in sorted({1, *(n * part // 4 for part in (1, 2, 3)), n} - {0}) if n else []:
+        place = tmp_path / f"killed-{k}"
+        place.mkdir()
+        make(place)
+        assert start(place, k)[0] != 0, f"{k} of {n}"
+        start(place, 3)
+        done = run_mlsel(*words, ranks=2, cwd=place, OMP_NUM_THREADS="1")
+        assert done.returncode == 0, done.stderr
+        assert contents(place) == expected, f"{k} of {n}"
 
 
 @pytest.mark.slow

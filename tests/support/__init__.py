@@ -105,3 +105,19 @@ def run_with_signal(
         env=environment() | {"OMP_NUM_THREADS": "1"},
         timeout=300,
     )
+
+
+def run_killed(
+    rank: int, k: int, counts: Path, *arguments: str | Path, cwd: Path | None = None
+) -> int:
+    """Run an mlsel command on two ranks, of which one kills itself before its k-th operation on
+    the disk (0: never, it then writes their number to `counts`); return the exit code."""
+    script = Path(__file__).with_name("killed_rank.py")
+    words = [str(rank), str(k), str(counts), *map(str, arguments)]
+    return subprocess.run(
+        [*mpirun(2), sys.executable, str(script), *words],
+        capture_output=True,
+        cwd=cwd,
+        env=environment() | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    ).returncode

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from mlsel.training.gap.model import PRODUCT, xml_label
 LOG = "gap_fit.log"
 TRAINING_FILE = "train.extxyz"
 VIRIAL = "REF_virial"
+SCRATCH = ".gap_fit.partial"
+"""The folder that gap_fit runs in, below the model's: killed, it leaves more than its product."""
 UNFINISHED = f".{PRODUCT}.partial"
 """What gap_fit writes; always the same, since the name stands in the file."""
 PROGRAM = "MLSEL_GAP_FIT"
@@ -45,6 +49,18 @@ def find_program() -> str:
             + (f"set {PROGRAM} to a program." if named else "pip install quippy-ase brings it.")
         )
     return str(path)
+
+
+@contextmanager
+def scratch(out: Path) -> Iterator[Path]:
+    """Yield an empty folder for gap_fit below a model's, for as long as it runs."""
+    folder = out / SCRATCH
+    remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        remove(folder)
 
 
 def write_frames(path: Path, frames: Sequence[Frames]) -> None:
@@ -73,12 +89,13 @@ def write_frames(path: Path, frames: Sequence[Frames]) -> None:
 
 def run(
     command: Sequence[str],
-    out: Path,
+    folder: Path,
+    log: Path,
     n_parts: int,
     on_stage: Callable[[float, str], None],
     inherited: Sequence[int] = (),
 ) -> int:
-    """Run gap_fit in the folder `out`, its output streamed to the log there; return its code.
+    """Run gap_fit in a folder, its output streamed to the log; return its code.
 
     Parameters
     ----------
@@ -93,10 +110,10 @@ def run(
     done = 0.0
     on_stage(0.0, "gap_fit starts")
     with (
-        DurableFile(out / LOG, "w") as kept,
+        io.BufferedWriter(DurableFile(log, "w")) as kept,
         subprocess.Popen(
             command,
-            cwd=out,
+            cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -112,6 +129,7 @@ def run(
                 kept.write(line.encode())
                 stage = _stage(line, n_parts)
                 if stage and stage[0] > done:
+                    kept.flush()
                     done = stage[0]
                     on_stage(done, stage[1])
         except BaseException:
@@ -120,9 +138,9 @@ def run(
         return process.wait()
 
 
-def judge(name: str, code: int, product: Path, out: Path) -> None:
-    """Raise MlselError unless gap_fit, run in `out`, ended with a potential."""
-    tail = (out / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+def judge(name: str, code: int, product: Path, log: Path) -> None:
+    """Raise MlselError unless gap_fit ended with a potential."""
+    tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     said = next((x.strip() for x in reversed(tail) if "ABORT" in x or "rror" in x), "")
     if code < 0:
         reason = f"was killed by signal {-code} ({signal.Signals(-code).name})"
@@ -136,9 +154,8 @@ def judge(name: str, code: int, product: Path, out: Path) -> None:
             return
         except MlselError as error:
             reason = f"ended with code {code}: {error}"
-    remove(product)
     raise MlselError(
-        f"{name}: gap_fit {reason}{f' ({said})' if said else ''}. Its output is in {out / LOG}."
+        f"{name}: gap_fit {reason}{f' ({said})' if said else ''}. Its output is in {log}."
     )
 
 

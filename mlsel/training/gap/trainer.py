@@ -19,7 +19,7 @@ import numpy as np
 
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
-from mlsel.core.files import publish, remove, write_json
+from mlsel.core.files import publish, write_json
 from mlsel.core.neighbours import NeighborList
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import Frames, Trainer, hear_nothing, reference_energies, symbols
@@ -199,32 +199,30 @@ class GapTrainer(Trainer):
                 f"none of the {n} training frames has a virial: set it to 0, or import stress or "
                 "virials with the pool (mlsel import --stress-key, --virial-key)."
             )
-        out.mkdir(parents=True, exist_ok=True)
-        product = out / PRODUCT
+        product, log = out / PRODUCT, out / gap_fit.LOG
         references = reference_energies(frames)
-        gap_fit.write_frames(out / gap_fit.TRAINING_FILE, frames)
-        start = time.perf_counter()
-        code = gap_fit.run(
-            [program, *self.arguments(references)],
-            out,
-            self._n_coordinates(len(references)),
-            lambda share, text: self.on_report(share, f"{self.name}: {text}"),
-            self.held,
-        )
-        seconds = time.perf_counter() - start
-        if code and (stopping.asked() or -code in stopping.SIGNALS):
-            raise Stopped(
-                f"{self.name}: gap_fit was ended after {seconds:.0f} s and can't go on from there, "
-                "so it needs a job that is longer than it",
-                has_progress=False,
+        with gap_fit.scratch(out) as folder:
+            gap_fit.write_frames(folder / gap_fit.TRAINING_FILE, frames)
+            start = time.perf_counter()
+            code = gap_fit.run(
+                [program, *self.arguments(references)],
+                folder,
+                log,
+                self._n_coordinates(len(references)),
+                lambda share, text: self.on_report(share, f"{self.name}: {text}"),
+                self.held,
             )
-        unfinished = out / gap_fit.UNFINISHED
-        gap_fit.judge(self.name, code, unfinished, out)
-        gap_fit.relabel(unfinished)
-        publish(unfinished, product)
-        for name in (gap_fit.TRAINING_FILE, gap_fit.UNFINISHED):
-            for left in out.glob(f"{name}*"):
-                remove(left)
+            seconds = time.perf_counter() - start
+            if code and (stopping.asked() or -code in stopping.SIGNALS):
+                raise Stopped(
+                    f"{self.name}: gap_fit was ended after {seconds:.0f} s and can't go on from "
+                    "there, so it needs a job that is longer than it",
+                    has_progress=False,
+                )
+            unfinished = folder / gap_fit.UNFINISHED
+            gap_fit.judge(self.name, code, unfinished, log)
+            gap_fit.relabel(unfinished)
+            publish(unfinished, product)
         write_json(
             out / FACTS,
             {
