@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlsel.pool.pool import PAIR_ENERGIES, PAIR_ENERGY
 from mlsel.pool.writer import PoolWriter
 
 SIDE = 5
@@ -49,9 +50,10 @@ def write_synthetic_pool(
                 f"run-{index:04d}",
                 numbers,
                 n,
-                fields,
+                [field for field in fields if field != PAIR_ENERGIES],
                 {"energy": "eV", "temperature": "K"},
                 attributes={"temperature_set": 1400.0 * heat, "pressure_set": 1.0},
+                extras={PAIR_ENERGIES: PAIR_ENERGY} if PAIR_ENERGIES in fields else {},
             )
             arrays = _frames(np.random.default_rng([seed, index]), n, n_atoms, heat)
             kept: Mapping[str, np.ndarray] = {
@@ -81,6 +83,7 @@ def _frames(rng: np.random.Generator, n: int, n_atoms: int, heat: float) -> dict
         "positions": positions,
         "forces": forces,
         "atomic_energies": atomic_energies,
+        PAIR_ENERGIES: -atomic_energies,
         "energy": atomic_energies.sum(axis=1),
         "temperature": 1400.0 * heat * (1.0 + 0.08 * rng.standard_normal(n)),
         "cell": cell,

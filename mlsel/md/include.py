@@ -5,6 +5,8 @@ One way for all who need them: labels, baselines, checks. LAMMPS computes, nothi
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +21,22 @@ from mlsel.md.session import LammpsError, LammpsSession
 
 MARGIN = 1.0
 """Å between the outermost atoms and the box where a direction is not periodic."""
+
+
+def without_charges(text: str, variables: Mapping[str, float] | None = None) -> str:
+    """Return the commands of an include with all charges zero: what is left is short-ranged.
+
+    Parameters
+    ----------
+    text : str
+    variables : mapping, optional
+        Of LAMMPS's index style, which the include may have defaults for.
+    """
+    before = [f"variable {name} index {value:.17g}" for name, value in (variables or {}).items()]
+    # An Ewald sum of nothing is asked for a splitting that it can't find by itself.
+    long_ranged = re.search(r"^\s*kspace_style\s+(?!none)", text, re.MULTILINE)
+    after = ["kspace_modify gewald 0.3"] if long_ranged else []
+    return "\n".join([*before, text, "set group all charge 0.0", *after, ""])
 
 
 @dataclass(frozen=True)

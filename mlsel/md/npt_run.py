@@ -28,10 +28,11 @@ from mlsel.core.arrays import FloatArray
 from mlsel.core.files import remove, write_json, write_text
 from mlsel.core.provenance import derived_seed, versions
 from mlsel.md import deck
+from mlsel.md.include import IncludePotential, without_charges
 from mlsel.md.resumable_run import ResumableRun
 from mlsel.md.row_file import BUFFER_BYTES, RowFile
 from mlsel.md.session import Frame, LammpsError, LammpsSession
-from mlsel.pool.pool import OBSERVABLE_UNITS
+from mlsel.pool.pool import OBSERVABLE_UNITS, PAIR_ENERGIES, PAIR_ENERGY
 from mlsel.pool.writer import PoolWriter
 from mlsel.study.study import Study
 
@@ -254,7 +255,8 @@ class MdRun(ResumableRun[FrameRecorder]):
         parts = [part[:, : len(SCALARS) + 9].copy() for part in _blocks(path, n_atoms)]
         scalars, cell = np.split(np.concatenate(parts), [len(SCALARS)], axis=1)
         off_diagonal = cell[:, [1, 2, 3, 5, 6, 7]]
-        with PoolWriter(self.product, self.parameters()) as pool:
+        is_wanted = self.study.pool.pair_energies
+        with self._short_ranged() as potential, PoolWriter(self.product, self.parameters()) as pool:
             run = pool.add_run(
                 self.name,
                 numbers,
@@ -263,11 +265,15 @@ class MdRun(ResumableRun[FrameRecorder]):
                 {name: OBSERVABLE_UNITS[name] for name in OBSERVABLES},
                 orthogonal=not off_diagonal.any(),
                 attributes=self._attributes(dict(zip(SCALARS, scalars.T, strict=True)), n_atoms),
+                extras={PAIR_ENERGIES: PAIR_ENERGY} if is_wanted else {},
             )
             for part in _blocks(path, n_atoms):
                 scalars, cell, positions, forces, energies = split_rows(part, n_atoms)
                 values = dict(zip(SCALARS, scalars.T, strict=True))
                 step = values.pop("step").astype(np.int64)
+                if is_wanted:
+                    found = potential.evaluate(numbers, positions, cell)
+                    values[PAIR_ENERGIES] = found.atomic_energies
                 run.append(
                     step,
                     step * (self.study.pool.timestep / units.FS_PER_PS),
@@ -277,6 +283,13 @@ class MdRun(ResumableRun[FrameRecorder]):
                     atomic_energies=energies,
                     **values,
                 )
+
+    def _short_ranged(self) -> IncludePotential:
+        """Return the run's potential without charges."""
+        system = self.study.system
+        text = (self.root / "potential.lmp").read_text(encoding="utf-8")
+        variables = {"cutoff": system.cutoff, "kspace_accuracy": system.kspace_accuracy}
+        return IncludePotential(without_charges(text, variables), system.species)
 
     def parameters(self) -> dict[str, Any]:
         """Return what makes the run: study, deck, versions (attributes of its file)."""

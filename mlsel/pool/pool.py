@@ -105,6 +105,9 @@ class Layout:
 LONG_LISTS = ("sources", "source_digests", "source_runs")
 """Attributes of /parameters that are datasets there where they are long."""
 VIRIAL = Layout(tail=(3, 3), unit=units.ENERGY)
+PAIR_ENERGIES = "pair_energies"
+"""Atoms' energies by the reference's pair potential alone, its charges off, up to its cutoff."""
+PAIR_ENERGY = Layout(per_atom=True, unit=units.ENERGY)
 
 
 @dataclass(frozen=True)

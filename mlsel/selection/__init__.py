@@ -12,7 +12,12 @@ from typing import Any
 from mlsel.core.errors import nearest
 from mlsel.selection.base import Selection, Selector, refuse
 from mlsel.selection.binned.flat import FlatAtomicEnergy, FlatForce
-from mlsel.selection.binned.uniform import UniformAtomicEnergy, UniformForce, UniformGlobalEnergy
+from mlsel.selection.binned.uniform import (
+    UniformAtomicEnergy,
+    UniformForce,
+    UniformGlobalEnergy,
+    UniformPairEnergy,
+)
 from mlsel.selection.methods.at_random import Random, SingleMDRandom
 from mlsel.selection.methods.committee import Committee
 from mlsel.selection.methods.cur import Cur
@@ -30,6 +35,7 @@ _CLASSES: tuple[type[Selector], ...] = (
     SingleMDRandom,
     UniformGlobalEnergy,
     UniformAtomicEnergy,
+    UniformPairEnergy,
     UniformForce,
     FlatAtomicEnergy,
     FlatForce,

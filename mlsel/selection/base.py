@@ -226,6 +226,8 @@ class Selector(ABC):
     """What it chooses, in a few words."""
     fields: ClassVar[tuple[str, ...]] = ()
     """What the pool must hold."""
+    remedy: ClassVar[str] = ""
+    """How a pool gets what it must hold, where that is not plain."""
     nested: ClassVar[bool] = True
     """Whether the first k of n chosen frames are those that k would have given."""
 
@@ -332,6 +334,10 @@ class Selector(ABC):
 
     def _require_fields(self, pool: Pool) -> None:
         missing = [field for field in self.fields if field not in pool.fields]
+        if missing and self.remedy:
+            raise refuse(
+                f"{self.name} needs {missing[0]}, which {pool.path} does not hold: {self.remedy}."
+            )
         if missing:
             possible = sorted(k.name for k in _kinds() if set(k.fields) <= set(pool.fields))
             raise refuse(

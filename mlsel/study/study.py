@@ -138,6 +138,9 @@ class PoolSection:
     thermostat_time: float = quantity(0.1, unit="ps", above=0)
     barostat_time: float = quantity(1.0, unit="ps", above=0)
     seed: int = quantity(1, at_least=0)
+    pair_energies: bool = quantity(
+        False, doc="also store atoms' energies without charges, for selection by pair-energy"
+    )
 
     def check(self) -> str | None:
         for name, unit in (("temperatures", "K"), ("pressures", "bar")):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsel.core.errors import MlselError
-from mlsel.pool.pool import Pool
+from mlsel.pool.pool import PAIR_ENERGIES, PAIR_ENERGY, Pool
 from mlsel.pool.writer import PoolWriter
 from mlsel.selection import METHODS, Selector, make_selector
 
@@ -60,6 +60,7 @@ def write_pool(path: Path, lengths: list[int], seed: int, kind: str) -> None:
                 ["positions", "forces", "atomic_energies"],
                 {"energy": "eV"},
                 attributes={"temperature_set": 1000.0 + 100 * index, "pressure_set": 1.0},
+                extras={PAIR_ENERGIES: PAIR_ENERGY},
             )
             positions = rng.uniform(0, 8, (n, N_ATOMS, 3))
             forces = rng.standard_normal((n, N_ATOMS, 3))
@@ -76,6 +77,7 @@ def write_pool(path: Path, lengths: list[int], seed: int, kind: str) -> None:
                 forces=forces,
                 atomic_energies=energies,
                 energy=energies.sum(axis=1),
+                pair_energies=-energies,
                 cell=np.tile(8.0 * np.eye(3), (n, 1, 1)),
             )
 
@@ -173,6 +175,7 @@ def test_not_finite_is_refused(method: str, tmp_path: Path, value: float) -> Non
     with h5py.File(path, "r+") as file:
         file["particles/run-1/force/value"][2, 3, 1] = value
         file["particles/run-1/potential_energy/value"][2, 3] = value
+        file["particles/run-1/pair_energies/value"][2, 3] = value
         file["particles/run-1/position/value"][2, 3, 0] = value
         file["observables/run-1/energy/value"][2] = value
     where = r"frame 5 \(run run-1, its frame 2(, atom 3)?\) is NaN or infinite"

@@ -51,7 +51,8 @@ def mpirun(n_ranks: int, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def pool_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mpi") / "pool.h5"
-    write_synthetic_pool(path, 250, n_atoms=10, frames_per_run=90)
+    fields = ("positions", "forces", "atomic_energies", "pair_energies")
+    write_synthetic_pool(path, 250, n_atoms=10, frames_per_run=90, fields=fields)
     return path
 
 

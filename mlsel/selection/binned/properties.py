@@ -10,7 +10,7 @@ import numpy as np
 
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import nearest
-from mlsel.pool.pool import Block, Pool, Run
+from mlsel.pool.pool import PAIR_ENERGIES, Block, Pool, Run
 from mlsel.selection.base import Task, refuse
 from mlsel.study.study import ELEMENTS
 
@@ -173,6 +173,17 @@ class AtomicEnergy(Property):
 
     def values(self, block: Block, columns: Columns) -> FloatArray:
         values: FloatArray = block["atomic_energies"][:, columns]
+        return values
+
+
+class PairEnergy(AtomicEnergy):
+    """½ Σ_j u(r_ij) over the atoms nearer than the cutoff, u without the charges' interaction."""
+
+    field = PAIR_ENERGIES
+    label = "pair energy of an atom"
+
+    def values(self, block: Block, columns: Columns) -> FloatArray:
+        values: FloatArray = block[self.field][:, columns]
         return values
 
 

@@ -48,9 +48,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlsel.core.arrays import IntArray
+from mlsel.pool.pool import PAIR_ENERGIES
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.binned.holders import Holders
-from mlsel.selection.binned.properties import AtomicEnergy, ForceMagnitude, GlobalEnergy, Property
+from mlsel.selection.binned.properties import (
+    AtomicEnergy,
+    ForceMagnitude,
+    GlobalEnergy,
+    PairEnergy,
+    Property,
+)
 from mlsel.selection.binned.scan import Grid, scan
 
 SAMPLE = 8192
@@ -125,6 +132,27 @@ class UniformAtomicEnergy(_Uniform):
 
     def property(self) -> Property:
         return AtomicEnergy(self.species)
+
+
+@dataclass(frozen=True)
+class UniformPairEnergy(_Uniform):
+    """Uniform in the atoms' short-range energies: Eq. 2 of the paper as it is printed.
+
+    The equation sums the pair potential to its cutoff, which for ions leaves the charges out: they
+    reach farther, and what a sum of q_i q_j / r to a cutoff gives depends on the cutoff. (It has no
+    factor ½; the frames chosen are the same.) The method `atomic-energy` is uniform in what
+    LAMMPS's `compute pe/atom` says, the charges' part by Ewald's sum in it.
+    """
+
+    species: str = ""
+
+    name = "pair-energy"
+    summary = "uniform in the atoms' short-range pair energies (Eq. 2 of the paper)"
+    fields = (PAIR_ENERGIES,)
+    remedy = "set pool.pair_energies = true and make the pool with `mlsel generate`"
+
+    def property(self) -> Property:
+        return PairEnergy(self.species)
 
 
 @dataclass(frozen=True)
