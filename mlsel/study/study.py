@@ -379,9 +379,21 @@ class TrainingSection:
     schnet: SchNetSection = field(default_factory=SchNetSection)
     gap: GapSection = field(default_factory=GapSection)
     pair: PairSection = field(default_factory=PairSection)
+    core: str = quantity(
+        "",
+        choices=("", "zbl"),
+        doc="a repulsion below the shortest distances of the training frames, added to models "
+        "that are there, too: a guard rail, no cure",
+    )
     baseline: BaselineSection = field(default_factory=BaselineSection)
 
     def check(self) -> str | None:
+        if self.core and (self.baseline.zbl or self.baseline.include):
+            return (
+                f'training.core is "{self.core}" beside training.baseline.'
+                f"{'zbl' if self.baseline.zbl else 'include'}: the baseline has a repulsion of its "
+                'own, set training.core = ""'
+            )
         for kind in self.kinds:
             if not all(part.isidentifier() for part in kind.split(".")):
                 return f'training.kinds names "{kind}": give a kind, or the dotted name of a module'

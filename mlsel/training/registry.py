@@ -18,6 +18,7 @@ from mlsel.study.seeds import MOST, seeded
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
 from mlsel.training.baseline import SumModel, read_baseline
+from mlsel.training.core import read_core
 
 KINDS = {
     "schnet": "mlsel.training.schnet.trainer",
@@ -116,5 +117,7 @@ def load_model(folder: str | Path) -> TrainedModel:
     description = read_description(folder)
     module = kind_module(description.get("module", description["kind"]))
     model: TrainedModel = module.MODEL.load(folder)
-    baseline = read_baseline(folder)
-    return model if baseline is None else SumModel(baseline, model)
+    for known in (read_baseline(folder), read_core(folder)):
+        if known is not None:
+            model = SumModel(known, model)
+    return model

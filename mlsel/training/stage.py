@@ -36,6 +36,8 @@ from mlsel.training.base import (
     read_frames,
 )
 from mlsel.training.baseline import Baseline
+from mlsel.training.core import FILE as CORE
+from mlsel.training.core import Core, read_core
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -96,8 +98,12 @@ def _train_one(args: argparse.Namespace) -> int:
     use_threads()
     out = args.output or Path(trainer.name)
     baseline = Baseline.of(study.training.baseline, study.system.species)
-    task = Task(args.data.stem, args.data, args.validation, trainer, args.n, out, baseline)
+    has_core = bool(study.training.core)
+    task = Task(
+        args.data.stem, args.data, args.validation, trainer, args.n, out, baseline, has_core
+    )
     if task.is_done(again=args.again):
+        task.settle_core()
         log.info("%s is there already, made from the same data and parameters", task.out)
         return 0
     progress = Progress(1.0, lambda done, rate: line[0])
@@ -108,6 +114,7 @@ def _train_one(args: argparse.Namespace) -> int:
         progress.advance(value.share - progress.done)
 
     model = task.perform(report)
+    task.settle_core()
     progress.end()
     log.info("%s: trained in %s", model.folder, duration(progress.elapsed))
     return 0
@@ -132,6 +139,7 @@ class Task:
     n: int | None
     out: Path
     baseline: Baseline | None = None
+    has_core: bool = False
 
     @property
     def name(self) -> str:
@@ -244,6 +252,20 @@ class Task:
         take_away(self.out / BEGUN)
         return model
 
+    def settle_core(self) -> None:
+        """Put the guard rail beside a finished model, or take it away, as is asked for."""
+        from mlsel.pool.pool import Pool
+
+        if not (self.out / MODEL_FILE).is_file():
+            return
+        if not self.has_core:
+            remove(self.out / CORE)
+        elif read_core(self.out) is None:
+            with Pool(self.data) as pool:
+                Core.of_frames(self._read(pool, range(self.made_from()["data"]["n_frames"]))).write(
+                    self.out
+                )
+
     def _read(self, pool: Pool, frame_ids: range | None = None) -> list[Frames]:
         for label, key in self.trainer.labels.items():
             if label not in pool.fields:
@@ -326,6 +348,7 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
                     trainer.n_train if n is None else None,
                     place.model(f"{name}/{trainer.name}"),
                     baseline,
+                    bool(study.training.core),
                 )
             )
     return made
@@ -363,6 +386,7 @@ def train_study(
         )
         use_threads()
         failures = _perform(study, tasks, missing, folder, comm)
+        on_root(comm, lambda: settle_cores(tasks))
     finally:
         if comm.rank == 0:
             lock.release()
@@ -373,6 +397,12 @@ def train_study(
             + ("; …" if len(failures) > 3 else ""),
             everywhere=True,
         )
+
+
+def settle_cores(tasks: Sequence[Task]) -> None:
+    """Put guard rails beside finished models, or take them away, as is asked for."""
+    for task in tasks:
+        task.settle_core()
 
 
 def _perform(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.core.errors import MlselError
-from mlsel.study.folder import MODEL, StudyFolder, size_of
+from mlsel.study.folder import StudyFolder, size_of
 from mlsel.validate.held_against import LAMMPS, reference_kind
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def runs_of(
     """
     from mlsel.core.provenance import digest
     from mlsel.md import deck
+    from mlsel.training.core import model_digest
     from mlsel.validate.nvt_run import ValidationRun
     from mlsel.validate.start import reference_potential
     from mlsel.validate.uncertainty import committee_of, not_watched
@@ -112,7 +113,7 @@ def runs_of(
     for model in chosen_models(study, folder, names):
         kind, commands = model_commands(model, study.system.species)
         text = f"# {model.parent.name}/{model.name}\n" + "\n".join(commands) + "\n"
-        made_of = digest((model / MODEL).read_bytes())
+        made_of = model_digest(model)
         length = section.durations.get(kind, section.duration)
         committee = committee_of(model) if section.watch else ()
         if section.watch and not committee:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlsel.core.provenance import digest
 from mlsel.core.record import read_json, told
 from mlsel.md.state import last_checkpoint, state_of_run
 from mlsel.study.folder import MODEL, StudyFolder
@@ -65,13 +64,14 @@ def _state_of_start(study: Study, place: StudyFolder) -> tuple[str, str]:
 
 def _state_of(study: Study, place: StudyFolder, name: str) -> tuple[str, str]:
     """Return the state of a run, and how far it is in a few words."""
+    from mlsel.training.core import model_digest
     from mlsel.validate.schedule import Schedule
 
     here, model = place.validation / name, place.model(name) / MODEL
     kind = read_json(model)["kind"] if model.is_file() else name
     record = here / "run.json"
     made_of = read_json(record)["potential"] if record.is_file() else ""
-    if made_of and model.is_file() and made_of != digest(model.read_bytes()):
+    if made_of and model.is_file() and made_of != model_digest(model.parent):
         return STALE, f"the model changed; --again drives it anew ({here})"
     if (here / "results.h5").is_file():
         if not record.is_file():

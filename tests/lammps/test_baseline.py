@@ -16,6 +16,7 @@ from mlsel.md.include import IncludePotential
 from mlsel.study.study import BaselineSection, load_study
 from mlsel.training.base import Frames, Prediction, TrainedModel
 from mlsel.training.baseline import Baseline, SumModel, overlaid, read_baseline
+from mlsel.training.core import Core, read_core
 from mlsel.training.registry import load_model
 from mlsel.training.stage import main as train
 from tests.support import Tolerance
@@ -121,6 +122,81 @@ def test_the_wall_pushes_apart_down_to_half_an_angstrom(distance: float) -> None
     energy, force = pair(distance)
     assert force == pytest.approx(slope, rel=Tolerance.FINITE_DIFFERENCE.value)
     assert force > 0 and energy > 0
+
+
+def test_a_guard_rail_is_zero_in_the_data_and_a_wall_below(tmp_path: Path) -> None:
+    data = frames()
+    core = Core.of_frames([data])
+    core.write(tmp_path)
+    assert read_core(tmp_path) == core
+    found = core.evaluate(data)
+    assert not found.energy.any() and not found.forces.any()
+    shortest = core.distances["Na-Cl"]
+    atoms = data.atoms(0)
+    apart = [data.atoms(k).get_all_distances(mic=True) for k in range(len(data))]
+    unlike = np.not_equal.outer(atoms.numbers, atoms.numbers)
+    assert shortest == pytest.approx(min(d[unlike].min() for d in apart), abs=1e-5)
+
+    def pair(numbers: tuple[int, int], r: float) -> tuple[float, float]:
+        places = np.array([[[0.0, 0, 0], [r, 0, 0]]])
+        both = Frames(np.array(numbers), places, 20 * np.eye(3)[None])
+        model = SumModel(core, LennardJones())
+        sum_of_both = model.predict(both)
+        with IncludePotential(
+            "\n".join(model.lammps_commands(("Na", "Cl"))), ("Na", "Cl")
+        ) as potential:
+            in_lammps = potential.evaluate(both.numbers, both.positions, both.cell)
+        np.testing.assert_allclose(in_lammps.energy, sum_of_both.energy, rtol=1e-10)
+        np.testing.assert_allclose(in_lammps.forces, sum_of_both.forces, rtol=1e-10)
+        known = core.evaluate(both)
+        return float(known.energy[0]), float(known.forces[0, 1, 0])
+
+    last = 0.0
+    for r in shortest - np.array([0.05, 0.2, 0.4, 1.0]):
+        energy, force = pair((11, 17), r)
+        assert energy > last and force > 0
+        last = energy
+    # each pair of elements has its own: two Na of this distance feel theirs already
+    assert core.distances["Na-Na"] > shortest + 0.2
+    assert pair((11, 11), shortest)[0] > 0 == pair((11, 17), shortest)[0]
+
+
+def test_a_guard_rail_comes_and_goes_without_training(tmp_path: Path) -> None:
+    data = write_pool(tmp_path / "train.h5", [pair_frames(12)])
+    words = ["quick", "--data", str(data), "--model", "pair", "-o", str(tmp_path / "m")]
+    assert train(words) == 0
+    image = (tmp_path / "m" / "model.json").read_bytes()
+    bare = load_model(tmp_path / "m").lammps_commands(("Na", "Cl"))
+    assert train([*words, "--set", "training.core=zbl"]) == 0
+    guarded = load_model(tmp_path / "m")
+    assert guarded.lammps_commands(("Na", "Cl"))[0].startswith("pair_style hybrid/overlay zbl ")
+    assert (tmp_path / "m" / "model.json").read_bytes() == image
+    (tmp_path / "m" / "core.json").write_text('{"distances": 3}')
+    with pytest.raises(MlselError, match=r"core.json is damaged: remove it"):
+        load_model(tmp_path / "m")
+    (tmp_path / "m" / "core.json").unlink()
+    assert train([*words, "--set", "training.core=zbl"]) == 0
+    assert train(words) == 0
+    assert load_model(tmp_path / "m").lammps_commands(("Na", "Cl")) == bare
+    with pytest.raises(MlselError, match=r"training.core is .zbl. beside training.baseline.zbl"):
+        load_study("quick", ["training.core=zbl", "training.baseline.zbl=[2.0, 4.0]"])
+
+
+def test_the_production_preset_trains_what_runs_in_lammps(tmp_path: Path) -> None:
+    data = write_pool(tmp_path / "train.h5", [pair_frames(8)])
+    words = ["--set", "training.schnet.max_epochs=2", "--set", "training.schnet.cutoff=4.0"]
+    words += ["--model", "schnet-small", "--data", str(data), "-o", str(tmp_path / "m")]
+    assert train(["production", *words]) == 0
+    model, part = load_model(tmp_path / "m"), pair_frames(2, seed=4)
+    assert isinstance(model, SumModel)
+    assert model.lammps_commands(("Na", "Cl"))[2] == (
+        "pair_style hybrid/overlay zbl 2 4 coul/long 10 schnet"
+    )
+    prediction = model.predict(part)
+    assert np.isfinite(prediction.forces).all()
+    atoms = part.atoms(1)
+    atoms.calc = model.calculator()
+    np.testing.assert_allclose(atoms.get_forces(), prediction.forces[1], rtol=0, atol=1e-6)
 
 
 def test_a_frame_that_makes_no_sense_is_refused_by_number() -> None:
