@@ -111,4 +111,6 @@ def _in_md(found: Findings) -> str:
         return "No model was judged in MD."
     counts = Counter(verdict["word"] for verdict in judged)
     words = ", ".join(f"{n} “{word}”" for word, n in counts.items())
-    return f"In MD the verdict on {len(judged)} models: {words}."
+    held = found.validation.get("held_against", {})
+    beside = {"pool": " beside the pool's own trajectories", "none": " without a reference"}
+    return f"In MD{beside.get(held.get('kind'), '')} the verdict on {len(judged)} models: {words}."

@@ -147,7 +147,7 @@ DISTRIBUTIONS, ERRORS, RDFS, LEARNING = (
         "figure-3",
         "mlsel.validate.figure",
         (),
-        "radial distribution function in MD with each potential, beside the reference's",
+        "radial distribution function in MD with each potential, and of the reference if there is",
         "In MD of 1000 atoms at 1400 K potentials from global-energy selection show unphysical "
         "peaks at short range; those from atomic-energy selection fit the reference.",
         _rdf_here,

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlsel.report import page
 from mlsel.report.findings import Findings
+from mlsel.validate.verdict import STABLE
 
 NUMBERS = {
     "rdf": "Δg(r)",
@@ -19,6 +20,7 @@ NUMBERS = {
     "diffusion": "diffusion / %",
 }
 """Criteria of the verdict, and their heads."""
+_NOTHING = {False: "no difference was seen", True: "it stayed within its bounds"}
 
 
 def verdicts(found: Findings) -> list[str]:
@@ -34,18 +36,57 @@ def verdicts(found: Findings) -> list[str]:
     rows = [_row(verdict, found.validation["speeds"]) for verdict in found.validation["verdicts"]]
     return [
         page.heading("Verdicts"),
-        page.paragraph(
-            "NVT from the same snapshot of the reference; NVE drift in meV/atom/ps. Under each "
-            "potential why; then its differences from the reference, where they tell most, and in "
-            "brackets how sure they are, in standard deviations: what is larger than its tolerance "
-            f"and surer than {found.validation['sigmas']:g} σ differs. The longer a run, the "
-            "surer: compare sizes between runs of other lengths, not σ."
-        ),
+        page.paragraph(_held_against(found.validation)),
         page.table_with_details(columns, rows),
+        *_main_peaks(found.validation),
         page.folded(
             "What the numbers mean", page.definitions(found.validation.get("definitions", {}))
         ),
         page.folded("Tolerances", page.definitions(found.validation["tolerances"])),
+    ]
+
+
+def _held_against(validation: Mapping[str, Any]) -> str:
+    """What the verdicts were held against, and how to read them."""
+    held = validation.get("held_against", {"kind": "lammps", "text": ""})
+    start = "the same snapshot of the reference"
+    if held["kind"] != "lammps":
+        start = "one frame of the pool"
+    against = f" Held against {held['text']}." if held["text"] else ""
+    how = (
+        f"NVT from {start}, then NVE; its drift in meV/atom/ps.{against} Under each potential why; "
+        "then "
+    )
+    sure = (
+        "and in brackets how sure it is, in standard deviations: what is larger than its tolerance "
+        f"and surer than {validation['sigmas']:g} σ counts. "
+    )
+    if held["kind"] == "none":
+        return f"{how}what was measured, {sure}"
+    return (
+        f"{how}its differences from the reference, where they tell most, {sure}The longer a run, "
+        "the surer: compare sizes between runs of other lengths, not σ."
+    )
+
+
+def _main_peaks(validation: Mapping[str, Any]) -> list[str]:
+    """Where the RDFs have their main peaks, where nothing else says what the structure is like."""
+    if validation.get("held_against", {}).get("kind") != "none":
+        return []
+    rows: list[dict[str, page.Cell]] = []
+    for name, pairs in validation.get("structure", {}).items():
+        row: dict[str, page.Cell] = {"name": name}
+        for pair, (position, height) in pairs.items():
+            if position is not None and height is not None:
+                row[pair] = page.Shown(position, f"{position:.2f} Å, {height:.2f}")
+        rows.append(row)
+    heads = list(dict.fromkeys(key for row in rows for key in row if key != "name"))
+    if not heads:
+        return []
+    columns = {"name": "potential", **{pair: f"g(r) {pair}" for pair in heads}}
+    return [
+        page.paragraph("Main peaks of the radial distribution functions: position and height."),
+        page.table(columns, rows),
     ]
 
 
@@ -70,7 +111,7 @@ def _row(
     if speed is not None:
         shown["ns/day"] = float(speed)
     details = [
-        page.listed(verdict["reasons"] or ["no difference was seen"]),
+        page.listed(verdict["reasons"] or [_NOTHING[verdict["word"] == STABLE]]),
         page.chips(shown),
     ]
     if verdict["unseen"]:

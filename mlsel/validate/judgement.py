@@ -12,19 +12,76 @@ from mlsel.core.errors import MlselError
 from mlsel.core.files import take_away
 from mlsel.core.record import read_json
 from mlsel.study.folder import StudyFolder
-from mlsel.validate.criteria import SIGMAS
+from mlsel.validate.criteria import INNER, SIGMAS
 from mlsel.validate.held_against import LAMMPS, NONE, POOL, reference_kind
 from mlsel.validate.rdf import main_peak
 from mlsel.validate.reference import Reference
 from mlsel.validate.results import Results, read_results, write_results
+from mlsel.validate.stability import FORCE_FACTOR
 from mlsel.validate.start import read_start
-from mlsel.validate.verdict import DEFINITIONS, VERSION, Verdict, as_csv, judge
+from mlsel.validate.verdict import (
+    BLOWN_UP,
+    DEFINITIONS,
+    STABLE,
+    UNKNOWN,
+    UNPHYSICAL,
+    VERSION,
+    Verdict,
+    as_csv,
+    judge,
+)
 
 if TYPE_CHECKING:
-    from mlsel.study.study import Study
+    from mlsel.study.study import Study, ToleranceSection
     from mlsel.validate.nvt_run import ValidationRun
 
 log = logging.getLogger(__name__)
+
+
+IN_BOUNDS = (
+    "ps from the start of equilibration until a pair of atoms was closer than the bound (0.75 of "
+    "the shortest distance in the training data, unless the study says otherwise), a force "
+    f"component above {FORCE_FACTOR:g} times the largest there, the temperature was off by a "
+    "factor of 2, the potential energy 5 k_B T an atom from the start's, or LAMMPS ended the run; "
+    "the whole run if none of these happened"
+)
+
+
+def definitions_of(kind: str) -> dict[str, str]:
+    """Return what each number means, by what it was held against."""
+    if kind == LAMMPS:
+        return DEFINITIONS
+    if kind == POOL:
+        return {
+            **DEFINITIONS,
+            "stable_time": IN_BOUNDS,
+            "density": (
+                "% by which the density at the trajectories' pressure differs: −κ ΔP, from the "
+                "difference in pressure at the same volume (theirs from the virials and the "
+                "temperature) and their compressibility (fluctuations of their volume); not known "
+                "where the pool has no virials or the volume is constant"
+            ),
+            "energy": "meV/atom, mean potential energy less the labels'",
+            "nve_drift": "meV/atom/ps, slope of the total energy in the NVE run",
+        }
+    return {
+        "word": (
+            f"{BLOWN_UP}: LAMMPS ended the run, or its temperature passed ten times the "
+            f"thermostat's. {UNPHYSICAL}: it left the bounds of a stable run, atoms are nearer to "
+            f"each other than {INNER:g} of the shortest distance in the training data, or the "
+            f"energy drifts in NVE. {STABLE}: none of these was seen, and nothing else was looked "
+            f"at. {UNKNOWN}: too short for any."
+        ),
+        "sigmas": DEFINITIONS["sigmas"].partition(";")[0] + ", here from none",
+        "time": DEFINITIONS["time"],
+        "stable_time": IN_BOUNDS,
+        "inner_weight": (
+            f"neighbours an atom has nearer than {INNER:g} of the shortest distance of the pair in "
+            "the training data, where there is none"
+        ),
+        "nve_drift": "meV/atom/ps, slope of the total energy in the NVE run",
+        "outside": DEFINITIONS["outside"],
+    }
 
 
 @dataclass(frozen=True)
@@ -73,8 +130,8 @@ def conclude(study: Study, runs: Sequence[ValidationRun], folder: Path) -> list[
         {
             "verdict_version": VERSION,
             "held_against": {"kind": kind or NONE, "text": judged.text},
-            "definitions": DEFINITIONS,
-            "tolerances": asdict(section.tolerances),
+            "definitions": definitions_of(kind),
+            "tolerances": _tolerances(section.tolerances, kind),
             "sigmas": SIGMAS,
             "reference": {"thresholds": judged.thresholds, "unknown": list(judged.unknown)},
             "speeds": {run.name: _speed(run) for run in runs},
@@ -154,6 +211,14 @@ def main_peaks(results: Results) -> dict[str, list[float | None]]:
         values = (float(peak.position.value), float(peak.height.value))
         found[pair] = [value if value == value else None for value in values]  # NaN is no JSON
     return found
+
+
+def _tolerances(section: ToleranceSection, kind: str) -> dict[str, float]:
+    """Those that something was held to."""
+    every: dict[str, float] = asdict(section)
+    if kind in (LAMMPS, POOL):
+        return every
+    return {name: every[name] for name in ("inner_weight", "nve_drift")}
 
 
 def _speed(run: ValidationRun) -> dict[str, Any]:

@@ -79,5 +79,5 @@ def not_watched(model: Path, kind: str) -> str:
     return (
         f"validation.watch: {model.parent.name}/{model.name} is the only {kind} trained on "
         f"{model.parent.name}, and a committee needs two or more: how far its run leaves the "
-        "training data is not told (training.seeds = 2 trains others)"
+        "training data is not told (another size, weight or sigma makes others)"
     )
