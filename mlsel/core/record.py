@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,23 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     check_format(path, version)
     return dict(value)
+
+
+@contextmanager
+def shape_told(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what comes of a record of another shape than ours into a sentence.
+
+    Parameters
+    ----------
+    remedy : what to do, without a full stop
+    """
+    try:
+        yield
+    except (
+        KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
+        found = shortened(f"{type(error).__name__}: {error}", 80)
+        raise MlselError(f"{path} is damaged ({found}): {remedy}.") from None
 
 
 def check_format(path: Path, version: Any) -> None:

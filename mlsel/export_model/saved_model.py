@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, shortened
 from mlsel.export_model.parts import torchscript
 from mlsel.export_model.potential_file import METADATA_ENTRY
 
@@ -39,8 +39,8 @@ def load_model(path: Path) -> Any:
             model = torch.load(path, map_location="cpu", weights_only=False)
     except (ModuleNotFoundError, AttributeError) as error:
         raise MlselError(
-            f"{path} needs Python code that is not installed here ({error}): install what the "
-            "model was trained with."
+            f"{path} needs Python code that is not installed here "
+            f"({shortened(str(error), 120)}): install what the model was trained with."
         ) from None
     except Exception as error:  # unpickling raises whatever the bytes lead it to
         raise MlselError(
@@ -55,8 +55,11 @@ def load_model(path: Path) -> Any:
 def _refuse_archives(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError):
+        return  # torch says what it is not
     if any(name.endswith("extra/" + METADATA_ENTRY) for name in names):
         raise MlselError(f"{path} is a file for pair_style schnet already, as pair_coeff reads it.")
     if any(name.endswith("constants.pkl") for name in names):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mlsel.core.errors import MlselError
 from mlsel.core.provenance import versions
+from mlsel.core.record import shape_told
 from mlsel.pool.pool import Pool
 from mlsel.study.folder import MODEL
 
@@ -25,6 +26,8 @@ FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 
 MODEL_FILE = MODEL
+LARGEST_ENERGY = 1e8
+"""eV; the electrons of the heaviest atom have 1.5e6."""
 
 
 @dataclass(frozen=True)
@@ -363,9 +366,40 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise MlselError(
             f"{folder} holds no finished model (no {MODEL_FILE}): train it with `mlsel training`."
         )
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        description["kind"]
-    except (ValueError, KeyError, TypeError):
-        raise MlselError(f"{path} is damaged: remove it and train the model again.") from None
-    return dict(description)
+    with shape_told(path, "remove it and train the model again"):
+        description = dict(json.loads(path.read_text(encoding="utf-8")))
+        for key in ("kind", "module"):
+            if not isinstance(description.get(key, "x"), str) or not description["kind"]:
+                raise TypeError(f"{key} is no name")
+        for key in ("parameters", "data", "versions", "result"):
+            if not isinstance(description.get(key, {}), dict):
+                raise TypeError(f"{key} is no table")
+    return description
+
+
+def numbers_of(facts: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the atomic numbers that a model's file says it knows.
+
+    Raises
+    ------
+    ValueError, KeyError or TypeError
+        If they are none.
+    """
+    numbers = tuple(facts["numbers"])
+    if not numbers or not all(type(z) is int and 1 <= z <= 118 for z in numbers):
+        raise ValueError("numbers are no atomic numbers")
+    return numbers
+
+
+def element_energies(table: Mapping[str, Any], numbers: Sequence[int]) -> dict[int, float]:
+    """Return the energy of each of these elements, eV, from a model's file.
+
+    Raises
+    ------
+    ValueError, KeyError or TypeError
+        If one is missing or no energy.
+    """
+    energies = {z: float(table[str(z)]) for z in numbers}
+    if not all(abs(energy) < LARGEST_ENERGY for energy in energies.values()):
+        raise ValueError("an element's energy is none")
+    return energies

@@ -23,6 +23,7 @@ import numpy as np
 
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
+from mlsel.core.neighbours import LARGEST
 from mlsel.md.include import Evaluation, IncludePotential
 from mlsel.training.base import Frames, Prediction, TrainedModel, symbols
 
@@ -175,17 +176,25 @@ def read_baseline(folder: Path) -> Baseline | None:
     """Return the baseline that lies beside a model, None if there is none."""
     import json
 
+    from ase.data import atomic_numbers
+
     path = folder / FILE
     if not path.is_file():
         return None
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        return Baseline(
-            tuple(map(float, known["zbl"])),
-            {str(k): float(v) for k, v in known["charges"].items()} or None,
-            str(known["include"]),
-            tuple(known["species"]),
-        )
+        zbl = tuple(map(float, known["zbl"]))
+        charges = {str(k): float(v) for k, v in known["charges"].items()}
+        species = tuple(known["species"])
+        if zbl and not (len(zbl) == 2 and 0 <= zbl[0] < zbl[1] < LARGEST):
+            raise ValueError("zbl")
+        if not np.isfinite(list(charges.values())).all():
+            raise ValueError("charges")
+        if not all(isinstance(s, str) and s in atomic_numbers for s in (*charges, *species)):
+            raise ValueError("elements")
+        if not isinstance(known["include"], str):
+            raise TypeError("include")
+        return Baseline(zbl, charges or None, known["include"], species)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise MlselError(f"{path} is damaged: train the model again.") from None
 

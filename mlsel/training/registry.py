@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mlsel.core.errors import MlselError, nearest
+from mlsel.core.errors import MlselError, nearest, shortened
 from mlsel.study.seeds import MOST, seeded
 from mlsel.study.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
@@ -36,13 +36,18 @@ def kind_module(name: str) -> Any:
         If there is none of this name.
     """
     path = KINDS.get(name, name)
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise MlselError(
+            f"There is no kind of model {shortened(name, 80)}: give one of {', '.join(KINDS)}, or "
+            "the name of a module that can be imported."
+        )
     try:
         module = import_module(path)
     except ModuleNotFoundError as error:
         if error.name is None or not path.startswith(error.name):
             raise
         raise MlselError(
-            f"There is no kind of model {name}{nearest(name, KINDS)}: give one of "
+            f"There is no kind of model {shortened(name, 80)}{nearest(name, KINDS)}: give one of "
             f"{', '.join(KINDS)}, or the name of a module that can be imported."
         ) from None
     if not (hasattr(module, "trainers") and hasattr(module, "MODEL")):

@@ -6,6 +6,9 @@
 
 namespace mlsel {
 
+/// A text on one line and no longer than this: what is too much is cut from its middle.
+std::string shortened(std::string text, size_t length);
+
 /// Throws std::runtime_error: the path, and what is wrong with the file.
 [[noreturn]] void fail(const std::string &path, const std::string &what);
 

@@ -13,7 +13,11 @@
 #include "update.h"
 #include "utils.h"
 
+#include "files.h"
+
 using namespace LAMMPS_NS;
+
+static constexpr size_t LONGEST = 320;    // characters of a message
 
 PairModel::PairModel(LAMMPS *lmp, const std::string &name) : Pair(lmp), style("pair_style " + name)
 {
@@ -154,9 +158,9 @@ void PairModel::agree(const std::string &cause)
   int first = 0;
   MPI_Allreduce(&me, &first, 1, MPI_INT, MPI_MIN, ours);
   if (first == comm->nprocs) return;
-  int size = static_cast<int>(cause.size());
+  std::string told = mlsel::shortened(cause, LONGEST);
+  int size = static_cast<int>(told.size());
   MPI_Bcast(&size, 1, MPI_INT, first, ours);
-  std::string told = cause;
   told.resize(size);
   MPI_Bcast(told.data(), size, MPI_CHAR, first, ours);
   error->all(FLERR, "{}: {}", style, told);

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mlsel.core import native
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, shortened
 from mlsel.core.neighbours import NeighborList
 from mlsel.plugins.builder import KERNEL_FLAGS, SOURCES
 from mlsel.training.base import Frames, Prediction
@@ -133,7 +133,7 @@ def open_gap(path: Path) -> SoapGap | None:
     )
     if handle:
         return SoapGap(library, ctypes.c_void_p(handle))
-    said = message.value.decode(errors="replace")
+    said = shortened(message.value.decode(errors="replace"))
     if is_damaged.value:
         raise MlselError(f"{said}.")
     log.info("%s %s: quippy evaluates it, some fifty times slower.", path, said)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import os
+import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.core.errors import MlselError
-from mlsel.training.base import Frames, Prediction, TrainedModel
+from mlsel.core.errors import MlselError, shortened
+from mlsel.training.base import Frames, Prediction, TrainedModel, numbers_of
 from mlsel.training.gap.evaluator import SoapGap, open_gap
 
 PRODUCT = "gap.xml"
@@ -46,6 +48,39 @@ def xml_label(path: Path) -> str:
     return label
 
 
+def _try_in_a_child(words: str, path: str) -> None:
+    """Let a forked child open a potential: QUIP ends the process that opens a file it can't read.
+
+    Raises
+    ------
+    MlselError
+        If it did.
+    """
+    from quippy.potential import Potential
+
+    with tempfile.TemporaryFile() as said:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+                Potential(words, param_filename=path)
+                status = 0
+            except BaseException as error:
+                os.write(2, str(error).encode())
+            finally:
+                os._exit(status)  # nothing of the parent's is flushed or finalized twice
+        _, status = os.waitpid(child, 0)
+        if status:
+            said.seek(0)
+            lines = said.read().decode("utf-8", "replace").split("\n")
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "no word")
+            raise MlselError(
+                f"{path} can't be read by QUIP ({shortened(last, 160)}): fit the GAP again."
+            )
+
+
 class GapModel(TrainedModel):
     """A fitted GAP."""
 
@@ -53,7 +88,7 @@ class GapModel(TrainedModel):
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder, self.facts = folder, facts
-        self.numbers = tuple(facts["numbers"])
+        self.numbers = numbers_of(facts)
         self._label = xml_label(folder / PRODUCT)
         self._potential: Any = None
 
@@ -82,8 +117,9 @@ class GapModel(TrainedModel):
             # the two share QUIP's state, and a process that ends needs none.
             atexit.unregister(quippy.quippy_cleanup)
 
-            path = str(self.folder / PRODUCT)
-            self._potential = Potential(f"IP GAP label={self._label}", param_filename=path)
+            path, words = str(self.folder / PRODUCT), f"IP GAP label={self._label}"
+            _try_in_a_child(words, path)
+            self._potential = Potential(words, param_filename=path)
         return self._potential
 
     def predict(self, frames: Frames) -> Prediction:

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from mlsel.core.errors import MlselError
-from mlsel.training.base import Frames, Prediction, TrainedModel
+from mlsel.core.neighbours import LARGEST
+from mlsel.training.base import (
+    LARGEST_ENERGY,
+    Frames,
+    Prediction,
+    TrainedModel,
+    element_energies,
+    numbers_of,
+)
 from mlsel.training.pair.basis import Basis
 from mlsel.training.pair.curve import Curves
 
@@ -25,11 +33,21 @@ class PairModel(TrainedModel):
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder, self.facts = folder, facts
-        self.numbers = tuple(facts["numbers"])
-        self.energies = {int(z): float(e) for z, e in facts["element_energies"].items()}
+        self.numbers = numbers_of(facts)
+        self.energies = element_energies(facts["element_energies"], self.numbers)
         coefficients = np.array(facts["coefficients"], float)
+        starts = np.array(facts["starts"], float)
         basis = Basis(self.numbers, float(facts["cutoff"]), coefficients.shape[1])
-        self.curves = Curves(basis, coefficients, np.array(facts["starts"], float))
+        n_curves = len(basis.curves)
+        if len(coefficients) != n_curves or starts.shape != (n_curves,):
+            raise ValueError("coefficients and starts are not of the pairs of elements")
+        if not (
+            (np.abs(coefficients) < LARGEST_ENERGY).all()
+            and (np.abs(starts) < LARGEST).all()
+            and 0 < basis.cutoff < LARGEST
+        ):
+            raise ValueError("a coefficient, a start or the cutoff makes no sense")
+        self.curves = Curves(basis, coefficients, starts)
 
     @classmethod
     def load(cls, folder: Path) -> PairModel:
@@ -41,7 +59,7 @@ class PairModel(TrainedModel):
                 f"{folder} holds no pair potential ({PRODUCT} is missing): train it with "
                 "`mlsel training`."
             ) from None
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             raise MlselError(f"{path} is damaged: train the model again.") from None
 
     def predict(self, frames: Frames) -> Prediction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mlsel.core.errors import MlselError
-from mlsel.training.base import Frames, Prediction, TrainedModel
+from mlsel.core.errors import MlselError, shortened
+from mlsel.training.base import Frames, Prediction, TrainedModel, element_energies, numbers_of
 
 WEIGHTS = "weights.pt"
 EXPORTED = "model.pt"
@@ -28,8 +29,8 @@ class SchNetModel(TrainedModel):
 
         self.folder = folder
         self.facts = facts
-        self.numbers = tuple(facts["numbers"])
-        self.references = {int(z): e for z, e in facts["reference_energies"].items()}
+        self.numbers = numbers_of(facts)
+        self.references = element_energies(facts["reference_energies"], self.numbers)
         self.cutoff = float(facts["architecture"]["cutoff"])
         self.model = model.eval()
         """schnetpack's NeuralNetworkPotential with the weights."""
@@ -58,20 +59,22 @@ class SchNetModel(TrainedModel):
                 model = potential(Architecture(**values), facts["numbers"])
             model.to(torch.float64 if facts["dtype"] == "float64" else torch.float32)
             model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            return cls(folder, facts, model)
         except FileNotFoundError as error:
             raise MlselError(
                 f"{folder} holds no SchNet ({Path(error.filename).name} is missing): train it with "
                 "`mlsel training`."
             ) from None
-        except (OSError, torch.OutOfMemoryError):
+        except torch.OutOfMemoryError:
             raise  # says nothing of the files
         except Exception as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise  # neither does this; EINVAL is a place in a damaged archive
             text = str(error).strip().splitlines()
-            reason = text[0] if text else type(error).__name__
+            reason = shortened(text[0] if text else type(error).__name__, 160)
             raise MlselError(
                 f"{folder} does not hold a SchNet that can be read ({reason}): train it again."
             ) from None
-        return cls(folder, facts, model)
 
     def double(self) -> SchNetModel:
         """Return the same model computing in float64, filters at each pair (the reference)."""
