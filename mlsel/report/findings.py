@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -182,7 +183,6 @@ def _overlaps(folder: Path, pool: Mapping[str, Any]) -> list[dict[str, Cell]]:
 
 def _data_sets(folder: Path) -> list[dict[str, Cell]]:
     """Facts of each data set: how many frames, and how far their properties reach."""
-    import numpy as np
 
     from mlsel.pool.pool import Pool
 
@@ -191,19 +191,54 @@ def _data_sets(folder: Path) -> list[dict[str, Cell]]:
     for name in place.data_sets():
         with Pool(place.data_set(name)) as data:
             row: dict[str, Cell] = {METHOD: name, "frames": len(data)}
-            parts: dict[str, list[Any]] = {"energy": [], "atomic_energies": [], "forces": []}
-            for block in data.blocks(*(field for field in parts if field in data.fields)):
-                for field, values in parts.items():
-                    if field in block.fields:
-                        values.append(_property(field, block[field], block.run.n_atoms))
-            for field, values in parts.items():
-                if values:
-                    together = np.concatenate(values)
-                    row[f"{field} low"] = float(together.min())
-                    row[f"{field} high"] = float(together.max())
-                    row[f"{field} spread"] = float(together.std())
+            reach = {
+                f: Reach() for f in ("energy", "atomic_energies", "forces") if f in data.fields
+            }
+            for block in data.blocks(*reach):
+                for field, so_far in reach.items():
+                    so_far.add(_property(field, block[field], block.run.n_atoms))
+            for field, so_far in reach.items():
+                row[f"{field} low"] = so_far.low
+                row[f"{field} high"] = so_far.high
+                row[f"{field} spread"] = so_far.spread
             rows.append(row)
     return rows
+
+
+@dataclass
+class Reach:
+    """How far values reach, added block by block, so that they need not fit into memory.
+
+    >>> import numpy as np; reach = Reach()
+    >>> reach.add(np.array([1.0, 2.0])); reach.add(np.array([6.0]))
+    >>> reach.low, reach.high, round(reach.spread, 6)  # √(14/3)
+    (1.0, 6.0, 2.160247)
+
+    References
+    ----------
+    Chan, Golub, LeVeque, The American Statistician 37, 242 (1983): sums of squares of parts.
+    """
+
+    n: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    _mean: float = 0.0
+    _squares: float = 0.0
+
+    def add(self, values: Any) -> None:
+        """Take more values."""
+        mean, n = float(values.mean()), values.size
+        apart, total = mean - self._mean, self.n + n
+        self._squares += float(((values - mean) ** 2).sum()) + apart**2 * self.n * n / total
+        self._mean += apart * n / total
+        self.n = total
+        self.low = min(self.low, float(values.min()))
+        self.high = max(self.high, float(values.max()))
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation."""
+        return math.sqrt(self._squares / self.n)
 
 
 def _property(field: str, values: Any, n_atoms: int) -> Any:

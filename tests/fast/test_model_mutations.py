@@ -19,7 +19,7 @@ from mlsel.training.pair.trainer import PairTrainer
 from mlsel.training.registry import load_model
 from mlsel.training.schnet.trainer import SchNetTrainer
 from tests.plugins import potentials
-from tests.support.gap_files import SMALL, write_gap
+from tests.support.gap_files import SMALL, distance_2b, write_gap
 from tests.support.mutations import damaged, damaged_json_bytes, damaged_text, run_cases
 from tests.support.training_data import CUTOFF, frames
 
@@ -56,7 +56,9 @@ def make(folder: Path) -> Path:
     gap = GapTrainer(name="gap")
     (folder / "gap").mkdir()
     atoms = [part.atoms(row) for row in range(len(part))]
-    write_gap(folder / "gap" / "gap.xml", atoms, SOAP, n_sparse=4, pairs={"cutoff": 3.0})
+    write_gap(
+        folder / "gap" / "gap.xml", atoms, SOAP, n_sparse=4, terms=distance_2b((11, 17), cutoff=3.0)
+    )
     (folder / "gap" / "gap.json").write_text('{"numbers": [11, 17]}')
     for trainer in (schnet, pair, gap):
         described = {**describe(trainer, {"n_frames": 6}), "format_version": 1}
