@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -261,19 +261,30 @@ def ratio(first: Need, second: Need) -> tuple[float, float]:
 
 
 def level_of(own: Sequence[Curve]) -> float:
-    """Return the lowest level, to two digits, that all curves pass, without any one seed too."""
-    least = []
-    for curve in own:
-        means = [curve.mean]
-        means += [curve.without(seed) for seed in curve.seeds] if len(curve.seeds) > 1 else []
-        least += [float(np.nanmin(mean)) for mean in means]
-    largest = max(least)
-    step = 10.0 ** (math.floor(math.log10(largest)) - 1)
-    return math.ceil(largest / step * (1 - 1e-9)) * step
+    """Return a level that all curves pass, without any one seed too: the middle (of logarithms) of
+    those that none passes before its smallest size; if there is none, the lowest.
+
+    To two digits, where the two-digit number is such a level.
+    """
+    means = [curve.mean for curve in own]
+    means += [c.without(seed) for c in own if len(c.seeds) > 1 for seed in c.seeds]
+    low = max(float(np.nanmin(mean)) for mean in means)
+    high = min(float(mean[0]) for mean in means)
+    if not low < high:
+        return _two_digits(low, math.ceil)
+    middle = math.sqrt(low * high)
+    rounded = _two_digits(middle, round)
+    return rounded if low < rounded < high else middle
+
+
+def _two_digits(value: float, whole: Callable[[float], int]) -> float:
+    digits = 1 - math.floor(math.log10(value))
+    return round(whole(value * 10.0**digits * (1 - 1e-9)) / 10.0**digits, digits)
 
 
 def needs(points: Sequence[Point], levels: Sequence[float], measure: str = "rmse") -> list[Need]:
-    """Return what each level takes each curve; without levels, one that all of a family pass."""
+    """Return what each level takes each curve; without levels, one for each family that
+    all its curves pass."""
     found = []
     for family, own in _families(points, measure).items():
         del family

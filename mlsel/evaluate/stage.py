@@ -14,7 +14,7 @@ as they are done, so that an interrupted evaluation goes on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from mlsel.evaluate.statistics import ALL, STRESS_QUANTITY
 from mlsel.evaluate.tables import COLUMNS, as_csv, of_components, rows_of, table, worst_of
 from mlsel.pool.pool import Pool
 from mlsel.study.folder import MODEL, StudyFolder, size_of
+from mlsel.study.seeds import family
 from mlsel.study.study import Study
 
 if TYPE_CHECKING:
@@ -216,11 +217,12 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
     whole = [row for row in rows if size_of(row["dataset"])[1] is None]
     if whole:
         print(table(whole))
+    frames = {title: int(of["data"]["n_frames"]) for title, of in described.items()}
+    whole += _seeds_of_curves(rows, frames)
     of_stress = [row for row in whole if (row["part"], row["quantity"]) == (ALL, STRESS_QUANTITY)]
     seeds.write_tables(of_components(whole), place.evaluation, {"stress": of_stress})
     print("\n".join(seeds.sentences(seeds.comparisons(of_components(whole)))))
     figure.draw(place.errors, place.evaluation / "figure-2")
-    frames = {title: int(of["data"]["n_frames"]) for title, of in described.items()}
     points = learning_curve.points_of(of_components(rows), frames)
     made = "errors.csv, summary.csv, comparisons.csv, worst.csv, figure-2.svg, parity plots"
     if points:
@@ -231,5 +233,27 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
         )
         made += ", learning.csv, learning-curve.svg"
     for entry in entries:
+        if size_of(entry.dataset)[1] is not None:
+            continue  # there are many: `mlsel figure parity` draws one that is asked for
         parity.draw(entry.product, entry.title, entry.product.with_suffix(""))
     log.info("%s: %s", place.evaluation, made)
+
+
+def _seeds_of_curves(
+    rows: Sequence[dict[str, Any]], frames: Mapping[str, int]
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of learning curves' models that repeat the study's own with a seed that it lacks: on as
+    many frames by the same method; under the names that such data sets would have."""
+    own: dict[tuple[str, str], set[int]] = {}
+    for row in rows:
+        if size_of(row["dataset"])[1] is None:
+            key = family(row["dataset"])[0], family(row["model"])[0]
+            own.setdefault(key, set()).add(frames[f"{row['dataset']}/{row['model']}"])
+    there = {(row["dataset"], row["model"]) for row in rows}
+    found = []
+    for row in rows:
+        base, n = size_of(row["dataset"])
+        key = family(base)[0], family(row["model"])[0]
+        if n is not None and own.get(key) == {n} and (base, row["model"]) not in there:
+            found.append({**row, "dataset": base})
+    return found

@@ -2,8 +2,8 @@
 
 The first n frames that a method has chosen are what it gives for n (`Selector.nested`), so that a
 set no larger than the study's own is the first frames of that one, and shares none with the test
-set. A larger set, or one by a method that isn't nested, is chosen anew from the frames that are
-neither held out nor in the test set.
+set. A larger set, one of a seed that the study's own sets don't have, and one by a method that
+isn't nested is chosen from the frames that are neither held out nor in the test set.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mlsel.selection import METHODS
 from mlsel.study.folder import sized_name
-from mlsel.study.seeds import family
+from mlsel.study.seeds import seeded
 from mlsel.study.study import Study
 
 
@@ -41,11 +41,16 @@ class SizedSet:
 
 def sized_sets(study: Study) -> list[SizedSet]:
     """Return the data sets of a study's learning curves; none where it asks for none."""
-    wanted = study.learning.methods or study.selection.methods
+    section = study.selection
     return [
-        SizedSet(base, method, seed, n, METHODS[method].nested and n <= study.selection.n_train)
-        for base in study.selection.data_sets()
-        for method, seed in [family(base)]
-        if method in wanted
+        SizedSet(
+            seeded(method, seed),
+            method,
+            seed,
+            n,
+            METHODS[method].nested and n <= section.n_train and seed <= section.seeds,
+        )
+        for seed in range(1, (study.learning.seeds or section.seeds) + 1)
+        for method in study.learning.methods or section.methods
         for n in study.learning.n
     ]

@@ -253,8 +253,8 @@ class _Sets:
             if n_double or len(frames) != section.n_test:
                 raise AssertionError(f"{n_double} frames of the test set are not its own")
         for sized in self._sized:
-            elsewhere = _union([left_out, held_out.get(sized.seed, left_out), test])
-            exclude = left_out if sized.is_first_frames else elsewhere
+            judged = held_out.get(sized.seed, held_out.get(1, left_out))
+            exclude = left_out if sized.is_first_frames else _union([left_out, judged, test])
             self._one(sized.method, sized.seed, "", sized.n, exclude, sized.name)
 
     @functools.cached_property

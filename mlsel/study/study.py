@@ -409,6 +409,9 @@ class LearningSection:
     models: tuple[str, ...] = quantity(
         ("*",), doc="patterns of the models that are trained on them"
     )
+    seeds: int = quantity(
+        0, at_least=0, at_most=MOST, doc="data sets of each size and method; 0: selection.seeds"
+    )
     levels: tuple[float, ...] = quantity(
         (), unit="eV/Å", above=0, doc="errors that are to be reached; none: one that all reach"
     )

@@ -26,6 +26,7 @@ from mlsel.core.record import Record
 from mlsel.core.shards import Part, add_part_option
 from mlsel.selection.learning import sized_sets
 from mlsel.study.folder import StudyFolder, size_of
+from mlsel.study.seeds import family
 from mlsel.study.study import Study
 from mlsel.training.base import (
     MODEL_FILE,
@@ -298,9 +299,9 @@ def trainers_of(study: Study, dataset: str) -> list[Trainer]:
     from mlsel.training.registry import trainers
 
     base, n = size_of(dataset)
-    own = trainers(study.training, study.selection.seed_of(base))
     if n is None:
-        return own
+        return trainers(study.training, study.selection.seed_of(dataset))
+    own = trainers(study.training, family(base)[1])
     chosen = [t for t in own if any(fnmatch(t.name, p) for p in study.learning.models)]
     sized = next((s for s in sized_sets(study) if s.name == dataset), None)
     if sized is None or not sized.is_first_frames:
@@ -338,6 +339,8 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
     for name in names:
         base, n = size_of(name)
         held_out = place.held_out(base)
+        if n is not None and not held_out.is_file():  # a seed of the learning curves alone
+            held_out = place.held_out(family(base)[0])
         for trainer in trainers_of(study, name):
             made.append(
                 Task(

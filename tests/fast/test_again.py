@@ -29,8 +29,12 @@ from tests.support.cuts import at_every_point, names
 from tests.support.training_data import frames, write_pool
 
 KIND = 'training.kinds=["tests.support.counting_kind"]'
-METHODS = ('selection.methods=["random","force"]', 'selection.test_methods=["random"]')
-SIZES = ("selection.n_train=8", "selection.n_validation=3", "selection.n_test=6")
+METHODS = (
+    "learning.n=[]",
+    'selection.methods=["random","force"]',
+    'selection.test_methods=["random"]',
+)
+SIZES = ("selection.n_train=8", "selection.n_validation=3", "selection.n_test=6", "learning.n=[]")
 
 
 @pytest.fixture(autouse=True)

@@ -122,7 +122,7 @@ OVERRIDES = (
 
 
 def study(*more: str) -> Study:
-    return load_study("quick", [*OVERRIDES, *more])
+    return load_study("quick", [*OVERRIDES, "learning.n=[]", "learning.seeds=0", *more])
 
 
 def test_a_study_with_learning_curves(
@@ -132,7 +132,7 @@ def test_a_study_with_learning_curves(
     comm = world()
     select_study(study(), tmp_path, comm)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir()}
-    asked = study("learning.n=[4,12,20]")
+    asked = study("learning.n=[4,12,20]", "learning.seeds=3")
     select_study(asked, tmp_path, comm)
 
     def held(name: str) -> list[int]:
@@ -147,15 +147,19 @@ def test_a_study_with_learning_curves(
             assert held(f"{method}-n{n}") == held(method)[:n]
         assert len({*held(f"{method}-n20")}) == 20
         assert not elsewhere & {*held(f"{method}-n20")}
+        assert held(f"{method}-s2-n4") == held(f"{method}-s2-n12")[:4] != held(method)[:4]
+        assert not elsewhere & {*held(f"{method}-s2-n12")}
     names = model_names(asked, tmp_path)
     assert "random-n4/pair" in names and "random-n12/pair" not in names
     train_study(asked, tmp_path, comm)
     evaluate(asked, tmp_path, comm)
     with (tmp_path / "evaluation" / "learning.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["dataset"].startswith("random")]
-    assert [int(row["n"]) for row in rows] == [12, 4, 20]
+    own = [row for row in rows if "-s" not in row["dataset"]]
+    assert [int(row["n"]) for row in own] == [12, 4, 20] and len(rows) == 9
     with (tmp_path / "evaluation" / "summary.csv").open() as file:
-        assert {row["dataset"] for row in csv.DictReader(file)} == {"random", "force"}
+        summed = {row["dataset"]: row["n"] for row in csv.DictReader(file)}
+    assert summed == {"random": "3", "force": "3"}  # seeds 2 and 3 are the curves', at n = 12
     capsys.readouterr()
     assert figure([str(tmp_path), "--level", "1e-9", "-o", str(tmp_path / "curve")]) == 0
     assert "force not with 20" in capsys.readouterr().out

@@ -93,6 +93,7 @@ def test_tables(tmp_path: Path) -> None:
 
 def test_each_data_set_of_a_method_has_models_of_its_own_seeds(tmp_path: Path) -> None:
     settings = ["selection.seeds=3", "training.seeds=2", 'selection.methods=["random","force"]']
+    settings.append("learning.n=[]")
     study = load_study("quick", settings)
     seeds = {task.name: task.trainer.parameters.get("seed")
              for task in tasks_of(study, tmp_path, must_exist=False)}  # fmt: skip

@@ -22,7 +22,7 @@ from tests.support.training_data import frames, write_pool
 
 OVERRIDES = ('selection.methods=["random","force"]', 'selection.test_methods=["random"]',
              "validation.models=[\"*/gap-*\"]", "selection.n_train=8", "selection.n_validation=3",
-             "selection.n_test=6", 'training.kinds=["schnet","gap"]')  # fmt: skip
+             "selection.n_test=6", "learning.n=[]", 'training.kinds=["schnet","gap"]')  # fmt: skip
 
 
 @pytest.fixture

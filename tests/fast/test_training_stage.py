@@ -26,6 +26,7 @@ from tests.support.training_data import frames, write_pool
 
 OVERRIDES = (
     'selection.methods=["random","force"]',
+    "learning.n=[]",
     'training.schnet.sizes=["small"]',
     "training.schnet.energy_weights=[0.01]",
     "training.schnet.n_train=6",
