@@ -10,7 +10,7 @@ from typing import Any
 from mlsel.cli import Parser
 from mlsel.core.errors import MlselError
 from mlsel.core.plotting import save
-from mlsel.study.folder import StudyFolder
+from mlsel.study.folder import StudyFolder, size_of
 from mlsel.study.seeds import family
 
 PANELS = {"max": "maximum error", "rmse": "root-mean-square error", "mae": "mean absolute error"}
@@ -49,6 +49,7 @@ def read(path: Path, quantity: str, part: str, element: str) -> list[dict[str, A
         raise MlselError(f"There is no {path}: make it with `mlsel evaluate`.")
     with path.open(encoding="utf-8", newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    rows = [row for row in rows if size_of(row["dataset"])[1] is None]  # they have curves
     for key, wanted in (("quantity", quantity), ("part", part), ("element", element)):
         known = list(dict.fromkeys(row[key] for row in rows))
         rows = [row for row in rows if row[key] == wanted]

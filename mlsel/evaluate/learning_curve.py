@@ -336,4 +336,7 @@ def _compared(own: Sequence[Need]) -> str:
             f"; no difference between two is beyond {RESOLVED:g} standard errors "
             f"({len(known)} compared)"
         )
-    return f"; of {len(known)} pairs {len(clear)} differ beyond {RESOLVED:g}: " + "; ".join(clear)
+    return (
+        f"; of {len(known)} pairs compared {len(clear)} differ{'s' if len(clear) == 1 else ''} by "
+        f"more than {RESOLVED:g} standard errors: {'; '.join(clear)}"
+    )

@@ -12,6 +12,7 @@ from mlsel.core.plotting import save
 from mlsel.core.record import read_json
 from mlsel.evaluate.learning_curve import Curve, Point, curves, needs, read_points, sentences
 from mlsel.evaluate.seeds import MEASURES
+from mlsel.selection.figure import colours_of
 from mlsel.study.folder import StudyFolder
 
 STYLES = ("-", "--", ":", "-.")
@@ -65,16 +66,16 @@ def draw(
     ]
     if stable:
         panels.append((stable, "stable time in MD / ps"))
-    methods = list(dict.fromkeys(curve.method for curve in found))
+    colours = colours_of(list(dict.fromkeys(curve.method for curve in found)))
     families = list(dict.fromkeys(curve.family for curve in found))
     with plt.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
-        size = (6.4 if len(panels) == 1 else 10, 4.4)
+        size = (8.4 if len(panels) == 1 else 11, 3.8)
         figure, axes = plt.subplots(
             1, len(panels), figsize=size, layout="constrained", squeeze=False
         )
         for axis, (own, label) in zip(axes[0], panels, strict=True):
             for curve in own:
-                _draw_curve(axis, curve, methods.index(curve.method), families)
+                _draw_curve(axis, curve, colours[curve.method], families)
             ticks = sorted({int(n) for curve in own for n in curve.n})
             axis.set_xscale("log")
             axis.set_yscale("log")
@@ -97,18 +98,18 @@ def draw(
     return made
 
 
-def _draw_curve(axis: Any, curve: Curve, colour: int, families: Sequence[str]) -> None:
+def _draw_curve(axis: Any, curve: Curve, colour: str, families: Sequence[str]) -> None:
     style = STYLES[families.index(curve.family) % len(STYLES)]
     of = f", {curve.family}" if len(families) > 1 else ""
     seeds = f"{len(curve.seeds)} seed{'s' if len(curve.seeds) != 1 else ''}"
     axis.plot(
-        curve.n, curve.mean, "o" + style, color=f"C{colour}", ms=4,
+        curve.n, curve.mean, "o" + style, color=colour, ms=4,
         label=f"{curve.method}{of} ({seeds})",
     )  # fmt: skip
     if len(curve.seeds) > 1:
         low, high = curve.mean - curve.error, curve.mean + curve.error
-        axis.fill_between(curve.n, low, high, color=f"C{colour}", alpha=0.2, lw=0)
-        axis.plot(curve.n, curve.values.T, ".", color=f"C{colour}", ms=3, alpha=0.5, mew=0)
+        axis.fill_between(curve.n, low, high, color=colour, alpha=0.2, lw=0)
+        axis.plot(curve.n, curve.values.T, ".", color=colour, ms=3, alpha=0.5, mew=0)
 
 
 def _stable_times(points: Sequence[Point], path: Path) -> list[Curve]:

@@ -115,8 +115,22 @@ def sentences(found: Sequence[Row], measure: str = "rmse") -> list[str]:
 
 def _difference(row: Row) -> str:
     larger = row["second"] if row["smaller"] == row["first"] else row["first"]
-    size = f"{abs(row['difference']):.3g} ± {row['error']:.1g}"
+    size = plus_minus(abs(row["difference"]), row["error"])
     return f"{row['smaller']} below {larger} by {size}"
+
+
+def plus_minus(value: float, error: float) -> str:
+    """Return a number with its standard error, to the error's first digit (two if that is 1); to
+    three digits where there is none.
+
+    >>> plus_minus(0.10134, 0.00008), plus_minus(1.239, 0.0123), plus_minus(0.123456, math.nan)
+    ('0.10134 ± 0.00008', '1.239 ± 0.012', '0.123')
+    """
+    if not 0 < error < math.inf:
+        return f"{value:.3g}"
+    first = math.floor(math.log10(error))
+    digits = max(0, -first + (error / 10.0**first < 1.95))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 def write_tables(

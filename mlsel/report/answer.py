@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from mlsel.evaluate.seeds import FEWEST, RESOLVED
+from mlsel.evaluate.seeds import FEWEST, RESOLVED, plus_minus
 from mlsel.report.findings import Findings
 
 
@@ -66,11 +66,11 @@ def _best_data(found: Findings) -> str:
     for row in own:
         other = row["second"] if row["first"] == best else row["first"]
         if row["smaller"] == best:
-            by = f"{abs(float(row['difference'])):.3g} ± {float(row['error']):.1g}"
+            by = plus_minus(abs(float(row["difference"])), float(row["error"]))
             beaten.append(f"{other} (by {by})")
         else:
             equals.append(other)
-    mean = f"{float(lowest['rmse']):.3g} ± {float(lowest['rmse_error']):.1g} eV/Å"
+    mean = f"{plus_minus(float(lowest['rmse']), float(lowest['rmse_error']))} eV/Å"
     seeds = min(int(row["n"]) for row in own)
     if not beaten:
         return (

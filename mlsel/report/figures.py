@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlsel.core.errors import MlselError
-from mlsel.evaluate.seeds import FEWEST
+from mlsel.evaluate.seeds import FEWEST, plus_minus
 from mlsel.report import page
 from mlsel.report.findings import METHOD, Findings
 from mlsel.study.folder import StudyFolder
@@ -94,16 +93,15 @@ def _errors_here(found: Findings) -> str:
     for family in dict.fromkeys(row["family"] for row in found.summary):
         own = [row for row in found.summary if row["family"] == family]
         seeds = min(int(row["n"]) for row in own)
-        each = ", ".join(f"{row['dataset']} {plus_minus(row, 'rmse')}" for row in own)
+        each = ", ".join(f"{row['dataset']} {mean_of(row, 'rmse')}" for row in own)
         few = f" ({seeds} seed{'s' if seeds != 1 else ''}: no order can be told)"
         texts.append(f"{family}: {each}{few if seeds < FEWEST else ''}")
     return "Mean RMSE of force components in eV/Å: " + "; ".join(texts) + "."
 
 
-def plus_minus(row: Mapping[str, str], key: str) -> str:
-    """A mean of summary.csv with its standard error, where it has one."""
-    value, error = float(row[key]), float(row.get(f"{key}_error") or "nan")
-    return f"{value:.3g}" + ("" if math.isnan(error) else f" ± {error:.1g}")
+def mean_of(row: Mapping[str, str], key: str) -> str:
+    """A number of a table with its standard error, where it has one."""
+    return plus_minus(float(row[key]), float(row.get(f"{key}_error") or "nan"))
 
 
 def _rdf_here(found: Findings) -> str:
@@ -160,6 +158,6 @@ DISTRIBUTIONS, ERRORS, RDFS, LEARNING = (
         "error of force components, and stable time in MD where it was run, against the number of "
         "configurations; bands are standard errors over seeds",
         "",
-        lambda found: " ".join(found.learning),
+        lambda _: "",
     ),
 )

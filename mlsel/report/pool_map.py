@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -21,6 +21,7 @@ from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.pool.pool import Pool
 from mlsel.report import page
+from mlsel.selection.figure import colours_of
 from mlsel.study.folder import StudyFolder
 from mlsel.study.seeds import family
 
@@ -159,9 +160,10 @@ def _chosen(place: StudyFolder, pool: Pool) -> dict[str, IntArray]:
 def _as_dict(pool: Pool, found: Map, sets: Mapping[str, IntArray]) -> dict[str, Any]:
     """What the script draws."""
     from ase.data import chemical_symbols
+    from matplotlib.colors import to_hex
 
     run_of, row_of = pool.locate(found.frame_ids)
-    colours = _colours(list(sets))
+    colours = colours_of(list(sets))
     compositions = []
     for run in pool.runs:
         numbers, counts = np.unique(pool.numbers(run), return_counts=True)
@@ -183,7 +185,7 @@ def _as_dict(pool: Pool, found: Map, sets: Mapping[str, IntArray]) -> dict[str, 
         "sets": [
             {
                 "name": name,
-                "colour": colours[name],
+                "colour": to_hex(colours[name]),
                 "shown": family(name)[1] == 1,
                 "places": _integers(np.searchsorted(found.frame_ids, np.sort(frames))),
             }
@@ -191,18 +193,6 @@ def _as_dict(pool: Pool, found: Map, sets: Mapping[str, IntArray]) -> dict[str, 
         ],
         "structures": _structures(pool, sets),
     }
-
-
-def _colours(names: Sequence[str]) -> dict[str, str]:
-    """The colours of the other figures, in #rrggbb."""
-    from matplotlib.colors import to_hex
-
-    from mlsel.selection.figure import OTHERS, PAPER
-
-    others = [name for name in names if name not in PAPER]
-    named = {name: str(style["color"]) for name, style in PAPER.items()}
-    named |= {name: OTHERS[k % len(OTHERS)] for k, name in enumerate(others)}
-    return {name: to_hex(named[name]) for name in names}
 
 
 def _structures(pool: Pool, sets: Mapping[str, IntArray]) -> dict[str, Any]:

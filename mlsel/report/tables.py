@@ -8,7 +8,7 @@ from mlsel.evaluate.statistics import ALL, ATOMIC_QUANTITY, ENERGY_QUANTITY, STR
 from mlsel.evaluate.tables import of_components
 from mlsel.report import page
 from mlsel.report.answer import comparisons_made
-from mlsel.report.figures import plus_minus
+from mlsel.report.figures import mean_of
 from mlsel.report.findings import METHOD, Findings
 
 TEST_SET = (
@@ -62,7 +62,7 @@ def _means(found: Findings) -> str:
             METHOD: row["dataset"],
             "model": row["family"],
             **{
-                key: page.Shown(float(row[key]), plus_minus(row, key))
+                key: page.Shown(float(row[key]), mean_of(row, key))
                 for key in ("rmse", "max", "mae")
             },
             "n": int(row["n"]),
@@ -99,7 +99,7 @@ def _models(found: Findings) -> list[dict[str, page.Cell]]:
         made |= {key: float(row[key]) for key in ("rmse", "max", "mae")}
         high = float(row.get("q9999") or "nan")
         if not math.isnan(high):
-            made["q9999"] = page.Shown(high, plus_minus(row, "q9999"))
+            made["q9999"] = page.Shown(high, mean_of(row, "q9999"))
         made |= {key: known.get(title) for key, known in others.items()}
         floor = floors.get(row["dataset"])
         if floor is not None and row["kind"] != "pair":

@@ -89,6 +89,16 @@ class Distribution:
         return int((self.counts > 0).sum())
 
 
+def colours_of(names: Sequence[str]) -> dict[str, str]:
+    """Return the colour of each data set: the paper's of its three, others for the rest."""
+    others = [name for name in names if name not in PAPER]
+    return {
+        name: str(PAPER[name]["color"]) if name in PAPER
+        else OTHERS[others.index(name) % len(OTHERS)]
+        for name in names
+    }  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """`mlsel figure distributions …`."""
     parser = Parser(prog="mlsel figure distributions", description=__doc__)
