@@ -22,7 +22,6 @@ import numpy as np
 from mlsel.core import stopping, units
 from mlsel.core.arrays import Array, IntArray
 from mlsel.core.errors import MlselError, Stopped
-from mlsel.core.provenance import file_digest
 from mlsel.pool.admission import Admission, Admitted
 from mlsel.pool.copies import CONTENT_HASH, content_hashes, later_copies
 from mlsel.pool.elements import formula
@@ -31,7 +30,7 @@ from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX, Incoming
 from mlsel.pool.labels import LABELS, STRESS_KEYS, USUAL_KEYS, LabelOptions, Survey
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.pool import ATOM_FIELDS, VIRIAL, Layout
-from mlsel.pool.sources import ReadOptions, read_batches
+from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
 from mlsel.pool.writer import INTEGER, PoolWriter, RunWriter
 
 FLUSH_BYTES = 32 * 2**20
@@ -194,8 +193,8 @@ def import_trajectories(
     hashes = list(digests)
     with _Spool(target.absolute().parent) as spool, ThreadPoolExecutor(1) as worker:
         for source, path in enumerate(sources):
-            before, n_before = _state(path), survey.n_frames
-            coming = None if digests else worker.submit(file_digest, path)  # meanwhile
+            before, n_before = state_of(path), survey.n_frames
+            coming = None if digests else worker.submit(digest_of, path)  # meanwhile
             for batch in read_batches(path, source, ReadOptions(tuple(species))):
                 if stopping.asked():
                     raise Stopped("stopped by a signal; nothing was written.", has_progress=False)
@@ -211,7 +210,7 @@ def import_trajectories(
             n_frames.append(survey.n_frames - n_before)
             if coming is not None:
                 hashes.append(coming.result())
-            if _state(path) != before:
+            if state_of(path) != before:
                 raise MlselError(f"{path} changed while it was read: import it when it is whole.")
         if not survey.n_frames:
             raise MlselError(f"there are no frames in {', '.join(map(str, sources[:4]))}.")
@@ -231,13 +230,6 @@ def import_trajectories(
         }
         _write(target, made_from, spool, admission, runs, places, report)
     return report
-
-
-def _state(path: Path) -> tuple[int, int]:
-    if not path.is_file():
-        raise MlselError(f"there is no file {path}.")
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
 
 
 def _refuse_foreign(frames: Incoming, path: Path, elements: Container[str] | None) -> None:

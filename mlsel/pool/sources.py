@@ -12,6 +12,8 @@ import numpy as np
 
 from mlsel.core import units
 from mlsel.core.errors import MlselError, shortened
+from mlsel.core.provenance import digest, file_digest
+from mlsel.pool.cp2k import files_beside, is_cp2k, read_cp2k
 from mlsel.pool.extxyz import opened, read_extxyz
 from mlsel.pool.from_atoms import checked, from_atoms
 from mlsel.pool.incoming import Incoming, gathered
@@ -82,10 +84,38 @@ def _read(path: Path, kind: str, options: ReadOptions) -> Iterator[tuple[Atoms, 
         from mlsel.pool.h5md import read_h5md
 
         yield from ((atoms, {}) for atoms in read_h5md(path, options.species))
+    elif kind == "cp2k":
+        yield from read_cp2k(path)
     elif kind in ("lammps-dump-text", "lammps-dump-binary"):
         yield from _dump(path, kind, options)
     else:
         yield from _by_ase(path, kind)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that a source is read from: itself, and for CP2K those beside it."""
+    is_of_cp2k = path.suffix.lower() in (".xyz", ".extxyz") and is_cp2k(path)
+    return [path, *files_beside(path)] if is_of_cp2k else [path]
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """Return a source's size in bytes and when it was changed last, ns.
+
+    Raises
+    ------
+    MlselError
+        If there is no such file.
+    """
+    if not path.is_file():
+        raise MlselError(f"there is no file {path}.")
+    states = [file.stat() for file in files_of(path)]
+    return sum(one.st_size for one in states), max(one.st_mtime_ns for one in states)
+
+
+def digest_of(path: Path) -> str:
+    """Return a source's hash."""
+    first, *more = [file_digest(file) for file in files_of(path)]
+    return digest([first, *more]) if more else first
 
 
 def _unreadable(path: Path, error: Exception) -> MlselError:
@@ -101,7 +131,7 @@ def _kind_of(path: Path) -> str:
         return "h5md"
     name = path.name.removesuffix(".gz").lower()
     if name.endswith((".xyz", ".extxyz")):
-        return "extxyz"
+        return "cp2k" if path.suffix != ".gz" and is_cp2k(path) else "extxyz"
     if name.endswith(".db"):
         return "db"
     with opened(path) as file:

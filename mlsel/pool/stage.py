@@ -20,9 +20,9 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
 from mlsel.core.parallel import on_root, world
-from mlsel.core.provenance import file_digest
 from mlsel.core.record import differences, read_json, settle, told
 from mlsel.pool.pool import Pool
+from mlsel.pool.sources import digest_of, state_of
 from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import DONE, MISSING, STALE, Item
 from mlsel.study.study import record_study
@@ -154,11 +154,11 @@ def _hashes(place: StudyFolder, paths: Sequence[Path], *, keep: bool) -> dict[st
     written = record.stat().st_mtime_ns if record.is_file() else 0
     found: dict[str, dict[str, Any]] = {}
     for path in paths:
-        state = path.stat()
-        of_file: dict[str, Any] = {"bytes": state.st_size, "changed": state.st_mtime_ns}
+        n_bytes, changed = state_of(path)
+        of_file: dict[str, Any] = {"bytes": n_bytes, "changed": changed}
         before = known.get(str(path), {})
-        is_known = before.items() >= of_file.items() and state.st_mtime_ns < written - SETTLED
-        of_file["digest"] = before["digest"] if is_known else file_digest(path)
+        is_known = before.items() >= of_file.items() and changed < written - SETTLED
+        of_file["digest"] = before["digest"] if is_known else digest_of(path)
         found[str(path)] = of_file
     if keep and found != known:
         write_json(record, found)
