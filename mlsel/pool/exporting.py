@@ -99,8 +99,9 @@ def export_main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="mlsel export",
         description="Write a pool for other programs, in the format that FILE's suffix names: "
-        "extended XYZ (.xyz, .extxyz, also .gz), .traj or .db of ASE, input.data of n2p2; for "
-        "DeePMD-kit FILE is a folder. Energies are in eV, lengths in Å.",
+        "extended XYZ (.xyz, .extxyz, also .gz), .traj or .db of ASE, .json or .json.gz of "
+        "chemiscope, input.data of n2p2; for DeePMD-kit FILE is a folder. Energies are in eV, "
+        "lengths in Å.",
     )
     parser.add_argument("pool", type=Path, metavar="POOL")
     parser.add_argument("target", type=Path, metavar="FILE")
@@ -133,6 +134,11 @@ def export_main(argv: Sequence[str] | None = None) -> int:
         names = NAMES[args.program or ("nequip" if kind in ("db", "traj") else "mace")]
         if kind == "folder":
             _write_folder(args.target, frames, names)
+        elif kind.startswith("json"):
+            from mlsel.pool.chemiscope import write_chemiscope
+
+            with creating_text(args.target, packed=kind.endswith(".gz")) as file:
+                write_chemiscope(file, frames, args.pool.stem)
         elif kind in ("db", "traj"):
             _write_ase(args.target, kind, frames, names, references)
         else:
@@ -153,6 +159,8 @@ _KINDS = {
     ".extxyz.gz": "extxyz.gz",
     ".traj": "traj",
     ".db": "db",
+    ".json": "json",
+    ".json.gz": "json.gz",
 }
 _OF_PROGRAM = {"deepmd": ("folder",), "n2p2": ("input.data",), "schnetpack": ("db",)}
 

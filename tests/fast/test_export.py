@@ -218,3 +218,23 @@ def test_arrays_that_ase_does_not_know_are_kept(tmp_path: Path) -> None:
     assert np.load(tmp_path / "d/system-0000/set.000/box.npy").shape == (1, 9)
     assert np.load(tmp_path / "d/system-0000/set.000/box_of_source.npy").tolist() == [3]
     assert (tmp_path / "d/system-0000/nopbc").is_file()
+
+
+def test_chemiscope_has_structures_and_what_all_frames_have(chosen: Path, tmp_path: Path) -> None:
+    """As its documentation wants it: sizes agree, and each property has a value a structure."""
+    assert main(["export", str(chosen), str(tmp_path / "a.json.gz")]) == 0
+    with gzip.open(tmp_path / "a.json.gz", "rt", encoding="utf-8") as file:
+        found = json.load(file)
+    assert found["meta"]["name"] == "chosen" and len(found["structures"]) == 6
+    assert main(["export", str(chosen), str(tmp_path / "a.extxyz")]) == 0
+    for structure, atoms in zip(
+        found["structures"], read(tmp_path / "a.extxyz", index=":"), strict=True
+    ):
+        assert structure["size"] == len(atoms) == len(structure["x"])
+        assert structure["names"] == atoms.get_chemical_symbols()
+        np.testing.assert_allclose(structure["z"], atoms.positions[:, 2], atol=1e-5)
+        np.testing.assert_allclose(structure["cell"], atoms.cell.array.ravel(), atol=1e-5)
+    for name, known in found["properties"].items():
+        assert known["target"] == "structure" and len(known["values"]) == 6, name
+    assert {"energy per atom", "largest force", "config_type"} <= found["properties"].keys()
+    assert "nested" not in found["properties"]
