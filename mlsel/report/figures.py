@@ -71,18 +71,19 @@ def _draw(figure: Figure, folder: Path, stem: Path, options: Sequence[str]) -> N
 
 
 def _distributions_here(found: Findings) -> str:
-    rows = [row for row in found.data if row.get("atomic_energies spread") is not None]
-    if not rows:
+    parts = {
+        "energy spread": ("global energy per atom", "eV"),
+        "atomic_energies spread": ("atomic energies", "eV"),
+        "forces spread": ("force magnitude", "eV/Å"),
+    }
+    told = []
+    for key, (what, unit) in parts.items():
+        rows = [row for row in found.data if row.get(key) is not None]
+        each = ", ".join(f"{row[METHOD]} {float(row[key] or 0):.3g}" for row in rows)
+        told += [f"{what} {each} {unit}"] if rows else []
+    if not told:
         return "No data sets were selected."
-
-    def each(key: str) -> str:
-        return ", ".join(f"{row[METHOD]} {float(row[key] or 0):.3g}" for row in rows)
-
-    return (
-        f"Standard deviations in these sets: global energy per atom {each('energy spread')} eV; "
-        f"atomic energies {each('atomic_energies spread')} eV; force magnitude "
-        f"{each('forces spread')} eV/Å."
-    )
+    return f"Standard deviations in these sets: {'; '.join(told)}."
 
 
 def _errors_here(found: Findings) -> str:
@@ -124,7 +125,7 @@ DISTRIBUTIONS, ERRORS, RDFS, LEARNING = (
         "figure-1",
         "mlsel.selection.figure",
         ("--all",),
-        "distributions of global energy, atomic energies and force magnitude in the data sets",
+        "distributions of energies and force magnitude in the data sets",
         "Selecting uniformly in atomic energies gives their distribution fat tails: less probable "
         "environments are in the data. Global-energy selection gives more diverse global energies, "
         "but no such tails.",

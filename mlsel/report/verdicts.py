@@ -51,7 +51,7 @@ def _held_against(validation: Mapping[str, Any]) -> str:
     held = validation.get("held_against", {"kind": "lammps", "text": ""})
     start = "the same snapshot of the reference"
     if held["kind"] != "lammps":
-        start = "one frame of the pool"
+        start = "the same snapshot"
     against = f" Held against {held['text']}." if held["text"] else ""
     how = (
         f"NVT from {start}, then NVE; its drift in meV/atom/ps.{against} Under each potential why; "

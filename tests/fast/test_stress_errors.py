@@ -70,5 +70,5 @@ def test_it_is_that_of_ase_in_gpa(folder: Path) -> None:
 def test_the_report_shows_it(folder: Path) -> None:
     assert main(["report", str(folder)]) == 0
     text = (folder / "report.html").read_text(encoding="utf-8")
-    assert "stress RMSE / GPa" in text
+    assert "stress / GPa" in text
     assert "NaCl" not in text and "sodium" not in text.lower()
