@@ -36,10 +36,10 @@ if cores == "1":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from ase.io import iread
 import mlsel.pool.importing as importing
-from mlsel.pool.extxyz import _library
+from mlsel.pool.extxyz_scan import library
 from mlsel.pool.pool import Pool
 from mlsel.pool.sources import ReadOptions, read_batches
-_library()
+library()
 told = {}
 wall, work = time.perf_counter(), time.process_time()
 if what == "ase":

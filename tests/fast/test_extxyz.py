@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsel.core.errors import MlselError
-from mlsel.pool import extxyz
+from mlsel.pool import extxyz, extxyz_scan
 from mlsel.pool.incoming import Incoming
 from mlsel.pool.sources import ReadOptions, read_batches
 
-pytestmark = pytest.mark.skipif(extxyz._library() is None, reason="no compiler")
+pytestmark = pytest.mark.skipif(extxyz_scan.library() is None, reason="no compiler")
 
 NUMBERS = ["1", "-2", "0.5", "-.5", "3.", "1e-3", "-1.25E+2", "2.2250738585072014e-308", "007"]
 ODD_NUMBERS = ["+1.5", "nan", "-inf", "1e400", "1e-400", "1_0", "1d5", "0x1p3", "2147483648", "T"]
@@ -47,7 +47,7 @@ KEYS = [
 def frames_of(path: Path, *, scanned: bool, monkeypatch: pytest.MonkeyPatch) -> object:
     """Each frame of a file alone, in its order; or that it is refused."""
     if not scanned:
-        monkeypatch.setattr(extxyz, "_library", lambda: None)
+        monkeypatch.setattr(extxyz, "library", lambda: None)
     try:
         batches = list(read_batches(path, 0, ReadOptions()))
     except MlselError:
@@ -193,7 +193,7 @@ def files(draw: st.DrawFn) -> bytes:
 def odd_files(path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(text)
     compare(path, monkeypatch)
-    monkeypatch.setattr(extxyz, "CHUNK", max(16, len(text) // 3))
+    monkeypatch.setattr(extxyz_scan, "CHUNK", max(16, len(text) // 3))
     ours = frames_of(path, scanned=True, monkeypatch=monkeypatch)  # it undoes the patch
     theirs = frames_of(path, scanned=True, monkeypatch=monkeypatch)
     assert type(ours) is type(theirs) and len(ours) == len(theirs)  # type: ignore[arg-type]
