@@ -36,6 +36,14 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "activation": "shifted_softplus", "output_per_element": True, **DECAY,
     },
     "Huber, 0.1": {"loss": "huber", "huber_delta": 0.1},
+    "energy of an atom": {"energy_per_atom": True},
+    "energy of an atom, Huber 0.1": {
+        "energy_per_atom": True, "loss": "huber", "huber_delta": 0.1,
+    },
+    "energy of an atom, the paper's three": {
+        "energy_per_atom": True, "activation": "shifted_softplus", "output_per_element": True,
+        **DECAY,
+    },
     "atomic energies, weight 0.1": {"atomic_energy_weight": 0.1},
 }  # fmt: skip
 COLUMNS = {

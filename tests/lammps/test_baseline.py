@@ -137,20 +137,20 @@ def test_a_guard_rail_is_zero_in_the_data_and_a_wall_below(tmp_path: Path) -> No
     unlike = np.not_equal.outer(atoms.numbers, atoms.numbers)
     assert shortest == pytest.approx(min(d[unlike].min() for d in apart), abs=1e-5)
 
-    def pair(numbers: tuple[int, int], r: float) -> tuple[float, float]:
+    def placed(numbers: tuple[int, int], r: float) -> Frames:
         places = np.array([[[0.0, 0, 0], [r, 0, 0]]])
-        both = Frames(np.array(numbers), places, 20 * np.eye(3)[None])
-        model = SumModel(core, LennardJones())
-        sum_of_both = model.predict(both)
-        with IncludePotential(
-            "\n".join(model.lammps_commands(("Na", "Cl"))), ("Na", "Cl")
-        ) as potential:
-            in_lammps = potential.evaluate(both.numbers, both.positions, both.cell)
-        np.testing.assert_allclose(in_lammps.energy, sum_of_both.energy, rtol=1e-10)
-        np.testing.assert_allclose(in_lammps.forces, sum_of_both.forces, rtol=1e-10)
-        known = core.evaluate(both)
+        return Frames(np.array(numbers), places, 20 * np.eye(3)[None])
+
+    def pair(numbers: tuple[int, int], r: float) -> tuple[float, float]:
+        known = core.evaluate(placed(numbers, r))
         return float(known.energy[0]), float(known.forces[0, 1, 0])
 
+    model, both = SumModel(core, LennardJones()), placed((11, 17), shortest - 0.3)
+    text = "\n".join(model.lammps_commands(("Na", "Cl")))
+    with IncludePotential(text, ("Na", "Cl")) as potential:
+        in_lammps = potential.evaluate(both.numbers, both.positions, both.cell)
+    np.testing.assert_allclose(in_lammps.energy, model.predict(both).energy, rtol=1e-10)
+    np.testing.assert_allclose(in_lammps.forces, model.predict(both).forces, rtol=1e-10)
     last = 0.0
     for r in shortest - np.array([0.05, 0.2, 0.4, 1.0]):
         energy, force = pair((11, 17), r)
@@ -182,6 +182,7 @@ def test_a_guard_rail_comes_and_goes_without_training(tmp_path: Path) -> None:
         load_study("quick", ["training.core=zbl", "training.baseline.zbl=[2.0, 4.0]"])
 
 
+@pytest.mark.slow
 def test_the_production_preset_trains_what_runs_in_lammps(tmp_path: Path) -> None:
     data = write_pool(tmp_path / "train.h5", [pair_frames(8)])
     words = ["--set", "training.schnet.max_epochs=2", "--set", "training.schnet.cutoff=4.0"]

@@ -79,16 +79,13 @@ def test_a_network_for_each_element_runs_in_both_modes(tmp_path: Path) -> None:
     path = export_schnet(model, tmp_path / "model.pt", SPECIES)
     metadata = read_metadata(path)
     assert metadata["widths"] == [13, 13, 13] and metadata["compressed"]["readout_per_element"]
-    for atoms in melts()[:2]:
-        right = schnetpack_says(model, atoms)
-        check_lammps(path, "torchscript", atoms, right)
-        check_lammps(path, "compressed", atoms, right)
-        file = WrittenFile(path)
-        assert file.tables(atoms).energy == pytest.approx(right.energy, rel=1e-9)
-        shared = potential([atomwise()])
-        assert abs(schnetpack_says(shared, atoms).energy - right.energy) > 1e-3
-    swapped = evaluate_lammps(melts()[0], "schnet compressed threads 1", f"{path} Cl Na")
-    assert abs(swapped.energy - schnetpack_says(model, melts()[0]).energy) > 1e-3
+    atoms = melts()[0]
+    right = schnetpack_says(model, atoms)
+    check_lammps(path, "torchscript", atoms, right)
+    check_lammps(path, "compressed", atoms, right)
+    assert WrittenFile(path).tables(atoms).energy == pytest.approx(right.energy, rel=1e-9)
+    swapped = potential([elemental((11, 17))])  # the other element has each network
+    assert abs(schnetpack_says(swapped, atoms).energy - right.energy) > 1e-3
 
 
 def test_painn_with_a_network_for_each_element(tmp_path: Path) -> None:
