@@ -94,7 +94,7 @@ def _inner_weight(
             float(mean.sigmas(len(run.pairs))),
             tolerances.inner_weight,
             SIGMAS,
-            where=f"below {n_bins * width:.2f} Å",
+            where=f"below {n_bins * width:.2f} Å, {INNER:g} of the shortest distance in the data",
         )
 
 

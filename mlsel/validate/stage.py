@@ -80,9 +80,7 @@ def validate(
     Stopped
         If a signal asked for it; runs then stand at checkpoints.
     """
-    if not reference_kind(study):
-        if comm.rank == 0:
-            log.info("validation.models is empty: nothing is put to the test")
+    if not _has_runs(study, comm):
         return []
     size = _group_size(study, comm)
     with _locked(folder, comm):
@@ -103,6 +101,8 @@ def make_start(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool =
     MlselError, Stopped
         As `validate`.
     """
+    if not _has_runs(study, comm):
+        return
     with _locked(folder, comm):
         on_root(comm, lambda: prepare_start(study, folder, again))
         make_snapshot(study, folder, comm)
@@ -120,6 +120,8 @@ def validate_part(
     MlselError, Stopped
         As `validate`; also if the snapshot that runs start from is missing.
     """
+    if not _has_runs(study, comm):
+        return
     size = _group_size(study, comm)
     names = on_root(comm, lambda: run_names(study, folder))
     chosen = on_root(comm, lambda: part.of(names))
@@ -129,6 +131,15 @@ def validate_part(
             _find_plugins(comm)
         runs, missing, costs = on_root(comm, lambda: _prepare_runs(study, folder, again, chosen))
         _perform(study, runs, missing, costs, size, comm)
+
+
+def _has_runs(study: Study, comm: MPI.Intracomm) -> bool:
+    """Whether the study asks for any run; told if it doesn't."""
+    if reference_kind(study):
+        return True
+    if comm.rank == 0:
+        log.info("validation.models is empty: nothing is put to the test")
+    return False
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from mlsel.report.stage import write_report
 from mlsel.selection.stage import items as selected
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import load_study, recorded_study
+from mlsel.validate.state import items as validated
 from mlsel.workflow import slurm, status
 
 STUDY = """
@@ -203,3 +204,17 @@ def test_jobs_begin_with_the_import(place: StudyFolder) -> None:
     jobs = slurm.jobs_of(study, status.states(study, place.root))
     assert [job.script for job in jobs] == ["import", "select", "train", "evaluate", "report"]
     assert jobs[1].after == ("import",)
+
+
+def test_what_md_is_held_against_is_asked_before_anything_runs(place: StudyFolder) -> None:
+    Path("mine.toml").write_text(STUDY.replace("models = []", "repeats = 0"), encoding="utf-8")
+    with pytest.raises(MlselError, match=r'validation.reference = "pool" .* or "none"'):
+        mlsel.run.main(["mine.toml"])
+    assert not place.pool.exists()
+    (item,) = validated(load_study("mine.toml"), place.root)
+    assert (item.state, item.text) == ("missing", "validation.reference is not set")
+    study = load_study("mine.toml", ["validation.reference=none"])
+    jobs = {job.script: job for job in slurm.jobs_of(study, status.states(study, place.root))}
+    # Bounds come from the data sets, and the start from the pool.
+    assert jobs["start"].after == ("import", "select")
+    assert jobs["validate"].parts == (1,)
