@@ -26,6 +26,7 @@ from mlsel.evaluate.statistics import (
     stress_errors,
 )
 from mlsel.pool.pool import Block, Pool
+from mlsel.study.folder import UNSEEN
 
 if TYPE_CHECKING:
     from mlsel.training.base import TrainedModel
@@ -44,7 +45,7 @@ class Against:
     limit : eV/Å
         The largest force component.
     parts : frames of each part
-        Those for which the quantile is asked, beside that of all frames.
+        Those for which the quantile is asked, beside that of all frames but unseen runs'.
     has_atomic : whether it holds atomic energies
     """
 
@@ -148,9 +149,10 @@ def _tails(block: Block, numbers: IntArray, predicted: Any, against: Against) ->
     of_elements = [histograms(difference[:, numbers == z]) for z in against.elements]
     together = reduce(np.add, of_elements)
     tails = []
+    seen = ~np.isin(block.frame_ids, against.parts.get(UNSEEN, np.empty(0, np.int64)))
     for counted in (together, *of_elements):
         tails.append(Tail())
-        tails[-1].add(counts, counted)
+        tails[-1].add(counts[seen], counted[seen])
     for frames in against.parts.values():
         inside = np.isin(block.frame_ids, frames)
         tails.append(Tail())

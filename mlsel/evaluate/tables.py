@@ -21,6 +21,7 @@ from mlsel.evaluate.statistics import (
     FrameErrors,
     Summary,
 )
+from mlsel.study.folder import UNSEEN
 
 N_WORST = 10
 UNITS = {
@@ -35,12 +36,14 @@ COMPONENT = next(iter(FORCE_QUANTITIES))
 
 
 def rows_of(entry: Entry, kind: str, parts: Mapping[str, IntArray]) -> list[dict[str, Any]]:
-    """Return the rows of errors.csv for one model: all frames, then each part."""
+    """Return the rows of errors.csv for one model: all frames but unseen runs', then each part."""
     from ase.data import chemical_symbols
 
     errors, elements = read_errors(entry.product)
     quantiles = read_quantiles(entry.product)
-    shifts = errors.atomic_shifts
+    seen = ~np.isin(errors.frame_id, parts.get(UNSEEN, np.empty(0, np.int64)))
+    whole = errors.take(seen)
+    shifts = whole.atomic_shifts
     made = []
 
     def add(part: str, element: str, quantity: str, summary: Summary) -> None:
@@ -52,7 +55,7 @@ def rows_of(entry: Entry, kind: str, parts: Mapping[str, IntArray]) -> list[dict
         )  # fmt: skip
 
     for part, frames in {ALL: None, **parts}.items():
-        chosen = errors if frames is None else errors.take(np.isin(errors.frame_id, frames))
+        chosen = whole if frames is None else errors.take(np.isin(errors.frame_id, frames))
         for quantity in FORCE_QUANTITIES:
             add(part, ALL, quantity, chosen.forces(quantity))
             for s, z in enumerate(elements):

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, nearest, shortened
 from mlsel.core.parallel import on_root, world
 from mlsel.selection.learning import sized_sets
-from mlsel.study.folder import HELD_OUT, TEST, StudyFolder
+from mlsel.study.folder import HELD_OUT, TEST, UNSEEN, StudyFolder
 from mlsel.study.seeds import seeded
 from mlsel.study.stage import DONE, MISSING, STALE, Item
 
@@ -230,6 +230,7 @@ class _Sets:
             left_out = self._solid
             if self._comm.rank == 0:
                 self._tell_left_out()
+        left_out = _union([left_out, self._unseen])
         chosen: list[IntArray] = []
         held_out: dict[int, IntArray] = {}
         for k in range(1, section.seeds + 1):
@@ -248,7 +249,7 @@ class _Sets:
         test = left_out
         if section.n_test:
             test = self._test(taken)
-            frames = np.sort(test)
+            frames = np.sort(test[: section.n_test])
             n_double = int((np.diff(frames) == 0).sum()) + len(np.intersect1d(frames, taken))
             if n_double or len(frames) != section.n_test:
                 raise AssertionError(f"{n_double} frames of the test set are not its own")
@@ -271,6 +272,37 @@ class _Sets:
         run_of, _ = self._pool.locate(np.arange(len(self._pool)))
         solid = [index for index, molten in enumerate(self._molten) if molten is False]
         frames: IntArray = np.flatnonzero(np.isin(run_of, solid))
+        return frames
+
+    @functools.cached_property
+    def _unseen(self) -> IntArray:
+        """The frames of the runs that no data set is chosen from, sorted.
+
+        Raises
+        ------
+        MlselError
+            If the pool has no such run, or they have too few frames.
+        """
+        import numpy as np
+
+        section, known = self._section, {run.name: run for run in self._pool.runs}
+        for name in section.unseen_runs:
+            if name not in known:
+                few = ", ".join(list(known)[:6]) + (", …" if len(known) > 6 else "")
+                raise MlselError(
+                    f"selection.unseen_runs names {shortened(name, 60)}{nearest(name, known)}, and "
+                    f"{self._pool.path} has the runs {few}.",
+                    everywhere=True,
+                )
+        run_of, _ = self._pool.locate(np.arange(len(self._pool)))
+        wanted = [known[name].index for name in section.unseen_runs]
+        frames: IntArray = np.flatnonzero(np.isin(run_of, wanted))
+        if section.unseen_runs and len(frames) < section.n_unseen:
+            raise MlselError(
+                f"selection.n_unseen is {section.n_unseen}, and the unseen runs have {len(frames)} "
+                f"frames together: give 1 to {len(frames)}.",
+                everywhere=True,
+            )
         return frames
 
     def _tell_left_out(self) -> None:
@@ -338,12 +370,18 @@ class _Sets:
                 # together have enough, and span the temperatures.
                 parameters["runs"] = self._runs_at_lowest_pressure()
             selectors[method] = make_selector(method, parameters)
+        asked: list[dict[str, Any]] = [
+            {"method": method, "n": each, "parameters": selector.parameters()}
+            for method, selector in selectors.items()
+        ]
+        unseen = self._unseen
+        if len(unseen):
+            places = np.linspace(0, len(unseen) - 1, section.n_unseen).astype(np.int64)
+            unseen = unseen[places]
+            asked.append({"method": UNSEEN, "n": len(unseen), "runs": list(section.unseen_runs)})
         expected = {
             "method": "test",
-            "parts": [
-                {"method": method, "n": each, "parameters": selector.parameters()}
-                for method, selector in selectors.items()
-            ],
+            "parts": asked,
             "seed": section.seed,
             "pool_digest": pool.digest,
             "n_excluded": len(taken),
@@ -363,7 +401,7 @@ class _Sets:
             exclude = _union([taken, *made.values()])
             made[method] = selectors[method].select(pool, each, seed, exclude, self._comm).frame_ids
         parts = [made[method] for method in section.test_methods]
-        frames = np.concatenate(parts)
+        frames = np.concatenate([*parts, unseen])
 
         def write() -> None:
             stamp = {"made_by": "mlsel.selection", **expected}
@@ -427,7 +465,7 @@ def items(study: Study, folder: Path) -> list[Item]:
     if section.n_validation:
         wanted |= {name + HELD_OUT: section.n_validation for name in section.data_sets()}
     if section.n_test:
-        wanted[TEST] = section.n_test
+        wanted[TEST] = section.n_test + (section.n_unseen if section.unseen_runs else 0)
     wanted |= {sized.name: sized.n for sized in sized_sets(study)}
     digest = None
     if place.pool.is_file():

@@ -9,6 +9,8 @@ from pathlib import Path
 POOL = "pool.h5"
 MODEL = "model.json"
 TEST = "test"
+UNSEEN = "unseen runs"
+"""The part of the test set whose runs no other data set has frames of."""
 HELD_OUT = "-validation"
 """Suffix of the data sets that are held out of training to judge it."""
 _SIZED = re.compile(r"^(.+)-n([1-9]\d*)$")

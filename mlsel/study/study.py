@@ -192,6 +192,12 @@ class SelectionSection:
     test_methods: tuple[str, ...] = quantity(
         ("random", "single-md-random", "global-energy", "atomic-energy", "force")
     )
+    unseen_runs: tuple[str, ...] = quantity(
+        (), doc="runs of the pool that no data set is chosen from, to test on what was never seen"
+    )
+    n_unseen: int = quantity(
+        200, at_least=1, doc="frames of these together, evenly spaced, at the end of the test set"
+    )
     molten_only: bool = quantity(
         False, doc="leave out the runs that the pool says did not stay molten"
     )
@@ -226,6 +232,8 @@ class SelectionSection:
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 return f"selection.{name} names one method twice: {', '.join(values)}"
+        if self.unseen_runs and not self.n_test:
+            return "selection.unseen_runs are to test on, and selection.n_test is 0: give it frames"
         n_parts = len(self.test_methods)
         if self.n_test and not n_parts:
             return "selection.test_methods is empty: name methods, or set selection.n_test = 0"

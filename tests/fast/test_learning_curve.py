@@ -119,16 +119,17 @@ OVERRIDES = (
     'training.kinds=["pair"]',
     "training.pair.cutoff=4.0",
 )
+UNSEEN = ('selection.unseen_runs=["run-1"]', "selection.n_unseen=4")
 
 
 def study(*more: str) -> Study:
-    return load_study("quick", [*OVERRIDES, "learning.n=[]", "learning.seeds=0", *more])
+    return load_study("quick", [*OVERRIDES, *UNSEEN, "learning.n=[]", "learning.seeds=0", *more])
 
 
 def test_a_study_with_learning_curves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
-    write_pool(tmp_path / "pool.h5", [frames(60, seed=4)])
+    write_pool(tmp_path / "pool.h5", [frames(60, seed=4), frames(10, seed=9)])
     comm = world()
     select_study(study(), tmp_path, comm)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir()}
@@ -141,6 +142,8 @@ def test_a_study_with_learning_curves(
 
     for name, time in before.items():  # the study's own sets stay
         assert (tmp_path / "data" / name).stat().st_mtime_ns == time
+    assert held("test")[8:] == [60, 63, 66, 69] and max(held("test")[:8]) < 60
+    assert all(max(held(path.stem)) < 60 for path in (tmp_path / "data").glob("[fr]*.h5"))
     elsewhere = {*held("test"), *held("random-validation"), *held("force-validation")}
     for method in ("random", "force"):
         for n in (4, 12):
@@ -160,11 +163,25 @@ def test_a_study_with_learning_curves(
     with (tmp_path / "evaluation" / "summary.csv").open() as file:
         summed = {row["dataset"]: row["n"] for row in csv.DictReader(file)}
     assert summed == {"random": "3", "force": "3"}  # seeds 2 and 3 are the curves', at n = 12
+    with (tmp_path / "evaluation" / "errors.csv").open() as file:
+        counts = {
+            row["part"]: int(row["n"])
+            for row in csv.DictReader(file)
+            if (row["element"], row["quantity"]) == ("all", "force_component")
+        }
+    assert (counts["all"], counts["random"], counts["unseen runs"]) == (192, 192, 96)
+    assert counts["run run-1"] == 96 and counts["run run-0"] == 192
     capsys.readouterr()
     assert figure([str(tmp_path), "--level", "1e-9", "-o", str(tmp_path / "curve")]) == 0
     assert "force not with 20" in capsys.readouterr().out
     assert (tmp_path / "curve.svg").stat().st_size > 5000
     with pytest.raises(MlselError, match=r"give \[learning\] n = "):
         figure([str(tmp_path / "data")])
+    for settings, match in (
+        (['selection.unseen_runs=["run-7"]'], r"names run-7 .*has the runs run-0, run-1"),
+        (["selection.n_unseen=11"], "have 10 frames together: give 1 to 10"),
+    ):
+        with pytest.raises(MlselError, match=match):
+            select_study(study(*settings), tmp_path, comm)
     with pytest.raises(MlselError, match=r"learning\.methods names energy: give some of"):
         study('learning.methods=["energy"]')
