@@ -2,6 +2,8 @@
 # make demo    the main job on the embedded defaults: from MD to the report of a small study
 # make test    lint, types and tests (make slow: those that take minutes; make test-slurm: on a
 #              real Slurm, and the tutorial)
+# make crash-points  every operation on the disk of every stage killed, every write refused; make -j2
+#              -Otarget crash-points does it on two cores
 # make mutants changes of one line that the tests must notice, one after the other; many minutes
 # make docs    the documentation, in build/site; a warning is an error
 
@@ -12,7 +14,7 @@ STAMP := $(VENV)/.complete
 DOCS := $(VENV)/.docs
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint types pytest slow test-slurm mutants docs clean
+.PHONY: setup demo test lint types pytest slow crash-points crash-points-md crash-points-rest test-slurm mutants docs clean
 
 setup: $(STAMP)
 
@@ -51,6 +53,17 @@ pytest: setup
 # Minutes of MD and training.
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Those of MD and the others, each on a core with make -j2.
+CRASHES := -q -m slow tests/mpi/test_crash_points.py
+crash-points: crash-points-md crash-points-rest
+
+crash-points-md: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(CRASHES) -k "validate or generate"
+
+crash-points-rest: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(CRASHES) tests/lammps/test_crash_points_of_commands.py \
+	  -k "not validate and not generate"
 
 # A Slurm of its own on this machine: slurmctld, slurmd, sbatch must be there (Debian: slurm-wlm).
 test-slurm: setup

@@ -27,6 +27,7 @@ def write_figure(figure: Any, path: Path) -> None:
         If matplotlib doesn't write this format.
     """
     import matplotlib as mpl
+    from matplotlib import pyplot as plt
 
     kind = path.suffix.removeprefix(".").lower() or "png"
     known = figure.canvas.get_supported_filetypes()
@@ -34,6 +35,10 @@ def write_figure(figure: Any, path: Path) -> None:
         raise MlselError(f"{path}: figures are written as {', '.join(sorted(known))}, not {kind}.")
     image = io.BytesIO()  # of some hundred kB: what is written is then written by us
     options: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 150}
-    with mpl.rc_context({"svg.hashsalt": path.stem}):
-        figure.savefig(image, format=kind, **options)
-    write_bytes(path, image.getvalue())
+    try:
+        with mpl.rc_context({"svg.hashsalt": path.stem}):
+            figure.savefig(image, format=kind, **options)
+        write_bytes(path, image.getvalue())
+    except BaseException:
+        plt.close(figure)  # else pyplot keeps it
+        raise

@@ -91,35 +91,63 @@ def label_pool(
     Stopped
         After a frame, if a signal asked for it.
     """
-    from mlsel.core.files import take_away
-    from mlsel.core.record import Record
+    from mlsel.core.files import sweep
+    from mlsel.core.lock import FolderLock
 
     folder = output.with_name(f".{output.name}.labels")
     made_from = {"pool": pool.digest, "labeller": labeller.name}
 
-    def begin() -> list[int]:
-        record = Record(folder / "made-from.json", product=output)
-        record.settle(made_from)
-        folder.mkdir(parents=True, exist_ok=True)
-        record.write(made_from)
-        frames = [str(frame) for frame in range(len(pool))]
-        mine = part.of(frames) if part is not None else frames
-        return [int(f) for f in mine if not _file(folder, int(f)).is_file()]
+    def is_done() -> bool:
+        sweep(folder)  # a job was killed before it had removed the labels that were done with
+        return _is_done(output, folder, made_from)
 
-    if on_root(comm, lambda: _is_done(output, folder, made_from)):
+    if on_root(comm, is_done):
         if comm.rank == 0:
             log.info("%s is there already, of the same frames and labeller", output)
             _tell_left_out(output)
         return
+    names = [str(frame) for frame in range(len(pool))]
+    lock = FolderLock(folder, part.label(names) if part is not None else "")
+    on_root(comm, lock.acquire)
+    try:
+        mine = [int(name) for name in (names if part is None else part.of(names))]
+        _label_missing(pool, output, labeller, comm, mine, made_from)
+    finally:
+        if comm.rank == 0:
+            lock.release()
+
+
+def _label_missing(
+    pool: Pool,
+    output: Path,
+    labeller: Labeller,
+    comm: MPI.Intracomm,
+    mine: Sequence[int],
+    made_from: Mapping[str, Any],
+) -> None:
+    """Label those of some frames that are not yet, and write the data set where that is due."""
+    from mlsel.core.files import take_away
+    from mlsel.core.lock import lock_files
+    from mlsel.core.record import Record
+
+    folder = output.with_name(f".{output.name}.labels")
+
+    def begin() -> list[int]:
+        record = Record(folder / "made-from.json", product=output)
+        record.settle(made_from)
+        record.write(made_from)
+        return [frame for frame in mine if not _file(folder, frame).is_file()]
+
     missing = on_root(comm, begin)
     failures = _perform(pool, folder, labeller, missing, comm)
 
     def finish() -> tuple[int, int]:
         done = [frame for frame in range(len(pool)) if _file(folder, frame).is_file()]
-        if part is None or len(done) == len(pool):
+        if len(mine) == len(pool) or len(done) == len(pool):
             if done:
                 _write(pool, done, folder, output, made_from)
-            if len(done) == len(pool):
+            # The job of another part may be reading them; the last one removes them.
+            if len(done) == len(pool) and len(lock_files(folder)) == 1:
                 take_away(folder)
         return len(done), len(pool)
 

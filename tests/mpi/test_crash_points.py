@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from mlsel.core.parallel import world
+from mlsel.core.shards import Part
 from mlsel.evaluate.probe import probe_study
 from mlsel.evaluate.stage import evaluate
 from mlsel.generate import generate
@@ -25,7 +26,16 @@ from mlsel.study.study import load_study
 from mlsel.training.stage import train_study
 from mlsel.validate.stage import validate
 from tests.support import run_killed, run_mlsel, run_with_signal
-from tests.support.crash_points import Again, Prepare, Trial, Work, again_points, contents
+from tests.support.crash_points import (
+    Again,
+    Prepare,
+    Trial,
+    Work,
+    again_points,
+    at_the_kth,
+    contents,
+    count,
+)
 from tests.support.training_data import frames, write_pool
 
 MD = """
@@ -139,6 +149,12 @@ def _written(folder: Path, text: str) -> Path:
 def models(folder: Path) -> Work:
     """Several models at once, of two kinds."""
     return training(folder, "schnet", 'training.kinds=["schnet","pair"]')
+
+
+def part_of_models(folder: Path, part: Part) -> Work:
+    overrides = [RANDOM, 'training.kinds=["schnet","pair"]']
+    study = load_study(str(_written(folder, LEARNING)), overrides)
+    return lambda: train_study(study, folder / "tiny", world(), part=part)
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +304,7 @@ def test_a_rank_of_two_is_killed(stage: str, named: str, trained: Path, tmp_path
 def test_one_rank_of_two_is_killed_at_counted_points(
     rank: int, stage: str, trained: Path, tmp_path: Path
 ) -> None:
-    """At four places spread over the rank's operations, each job then killed once more."""
+    """At its first, middle and last operation, each job then killed once more."""
     make, words = prepare(stage, trained), command(stage, tmp_path)
 
     def start(where: Path, k: int) -> tuple[int, int]:
@@ -302,7 +318,7 @@ def test_one_rank_of_two_is_killed_at_counted_points(
     code, n = start(alone, 0)
     assert code == 0
     expected = contents(alone)
-    for k in sorted({1, *(n * part // 4 for part in (1, 2, 3)), n} - {0}) if n else []:
+    for k in sorted({1, n // 2, n} - {0}) if n else []:
         place = tmp_path / f"killed-{k}"
         place.mkdir()
         make(place)
@@ -311,6 +327,76 @@ def test_one_rank_of_two_is_killed_at_counted_points(
         done = run_mlsel(*words, ranks=2, cwd=place, OMP_NUM_THREADS="1")
         assert done.returncode == 0, done.stderr
         assert contents(place) == expected, f"{k} of {n}"
+
+
+def answered(place: Path, *words: str | Path) -> int:
+    """Give a command beside the one that is at work; return its exit code: done, or a sentence."""
+    done = run_mlsel(*words, cwd=place, OMP_NUM_THREADS="1")
+    assert done.returncode in (0, 2), done.stderr
+    if done.returncode:
+        (said,) = (line for line in done.stderr.splitlines() if line.startswith("mlsel: "))
+        assert len(said) <= 400 and "Traceback" not in done.stderr
+    return done.returncode
+
+
+@pytest.mark.slow
+def test_selection_during_generate(tmp_path: Path) -> None:
+    """Refused at the first, a middle and the last operation, and it changes nothing."""
+    n = count(generation(tmp_path / "alone")).n
+    expected, words = contents(tmp_path / "alone"), command("selection", tmp_path)
+    for k in (1, n // 2, n):
+        place = tmp_path / f"both-{k}"
+        codes: list[int] = []
+
+        def meanwhile(place: Path = place, codes: list[int] = codes) -> None:
+            codes.append(answered(place, *words))
+
+        at_the_kth(k, meanwhile, generation(place))
+        assert codes == [2] and contents(place) == expected, f"{k} of {n}"
+
+
+@pytest.mark.slow
+def test_evaluation_during_training(tmp_path: Path) -> None:
+    """Of the models that are there; in the end it is of all."""
+
+    def begin(name: str) -> tuple[Path, Work]:
+        place = tmp_path / name
+        work = models(place)
+        write_pool(place / "tiny" / "data" / "test.h5", [frames(4, seed=9)])
+        return place, work
+
+    words = command("evaluate", tmp_path)
+    codes: list[int] = []
+    alone, work = begin("alone")
+    n = count(work).n
+    assert answered(alone, *words) == 0
+    expected = contents(alone)
+    for k in (1, n // 2, n):
+        place, work = begin(f"both-{k}")
+
+        def meanwhile(place: Path = place) -> None:
+            codes.append(answered(place, *words))
+
+        at_the_kth(k, meanwhile, work)
+        assert answered(place, *words) == 0
+        assert contents(place) == expected, f"{k} of {n}"
+    assert {*codes} == {0, 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [1, 9])
+def test_two_parts_with_one_number(k: int, tmp_path: Path) -> None:
+    words = [*command("training", tmp_path), "--set", 'training.kinds=["schnet","pair"]', "--part"]
+    models(tmp_path / "alone")()
+    place = tmp_path / "both"
+    models(place)
+
+    def meanwhile() -> None:
+        assert answered(place, *words, "1/2") == 2
+        assert answered(place, *words, "2/2") == 0
+
+    assert at_the_kth(k, meanwhile, part_of_models(place, Part(1, 2))) >= k
+    assert contents(place) == contents(tmp_path / "alone")
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ class Snapshots(Operations):
         point = Point(name, kind, path.relative_to(self._place), folder)
         if key not in self._known:
             self._known.add(key)
-            shutil.copytree(self._place, folder, ignore=shutil.ignore_patterns(".lock*"))
+            _copy(self._place, folder)
             self.points.append(point)
         return point
 
@@ -128,7 +128,7 @@ class Snapshots(Operations):
             return
         self._known.add(key)
         folder = self._store / key
-        shutil.copytree(self._place, folder, ignore=shutil.ignore_patterns(".lock*"))
+        _copy(self._place, folder)
         os.truncate(folder / path.relative_to(self._place), (before + after) // 2)
         self.points.append(Point(name, "write", path.relative_to(self._place), folder))
 
@@ -136,7 +136,7 @@ class Snapshots(Operations):
         """Return a hash of all that a start can read in the folder."""
         found = []
         for path in sorted(self._place.rglob("*")):
-            if path.name.startswith(".lock"):
+            if path.name.startswith(".lock") or _is_partial(path.parent):
                 continue
             said = ""
             if path.is_file() and not _is_partial(path) and path.name not in NOT_READ:
@@ -186,6 +186,21 @@ def count(work: Work) -> Operations:
     return operations
 
 
+def at_the_kth(k: int, there: Callable[[], None], work: Work) -> int:
+    """Do something else before the k-th operation of some work; return the operations."""
+    n = 0
+
+    def watch(kind: str, path: Path) -> None:
+        nonlocal n
+        n += 1
+        if n == k:
+            there()
+
+    with files.operations(watch):
+        work()
+    return n
+
+
 def contents(folder: Path) -> dict[str, str]:
     """Return every file and empty folder below a folder, with a hash of what is in it."""
     found = {}
@@ -198,7 +213,20 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def _is_partial(path: Path) -> bool:
-    return files.PARTIAL in path.name
+    """Whether a file or folder is temporary, or in a temporary folder: no start reads it."""
+    return files.PARTIAL in str(path)
+
+
+def _copy(folder: Path, target: Path) -> None:
+    """Copy a folder, in which another program may be at work (gap_fit, in a temporary one)."""
+
+    def copy(source: str, made: str) -> None:
+        try:
+            shutil.copy2(source, made)
+        except FileNotFoundError:
+            assert _is_partial(Path(source))
+
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".lock*"), copy_function=copy)
 
 
 def _digest(path: Path) -> str:
