@@ -16,7 +16,7 @@ from mlsel.core import native
 from mlsel.core.arrays import FloatArray, IntArray
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-CHUNK = 8 * 2**20
+CHUNK = 4 * 2**20
 """Bytes that are scanned at once."""
 
 

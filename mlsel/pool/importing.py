@@ -33,7 +33,7 @@ from mlsel.pool.pool import ATOM_FIELDS, VIRIAL, Layout
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
 from mlsel.pool.writer import INTEGER, PoolWriter, RunWriter
 
-FLUSH_BYTES = 32 * 2**20
+FLUSH_BYTES = 16 * 2**20
 
 
 @dataclass

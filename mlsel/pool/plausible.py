@@ -43,8 +43,10 @@ class Plausibility:
             if len(self._sample) == N_SAMPLE and rank <= self._sample[0][0]:
                 return
             self._n += 1
-            here = {label: values[k] for label, values in labels.items()}
-            frame = frames.numbers, frames.positions[k], frames.cell[k], all(frames.periodic), here
+            # Copies: a view would keep all the frames that it is one of.
+            here = {label: values[k].copy() for label, values in labels.items()}
+            positions, cell = frames.positions[k].copy(), frames.cell[k].copy()
+            frame = frames.numbers, positions, cell, all(frames.periodic), here
             if len(self._sample) < N_SAMPLE:
                 heapq.heappush(self._sample, (rank, self._n, frame))
             else:
