@@ -21,7 +21,7 @@ TOOLS = {
     "info": ("mlsel.pool.info", "print what a pool holds"),
     "pack": ("mlsel.pool.exporting", "copy a pool of many files into one"),
     "import": ("mlsel.pool.import_command", "make a pool from other people's trajectories"),
-    "check": ("mlsel.pool.check", "tell what in a pool may be wrong"),
+    "check": ("mlsel.check", "tell what in a pool may be wrong"),
     "export": ("mlsel.pool.exporting", "write a pool for other programs"),
     "label": ("mlsel.refine.label", "give frames energies and forces, by LAMMPS or ASE"),
     "figure": ("mlsel.figure", "draw a figure"),

@@ -1,27 +1,30 @@
-"""`mlsel check POOL`: what in a pool may be wrong, by frame; nothing of it is certain.
+"""What in a pool may be wrong, by frame; nothing of it is certain.
 
-Blocks are read once; what is kept of a frame is a few numbers.
+Blocks are read once, by the ranks in shares; what is kept of a frame is a few numbers. The command
+is `mlsel.check`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlsel.cli import Parser
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError
+from mlsel.pool import correlation
 from mlsel.pool.copies import content_hash, later_copies
 from mlsel.pool.elements import formula
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX
 from mlsel.pool.plausible import closeness
+from mlsel.pool.volumes import shape_hash, slopes
 
 if TYPE_CHECKING:
+    from mpi4py import MPI
+
     from mlsel.pool.pool import Block, Pool
 
 MAX_NAMED = 6
@@ -64,32 +67,53 @@ class Finding:
 
 
 @dataclass
-class _Numbers:
+class Numbers:
     """What is kept of every frame, (n_frames,) each; NaN where there is none."""
 
     content: IntArray
     labels: IntArray
     composition: IntArray
     n_atoms: IntArray
+    shape: IntArray
     closeness: FloatArray
     energy: FloatArray
     force: FloatArray
     net_force: FloatArray
+    volume: FloatArray
+    trace: FloatArray
     finite: Array
 
     @classmethod
-    def of(cls, n: int) -> _Numbers:
-        a, b, c, d = (np.zeros(n, dtype=np.int64) for _ in range(4))
-        e, f, g, h = (np.full(n, np.nan) for _ in range(4))
-        return cls(a, b, c, d, e, f, g, h, np.ones(n, dtype=bool))
+    def of(cls, n: int) -> Numbers:
+        a, b, c, d, e = (np.zeros(n, dtype=np.int64) for _ in range(5))
+        f, g, h, i, j, k = (np.full(n, np.nan) for _ in range(6))
+        return cls(a, b, c, d, e, f, g, h, i, j, k, np.ones(n, dtype=bool))
+
+    def share(self, stretch: slice, comm: MPI.Intracomm) -> None:
+        """Give all ranks what each has of its stretch."""
+        for field in fields(self):
+            array = getattr(self, field.name)
+            array[:] = np.concatenate(comm.allgather(array[stretch]))
 
 
 @dataclass
 class Checked:
-    """The findings, and the table of compositions."""
+    """The findings, and what is told beside them.
+
+    Attributes
+    ----------
+    findings : list of Finding
+    table : list of str
+        The compositions.
+    notes : list of str
+        Of the pool as a whole.
+    numbers : Numbers
+    """
 
     findings: list[Finding]
     table: list[str]
+    notes: list[str]
+    numbers: Numbers
 
     def frames(self, *, spare: bool = False) -> IntArray:
         """Return all frames that may be wrong, and those to spare if told so, sorted."""
@@ -98,27 +122,58 @@ class Checked:
         return frames
 
 
-def check(pool: Pool, thresholds: Thresholds | None = None) -> Checked:
-    """Look at every frame of a pool once."""
+def check(
+    pool: Pool, thresholds: Thresholds | None = None, comm: MPI.Intracomm | None = None
+) -> Checked:
+    """Look at every frame of a pool once; collective over comm, if one is given."""
     limits = thresholds or Thresholds()
-    kept = _Numbers.of(len(pool))
+    kept = Numbers.of(len(pool))
+    rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
+    own = range(len(pool) * rank // size, len(pool) * (rank + 1) // size)
     formulas: dict[bytes, int] = {}
     for run in pool.runs:
         formulas.setdefault(np.sort(pool.numbers(run)).tobytes(), len(formulas))
-    labels = [f for f in ("energy", "forces") if f in (*pool.fields, *pool.partial_fields)]
-    ids = np.arange(len(pool)) if pool.partial_fields else None
-    if ids is None:
-        for block in pool.blocks("positions", "cell", *labels):
-            _look(pool, block, kept, formulas, limits)
-    else:  # not every run has each label
-        for block in pool.blocks("positions", "cell", everything=True):
-            _look(pool, block, kept, formulas, limits)
+    known = (*pool.fields, *pool.partial_fields)
+    labels = [field for field in ("energy", "forces", "virial") if field in known]
+    for block in pool.blocks("positions", "cell", frame_ids=own, optional=labels):
+        _look(pool, block, kept, formulas, limits)
+    if comm is not None:
+        kept.share(slice(own.start, own.stop), comm)
     names = [formula(np.frombuffer(key, dtype=np.int64)) for key in formulas]
-    return Checked(_findings(pool, kept, names, limits), _table(kept, names))
+    findings = _findings(pool, kept, names, limits)
+    by_volume = slopes(kept.shape, kept.composition, kept.volume, kept.energy * kept.n_atoms,
+                       kept.trace)  # fmt: skip
+    notes = [by_volume.told()] if len(by_volume.ratio) else []
+    if by_volume.is_wrong:
+        findings.append(
+            Finding("have virials that their energies contradict", np.unique(by_volume.frames))
+        )
+    return Checked(findings, _table(kept, names), [*notes, *_independent(pool, kept)], kept)
+
+
+def _independent(pool: Pool, kept: Numbers) -> list[str]:
+    """Tell how many independent frames the runs are worth, by energies and by volumes."""
+    runs = [run for run in pool.runs if run.n_frames >= correlation.FEWEST]
+    if not runs or not pool.is_ordered:
+        return []
+    told = []
+    for what, values in (("energies", kept.energy), ("volumes", kept.volume)):
+        each, n, worth = [], 0, 0.0
+        for run in runs:
+            of_run = values[run.first_frame : run.first_frame + run.n_frames]
+            if np.isfinite(of_run).all() and np.ptp(of_run) > 1e-9 * np.abs(of_run).max():
+                each.append(correlation.inefficiency(of_run))
+                n, worth = n + run.n_frames, worth + run.n_frames / each[-1]
+        if each:
+            told.append(
+                f"by their {what} {n} frames of {len(each)} runs are worth {worth:.0f} independent "
+                f"ones, if they follow each other: {min(each):.1f} to {max(each):.1f} frames each"
+            )
+    return told
 
 
 def _look(
-    pool: Pool, block: Block, kept: _Numbers, formulas: dict[bytes, int], limits: Thresholds
+    pool: Pool, block: Block, kept: Numbers, formulas: dict[bytes, int], limits: Thresholds
 ) -> None:
     from ase.data import covalent_radii
 
@@ -127,6 +182,12 @@ def _look(
     kept.composition[ids] = formulas[np.sort(numbers).tobytes()]
     kept.n_atoms[ids] = n
     cutoff = 2 * limits.closest * float(covalent_radii[numbers].max())
+    has_virial = "virial" in block.fields and all(periodic)
+    if all(periodic):
+        with np.errstate(invalid="ignore"):
+            kept.volume[ids] = np.abs(np.linalg.det(block["cell"]))
+    if has_virial:
+        kept.trace[ids] = np.trace(block["virial"], axis1=1, axis2=2)
     for i, frame in enumerate(ids):
         positions, cell = block["positions"][i], block["cell"][i]
         kept.content[frame] = content_hash(numbers, positions, cell, periodic)
@@ -134,6 +195,8 @@ def _look(
             kept.closeness[frame] = closeness(numbers, positions, cell, all(periodic), cutoff)
         else:
             kept.finite[frame] = False
+        if has_virial:
+            kept.shape[frame] = shape_hash(positions, cell)
         told = b"".join(block[f][i].tobytes() for f in ("energy", "forces") if f in block.fields)
         digest = hashlib.blake2b(told, digest_size=8).digest()
         kept.labels[frame] = int.from_bytes(digest, "little", signed=True)
@@ -147,7 +210,7 @@ def _look(
         kept.net_force[ids] = np.linalg.norm(forces.sum(axis=1), axis=1)
 
 
-def _findings(pool: Pool, kept: _Numbers, names: list[str], limits: Thresholds) -> list[Finding]:
+def _findings(pool: Pool, kept: Numbers, names: list[str], limits: Thresholds) -> list[Finding]:
     found = [Finding("hold a NaN or an infinity", np.flatnonzero(~kept.finite))]
     _, inverse = np.unique(kept.content, return_inverse=True)
     pairs = np.unique(np.stack([inverse, kept.labels]), axis=1)
@@ -187,7 +250,7 @@ def _logarithm(values: FloatArray) -> FloatArray:
 
 
 def _standing_out(
-    values: FloatArray, kept: _Numbers, n_kinds: int, limit: float, smallest: float
+    values: FloatArray, kept: Numbers, n_kinds: int, limit: float, smallest: float
 ) -> IntArray:
     """Return the frames far from the median of their composition; `smallest` bounds the scale."""
     odd: list[IntArray] = []
@@ -202,7 +265,7 @@ def _standing_out(
     return frames
 
 
-def _table(kept: _Numbers, names: list[str]) -> list[str]:
+def _table(kept: Numbers, names: list[str]) -> list[str]:
     lines = [f"{'composition':20} {'frames':>9} {'E/atom, eV':>12} {'σ':>9} {'max |F|, eV/Å':>14}"]
     sizes = np.bincount(kept.composition, minlength=len(names))
     for kind in np.argsort(-sizes, kind="stable")[:40]:
@@ -234,6 +297,7 @@ def report(pool: Pool, checked: Checked) -> list[str]:
         lines.append(f"  {_named(pool, finding.frames)}")
     if not checked.findings:
         lines.append("nothing stands out")
+    lines += checked.notes
     references = pool.element_references
     if references:
         told = ", ".join(f"{chemical_symbols[z]} {e:.6g} eV" for z, e in references.items())
@@ -253,58 +317,6 @@ def _named(pool: Pool, frames: IntArray) -> str:
                 where[int(frame)] = f"{frame} ({file}, {block[SOURCE_INDEX][i]})"
         names = [where[int(frame)] for frame in some]
     return ", ".join(names) + (", …" if len(frames) > len(some) else "")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`mlsel check POOL`."""
-    parser = Parser(
-        prog="mlsel check",
-        description="Tell what in a pool may be wrong: copies, copies with other labels, atoms too "
-        "close, energies and forces that stand out, forces whose sum is not zero.",
-    )
-    parser.add_argument("pool", type=Path, metavar="POOL")
-    parser.add_argument(
-        "--closest",
-        type=float,
-        default=Thresholds.closest,
-        metavar="SHARE",
-        help="of the two covalent radii's sum, below which atoms are too close "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--outlier",
-        type=float,
-        default=Thresholds.outlier,
-        metavar="SIGMAS",
-        help="robust standard deviations from the median (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--write-exclude",
-        type=Path,
-        metavar="FILE",
-        help="write the ids of frames that may be wrong, for `mlsel selection --exclude`",
-    )
-    parser.add_argument("--drop", type=Path, metavar="NEWPOOL", help="write a pool without these")
-    parser.add_argument("--force", action="store_true", help="replace files that are there")
-    args = parser.parse_args(argv)
-    for name in ("closest", "outlier"):
-        if not getattr(args, name) > 0:
-            raise MlselError(f"--{name} {getattr(args, name)}: it must be above 0.")
-    for path in (args.write_exclude, args.drop):
-        if path is not None and path.exists() and not args.force:
-            raise MlselError(
-                f"{path} is there already: choose another name, or --force to replace it."
-            )
-    from mlsel.pool.pool import Pool
-
-    with Pool(args.pool) as pool:
-        checked = check(pool, Thresholds(args.closest, args.outlier))
-        print("\n".join(report(pool, checked)))
-        if args.write_exclude is not None:
-            write_exclude(pool, checked, args.write_exclude)
-        if args.drop is not None:
-            _drop(pool, checked.frames(spare=True), args.drop)
-    return 0
 
 
 EXCLUDE_HEAD = "# frames of the pool with the digest "
@@ -355,7 +367,7 @@ def read_exclude(path: Path, pool: Pool) -> list[int]:
     return frames
 
 
-def _drop(pool: Pool, frames: IntArray, path: Path) -> None:
+def write_without(pool: Pool, frames: IntArray, path: Path) -> None:
     from mlsel.pool.writer import write_subset
 
     left = np.setdiff1d(np.arange(len(pool)), frames)

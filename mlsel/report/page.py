@@ -84,16 +84,21 @@ def link(path: str, text: str = "") -> str:
 
 def picture(svg: Path, png: Path, caption: str, alternative: str, folder: Path) -> str:
     """Return a figure: the SVG inside the page, with links to both files."""
-    data = base64.b64encode(svg.read_bytes()).decode("ascii")
     files = " · ".join(
         link(path.relative_to(folder).as_posix(), path.suffix[1:].upper())
         for path in (svg, png)
         if path.is_file()
     )
+    return drawing(svg.read_bytes(), f"{escape(caption)} ({files})", alternative)
+
+
+def drawing(svg: bytes, caption: str, alternative: str) -> str:
+    """Return a figure that has no files beside the page; the caption is HTML."""
+    data = base64.b64encode(svg).decode("ascii")
     return (
         f'<figure><img alt="{escape(alternative, quote=True)}" '
         f'src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{escape(caption)} ({files})</figcaption></figure>"
+        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 

@@ -303,7 +303,7 @@ class Selector(ABC):
         check_n(n, n_left, pool, len(ids) + n_copies, " without copies" if n_copies else "")
         seed = rng if isinstance(rng, int) else None
         generator = np.random.default_rng(rng) if isinstance(rng, int) else rng
-        elements = _elements(pool, *([] if given is None else [given]))
+        elements = elements_of(pool, *([] if given is None else [given]))
         there = None
         if given is not None and len(given):
             every = np.ones(len(given), dtype=bool)
@@ -365,7 +365,7 @@ def _leave_out_copies(pool: Pool, eligible: npt.NDArray[np.bool_], given: Pool |
     return n_before - int(eligible.sum())
 
 
-def _elements(*pools: Pool) -> tuple[int, ...]:
+def elements_of(*pools: Pool) -> tuple[int, ...]:
     """Return the atomic numbers of pools' atoms, sorted."""
     return tuple(sorted({int(z) for p in pools for run in p.runs for z in p.numbers(run)}))
 

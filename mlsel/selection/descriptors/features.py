@@ -143,16 +143,20 @@ def frame_features(task: Task, given: str | Array, cutoff: float) -> Floats:
         if not good.all():
             raise refuse(f"the descriptor of frame {frames[~good][0]} is NaN or infinite.")
         return rows
-    numbers = task.elements
     ids, parts = [np.empty(0, dtype=np.int64)], []
     for block, atoms in _described(task, str(given), cutoff, frames):
-        of = task.pool.numbers(block.run)
-        parts.append(np.concatenate([_moments(atoms, of == z) for z in numbers], axis=1))
+        parts.append(described_frames(task, block, atoms))
         ids.append(block.frame_ids)
     # A rank without frames of its own has to know the width all the same.
     width = max(task.every([part.shape[1] for part in parts[:1]]))
     part = np.concatenate([np.empty((0, width), dtype=np.float32), *parts])
     return task.join(part[np.argsort(np.concatenate(ids))])
+
+
+def described_frames(task: Task, block: Block, atoms: Floats) -> Floats:
+    """Return the descriptors of frames, (F, D'), by those of their atoms, (F, N, D)."""
+    of = task.pool.numbers(block.run)
+    return np.concatenate([_moments(atoms, of == z) for z in task.elements], axis=1)
 
 
 def _moments(atoms: Floats, of_species: Array) -> Floats:

@@ -1,0 +1,48 @@
+"""How many independent frames a trajectory is worth.
+
+References
+----------
+Sokal, in Functional Integration, NATO ASI Series 361, 131 (1997), for where the sum is ended.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlsel.core.arrays import FloatArray
+
+FEWEST = 32
+"""Frames of a run, below which its correlation is not told."""
+WINDOW = 5.0
+"""Correlation times after which the sum of correlations is ended."""
+
+
+def inefficiency(values: FloatArray) -> float:
+    """Return how many frames running are worth an independent one, g = 1 + 2 Σ ρ(t), at least 1.
+
+    The sum goes to the first t that is at least WINDOW times ½ g of the sum so far.
+
+    Parameters
+    ----------
+    values : (F,)
+        Of frames that follow each other at equal times.
+
+    Examples
+    --------
+    >>> steps = np.random.default_rng(1).standard_normal(20000)
+    >>> walk = np.zeros(20000)
+    >>> for k in range(1, 20000):
+    ...     walk[k] = 0.8 * walk[k - 1] + steps[k]
+    >>> round(inefficiency(steps)), round(inefficiency(walk))  # the second is (1 + 0.8)/(1 - 0.8)
+    (1, 9)
+    """
+    n = len(values)
+    centred = values - values.mean()
+    if n < 2 or not np.isfinite(centred).all() or not centred.any():
+        return 1.0
+    spectrum = np.fft.rfft(centred, 2 * n)
+    covariance = np.fft.irfft(spectrum * spectrum.conj(), 2 * n)[:n]
+    sums = 1.0 + 2.0 * np.cumsum(covariance[1:] / covariance[0])
+    ended = np.flatnonzero(np.arange(1, n) >= WINDOW * 0.5 * sums)
+    g = float(sums[ended[0]]) if len(ended) else float(n)
+    return min(max(g, 1.0), float(n))
