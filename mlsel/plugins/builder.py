@@ -264,6 +264,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> list[str]:
             "quip_check",
             "quip_file",
             "xml_reader",
+            "gap_channels",
             "gap_descriptor",
             "gap_file",
             "gap_glue",

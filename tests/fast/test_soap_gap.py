@@ -123,6 +123,24 @@ CASES: dict[str, Case] = {
             ],
         },
     ),
+    "compressed power spectra": (
+        None,
+        {
+            "terms": [
+                Term(
+                    f"soap {words(SMALL)} {how} Z={z} n_species=2 species_Z={{11 17}}",
+                    SOAP_ATTRIBUTES,
+                )
+                for z, how in [
+                    (11, "nu_R=2 nu_S=0"),
+                    (17, "nu_R=1 nu_S=1"),
+                    (11, "nu_R=1 nu_S=2"),
+                    (17, "diagonal_radial=T"),
+                    (11, "coupling=F"),
+                ]
+            ]
+        },
+    ),
     "a core potential": (
         None,
         {"terms": angle_3b([], cutoff=4.0), "core": glue(), "core_init": "IP Glue"},
@@ -251,8 +269,9 @@ NOT_COVERED = {
     "has the descriptor soap_turbo with dot_product": (">soap ", ">soap_turbo "),
     "has the unknown word n_maxx in a descriptor": in_soap("n_maxx=1"),
     "has a descriptor with radial_basis=GTO": in_soap("radial_basis=GTO"),
-    "has a descriptor with diagonal_radial": in_soap("diagonal_radial=T"),
-    "has a descriptor with nu_R=1": in_soap("nu_R=1"),
+    "has a descriptor with Z_mix": in_soap("Z_mix=T K=2"),
+    "has a descriptor with nu_R=3": in_soap("nu_R=3"),
+    "has a descriptor with several compressions": in_soap("nu_R=1 diagonal_radial=T"),
     "has a descriptor with cutoff_dexp=2": in_soap("cutoff_dexp=2"),
     "has the descriptor soap with pp": ('covariance_type="2"', 'covariance_type="4"'),
     "has the descriptor soap with ard_se": ('covariance_type="2"', 'covariance_type="1"'),
@@ -413,7 +432,7 @@ PUBLISHED: dict[str, tuple[list[Term], str]] = {
                 SOAP_ATTRIBUTES,
             )
         ],
-        "has a descriptor with nu_S=0",
+        "",
     ),
     "water as molecules": (
         [Term("water_monomer cutoff=2.0 covariance_type=ard_se", ARD, [1.0] * 3)],

@@ -229,11 +229,19 @@ SoapTerm read_soap(const std::string &path, const std::string &line, long versio
   if (words.real("radial_scaling", 0.0) != 0)
     throw NotCovered("has a descriptor with radial_scaling");
   words.must("cutoff_dexp", "0");
-  words.must("nu_R", "2");
-  words.must("nu_S", "2");
-  for (const char *name : {"average", "diagonal_radial", "Z_mix", "R_mix", "sym_mix"})
+  for (auto [name, order] : {std::pair{"nu_R", &term.nu_r}, {"nu_S", &term.nu_s}}) {
+    if (words.has(name)) *order = words.whole(name);
+    if (*order < 0 || *order > 2)
+      throw NotCovered(std::string("has a descriptor with ") + name + '=' + std::to_string(*order));
+  }
+  term.is_diagonal = words.flag("diagonal_radial", false);
+  term.is_coupled = words.flag("coupling", true);
+  const bool is_chosen = term.nu_r != 2 || term.nu_s != 2;
+  if (is_chosen + term.is_diagonal + !term.is_coupled > 1)
+    throw NotCovered("has a descriptor with several compressions");
+  // mixed channels have weights by chance that the file does not tell: QUIP draws them anew
+  for (const char *name : {"average", "Z_mix", "R_mix", "sym_mix"})
     if (words.flag(name, false)) throw NotCovered(std::string("has a descriptor with ") + name);
-  if (!words.flag("coupling", true)) throw NotCovered("has a descriptor without coupling");
   words.must("radial_basis", "EQUISPACED_GAUSS");
   words.end();
   return term;

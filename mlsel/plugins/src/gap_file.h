@@ -31,6 +31,12 @@ struct SoapTerm : GapTerm {
   bool central_in_all_species = false;    // or in the density of the centre's own element alone
   bool is_normalised = true, has_two_l_plus_one = true;
   double zeta = 1;
+
+  // A compressed power spectrum (Darby, Kermode, Csányi, npj Comput. Mater. 8, 166 (2022)): in how
+  // many of its two densities radial functions and species are told apart.
+  int nu_r = 2, nu_s = 2;
+  bool is_diagonal = false;    // the same radial function in both
+  bool is_coupled = true;      // or each channel with itself alone
 };
 
 /// A distance_2b with the squared exponential, or a distance_Nb of order 2; its sparse points are

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "gap_channels.h"
 #include "gap_descriptor.h"
 #include "md5.h"
 
@@ -216,8 +217,7 @@ void GapReader::check_dimensions(long expected) const
 void GapReader::close_soap()
 {
   SoapTerm soap = read_soap(path_, descriptor_, version_);
-  const long channels = static_cast<long>(soap.n_max) * static_cast<long>(soap.species.size());
-  check_dimensions(channels * (channels + 1) / 2 * (soap.l_max + 1) + 1);
+  check_dimensions(static_cast<long>(SoapChannels(soap).products.size()) * (soap.l_max + 1) + 1);
   if (n_permutations_ != 1) throw NotCovered("has permutations of soap");
   // before it was an attribute, zeta was the only width
   soap.zeta = zeta_ > 0 || words(theta_).empty() ? zeta_ : widths(1).front();

@@ -43,6 +43,14 @@ double power(double base, double exponent)
   return std::pow(base, exponent);
 }
 
+/// Where a product of two channels stands, densities that differ one behind the other.
+int place_in_triangle(const SoapChannels &channels, int a, int b)
+{
+  if (channels.is_symmetric) return a * (a + 1) / 2 + b;
+  const int second = channels.n[0] + b;
+  return second * (second + 1) / 2 + a;
+}
+
 }    // namespace
 
 GapSoap::GapSoap(const SoapTerm &term, const GapKernel &kernel)
@@ -70,10 +78,13 @@ GapSoap::GapSoap(const SoapTerm &term, const GapKernel &kernel)
   layout_.n_power = (term.l_max + 1) * layout_.n_channels * (layout_.n_channels + 1) / 2;
   make_factors(term);
   make_table(term);
-  pack_points(term);
-  power_stride_ = round_up(layout_.n_power, GAP_STRIP) + 2 * GAP_STRIP;
+  const SoapChannels channels(term);
+  make_mixture(term, channels);
+  pack_points(term, channels);
+  power_stride_ = round_up(spectrum_.n_power, GAP_STRIP) + 2 * GAP_STRIP;
   dot_stride_ = round_up(n_sparse_, GAP_STRIP);
   n_coefficients_ = static_cast<size_t>(layout_.n_lm) * layout_.stride;
+  n_mixed_ = static_cast<size_t>(spectrum_.n_lm) * spectrum_.stride;
   n_radial_ = static_cast<size_t>(layout_.l_max + 1) * layout_.n_max;
 }
 
@@ -149,21 +160,44 @@ void GapSoap::make_table(const SoapTerm &term)
   }
 }
 
+void GapSoap::make_mixture(const SoapTerm &term, const SoapChannels &channels)
+{
+  spectrum_ = layout_;
+  if (channels.is_plain) return;
+  // a product across counts twice in the triangle, once in QUIP's descriptor
+  if (!channels.is_symmetric) mix_factor_ = std::pow(0.5, 0.25);
+  int n = 0;
+  for (const int density : {0, 1}) {
+    if (density && channels.is_symmetric) break;
+    for (const auto &[to, from] : channels.parts[density]) mixture_.push_back({n + to, from});
+    n += channels.n[density];
+  }
+  spectrum_.n_channels = n;
+  spectrum_.stride = round_up(n, GAP_STRIP);
+  spectrum_.n_power = (term.l_max + 1) * n * (n + 1) / 2;
+  is_product_.assign(n * (n + 1) / 2, false);
+  for (const auto &[a, b] : channels.products)
+    is_product_[place_in_triangle(channels, a, b)] = true;
+}
+
 /// The factors of the power spectrum (1/√(2l + 1), and √2 where two channels differ) go into
 /// the sparse points, delta² into their weights.
-void GapSoap::pack_points(const SoapTerm &term)
+void GapSoap::pack_points(const SoapTerm &term, const SoapChannels &channels)
 {
-  const int n_l = term.l_max + 1, d = term.n_dimensions, n_power = layout_.n_power;
+  const int n_l = term.l_max + 1, d = term.n_dimensions, n_power = spectrum_.n_power;
+  const int n_triangle = n_power / n_l;
   n_sparse_ = term.n_sparse;
   std::vector<double> points(static_cast<size_t>(n_sparse_) * n_power);
   for (int s = 0; s < n_sparse_; s++) {
     const double *from = &term.points[static_cast<size_t>(s) * d];
     double *to = &points[static_cast<size_t>(s) * n_power];
-    for (int l = 0; l < n_l; l++)
-      for (int a = 0, k = 0; a < layout_.n_channels; a++)
-        for (int b = 0; b <= a; b++, k++)
-          *to++ = from[k * n_l + l] * std::sqrt(weight_[l] * (a == b ? 1 : 2));
-    constants_.push_back(from[d - 1] * term.covariance_sigma0);
+    for (const auto &[a, b] : channels.products) {
+      const int place = place_in_triangle(channels, a, b);
+      const bool is_once = channels.is_symmetric && a == b;
+      for (int l = 0; l < n_l; l++)
+        to[l * n_triangle + place] = *from++ * std::sqrt(weight_[l] * (is_once ? 1 : 2));
+    }
+    constants_.push_back(*from * term.covariance_sigma0);
     weights_.push_back(term.alphas[s] * term.delta * term.delta);
   }
   const auto at = [&](int s, int k) { return points[static_cast<size_t>(s) * n_power + k]; };
@@ -175,7 +209,7 @@ void GapSoap::evaluate(const GapEnvironments &block, const int *numbers, SoapWor
                        GapTotals &totals) const
 {
   describe(block, numbers, work);
-  kernel_.product(static_cast<int>(block.atoms.size()), layout_.n_power, n_sparse_,
+  kernel_.product(static_cast<int>(block.atoms.size()), spectrum_.n_power, n_sparse_,
                   work.power.get(), power_stride_, points_across_.get(), work.dots.get(),
                   dot_stride_);
   apply_covariance(block, work, totals);
@@ -251,6 +285,7 @@ void GapSoap::reserve(int n_atoms, SoapWorkspace &work) const
   work.radial.need(n_lanes * n_radial_);
   work.slopes.need(n_lanes * n_radial_);
   work.coefficients.need(n_atoms * n_coefficients_);
+  if (!mixture_.empty()) work.mixed.need(n_atoms * n_mixed_);
   work.power.need(static_cast<size_t>(n_atoms) * power_stride_);
   work.dots.need(static_cast<size_t>(n_atoms) * dot_stride_);
   work.power_slopes.need(static_cast<size_t>(n_atoms) * power_stride_);
@@ -292,11 +327,41 @@ void GapSoap::describe(const GapEnvironments &block, const int *numbers, SoapWor
     for (int i = 0; i < layout_.n_channels; i++)
       if (in_all_species_ || i / layout_.n_max == own) c[i] = centre_weight_ * centre_[i];
     kernel_.expand(layout_, neighbours_of(work, k), expansion_of(work, k), c);
-    const double square =
-        kernel_.spectrum(layout_, c, work.power.get() + static_cast<size_t>(k) * power_stride_);
+    const double square = spectrum(work, k);
     // nothing to normalise where nobody is near, and the centre is of none of the species
     work.scales[k] = !normalised_ ? 1.0 : square > 0 ? 1 / std::sqrt(square) : 0.0;
   }
+}
+
+/// The coefficients that an atom's power spectrum is made of.
+double *GapSoap::mixed_of(SoapWorkspace &work, int atom) const
+{
+  if (mixture_.empty()) return work.coefficients.get() + atom * n_coefficients_;
+  return work.mixed.get() + atom * n_mixed_;
+}
+
+/// An atom's power spectrum from its coefficients, and the square of its length.
+double GapSoap::spectrum(SoapWorkspace &work, int atom) const
+{
+  double *mixed = mixed_of(work, atom);
+  if (!mixture_.empty()) {
+    const double *c = work.coefficients.get() + atom * n_coefficients_;
+    std::fill_n(mixed, n_mixed_, 0.0);
+    for (int lm = 0; lm < layout_.n_lm; lm++)
+      for (const auto &[to, from] : mixture_)
+        mixed[lm * spectrum_.stride + to] += mix_factor_ * c[lm * layout_.stride + from];
+  }
+  double *power = work.power.get() + static_cast<size_t>(atom) * power_stride_;
+  const double square = kernel_.spectrum(spectrum_, mixed, power);
+  if (is_product_.empty()) return square;
+  double kept = 0;
+  for (int l = 0; l <= spectrum_.l_max; l++)
+    for (int a = 0, k = 0; a < spectrum_.n_channels; a++)
+      for (int b = 0; b <= a; b++, k++, power++) {
+        if (!is_product_[k]) *power = 0;
+        kept += weight_[l] * *power * *power * (a == b ? 1 : 2);
+      }
+  return kept;
 }
 
 /// Energies; and in place of the products the derivatives by them.
@@ -329,11 +394,18 @@ const double *GapSoap::to_neighbours(SoapWorkspace &work, int atom, const double
                                      double scale, double pull) const
 {
   const int n = work.starts[atom + 1] - work.starts[atom];
-  double *scratch = work.scratch.need(static_cast<size_t>(layout_.stride) * layout_.n_channels);
+  double *scratch = work.scratch.need(static_cast<size_t>(spectrum_.stride) * spectrum_.n_channels);
   double *gradient = work.coefficient_gradients.need(n_coefficients_);
+  double *by_mixed = mixture_.empty() ? gradient : work.mixed_gradients.need(n_mixed_);
   double *gx = work.gradients.need(3 * static_cast<size_t>(n));
-  kernel_.spectrum_adjoint(layout_, work.coefficients.get() + atom * n_coefficients_,
-                           power_of(work, atom), slopes, scale, pull, scratch, gradient);
+  kernel_.spectrum_adjoint(spectrum_, mixed_of(work, atom), power_of(work, atom), slopes, scale,
+                           pull, scratch, by_mixed);
+  if (!mixture_.empty()) {
+    std::fill_n(gradient, n_coefficients_, 0.0);
+    for (int lm = 0; lm < layout_.n_lm; lm++)
+      for (const auto &[to, from] : mixture_)
+        gradient[lm * layout_.stride + from] += mix_factor_ * by_mixed[lm * spectrum_.stride + to];
+  }
   kernel_.gradient(layout_, neighbours_of(work, atom), expansion_of(work, atom), gradient, gx,
                    gx + n, gx + 2 * static_cast<size_t>(n));
   return gx;
@@ -343,7 +415,7 @@ const double *GapSoap::to_neighbours(SoapWorkspace &work, int atom, const double
 void GapSoap::push_back(const GapEnvironments &block, SoapWorkspace &work, GapTotals &totals) const
 {
   const int n_atoms = static_cast<int>(block.atoms.size());
-  kernel_.product(n_atoms, n_sparse_, layout_.n_power, work.dots.get(), dot_stride_,
+  kernel_.product(n_atoms, n_sparse_, spectrum_.n_power, work.dots.get(), dot_stride_,
                   points_along_.get(), work.power_slopes.get(), power_stride_);
   double virial[9] = {};
   for (int k = 0; k < n_atoms; k++) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "buffer.h"
+#include "gap_channels.h"
 #include "gap_potential.h"
 
 namespace mlsel {
@@ -18,10 +19,10 @@ struct SoapWorkspace {
   std::vector<int> near[MAX_ELEMENTS];    // an atom's neighbours by species
   std::vector<double> distances;
 
-  Buffer<double> harmonics, radial, slopes;                  // of the neighbours
-  Buffer<double> coefficients, power, dots, power_slopes;    // of the central atoms
+  Buffer<double> harmonics, radial, slopes;                         // of the neighbours
+  Buffer<double> coefficients, mixed, power, dots, power_slopes;    // of the central atoms
   std::vector<double> scales, pulls;
-  Buffer<double> scratch, coefficient_gradients, gradients;    // of one central atom
+  Buffer<double> scratch, mixed_gradients, coefficient_gradients, gradients;    // of one atom
 };
 
 class GapSoap {
@@ -40,7 +41,7 @@ class GapSoap {
   {
     return work.power.get() + static_cast<size_t>(atom) * power_stride_;
   }
-  const SoapLayout &layout() const { return layout_; }
+  const SoapLayout &layout() const { return spectrum_; }
 
   /// From derivatives by an atom's power spectrum, as GapKernel::spectrum_adjoint has them, to
   /// those by its neighbours' x, y and z: three rows of lanes, whose pairs are in `work` from
@@ -54,7 +55,8 @@ class GapSoap {
  private:
   void make_factors(const SoapTerm &term);
   void make_table(const SoapTerm &term);
-  void pack_points(const SoapTerm &term);
+  void make_mixture(const SoapTerm &term, const SoapChannels &channels);
+  void pack_points(const SoapTerm &term, const SoapChannels &channels);
 
   // the phases of an evaluation
   void gather_neighbours(const GapEnvironments &, const int *numbers, SoapWorkspace &) const;
@@ -66,13 +68,23 @@ class GapSoap {
   SoapNeighbours neighbours_of(const SoapWorkspace &, int atom) const;
   SoapExpansion expansion_of(const SoapWorkspace &, int atom) const;
 
+  double spectrum(SoapWorkspace &, int atom) const;
+  double *mixed_of(SoapWorkspace &, int atom) const;
+
   const GapKernel &kernel_;
-  SoapLayout layout_{};
+  SoapLayout layout_{};      // of the expansion
+  SoapLayout spectrum_{};    // of the power spectrum: the same, but for compressed ones
+
+  // Channels of the power spectrum are sums of the expansion's; where its two densities differ,
+  // those of one behind those of the other, and only products across count.
+  std::vector<SoapChannels::Part> mixture_;    // none: they are the expansion's
+  double mix_factor_ = 1;
+  std::vector<bool> is_product_;    // of the triangle; none: all are
   double cutoff_, width_ = 0, zeta_ = 0, centre_weight_ = 0;
   bool normalised_ = true, in_all_species_ = false;
   int n_intervals_ = 0, n_sparse_ = 0;
   int power_stride_ = 0, dot_stride_ = 0;    // of a central atom's row
-  size_t n_coefficients_ = 0, n_radial_ = 0;
+  size_t n_coefficients_ = 0, n_mixed_ = 0, n_radial_ = 0;
   std::array<int, MAX_ELEMENTS + 1> species_;
   std::array<bool, MAX_ELEMENTS + 1> centres_;
   std::vector<double> factor_, up_, down_, weight_, centre_, constants_, weights_;

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 UNITS = (
     "gap_python",
     "gap_potential",
+    "gap_channels",
     "gap_glue",
     "gap_pair",
     "gap_soap",
