@@ -5,6 +5,7 @@
 # make crash-points  every operation on the disk of every stage killed, every write refused; make -j2
 #              -Otarget crash-points does it on two cores
 # make mutants changes of one line that the tests must notice, one after the other; many minutes
+# make coverage which decisions no test takes; a table in build/coverage/report.txt
 # make docs    the documentation, in build/site; a warning is an error
 
 SHELL := /bin/bash
@@ -12,9 +13,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DOCS := $(VENV)/.docs
+COVERAGE := $(VENV)/.coverage
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint types pytest slow crash-points crash-points-md crash-points-rest test-slurm mutants docs clean
+.PHONY: setup demo test lint types pytest slow crash-points crash-points-md crash-points-rest test-slurm mutants coverage docs clean
 
 setup: $(STAMP)
 
@@ -73,6 +75,16 @@ test: lint types pytest
 
 mutants: setup
 	$(BIN)/python -m tests.mutants.run
+
+$(COVERAGE): $(STAMP)
+	@$(INSTALL) 'coverage>=7.10'
+	@touch $@
+
+coverage: $(COVERAGE)
+	@rm -rf build/coverage; mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest -m "not slow and not slurm and not tutorial"
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report > build/coverage/report.txt; tail -1 build/coverage/report.txt
 
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

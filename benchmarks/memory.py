@@ -27,6 +27,8 @@ UNFINISHED = 1
 BOUND = 1.25
 """Of the ratio; a few numbers a frame (an id, a key, a hash) are allowed for."""
 N_ATOMS = 200
+FEW_ATOMS = 20
+"""Of the pool that is checked, exported as text and imported: these take long."""
 OUT_OF_CORE = (
     "random", "global-energy", "atomic-energy", "force", "single-md-random"
 )  # fmt: skip
@@ -82,7 +84,7 @@ def prepare(folder: Path, n: int) -> None:
     for name in ("random", "force", "test"):
         os.link(folder / "pool.h5", study / "data" / f"{name}.h5")
     os.link(folder / "pool.h5", study / "pool.h5")
-    write_synthetic_pool(folder / "small.h5", n // 10, 20, frames_per_run=max(200, n // 80))
+    write_synthetic_pool(folder / "small.h5", n // 10, FEW_ATOMS, frames_per_run=max(200, n // 80))
     subprocess.run(mlsel("export", "small.h5", "in.extxyz"), cwd=folder, check=True,
                    capture_output=True)  # fmt: skip
     (folder / "tiny.toml").write_text(STUDY.format(n=n // 10), encoding="utf-8")
@@ -94,12 +96,12 @@ def commands(given: Input) -> dict[str, list[str]]:
     found = {
         "info": mlsel("info", "pool.h5"),
         "status": mlsel("status", "study"),
-        "check": mlsel("check", "pool.h5"),
+        f"check ({n_small} frames of {FEW_ATOMS} atoms)": mlsel("check", "small.h5"),
         "figure pool": mlsel("figure", "pool", "pool.h5", "-o", "pool.png"),
         "figure distributions": mlsel(
             "figure", "distributions", "--pool", "pool.h5", "study/data/random.h5", "-o", "f.png"
         ),
-        "export": mlsel("export", "pool.h5", "out.extxyz", "--force"),
+        f"export ({n_small} frames)": mlsel("export", "small.h5", "out.extxyz", "--force"),
         "report": mlsel("report", "study"),
         f"import ({n_small} frames)": mlsel("import", "in.extxyz", "imported.h5", "--force"),
         f"generate ({n_small} frames)": mlsel("generate", "tiny.toml", "-o", "made"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from mlsel.cli import Parser
 from mlsel.core.errors import MlselError
 from mlsel.core.plotting import save
+from mlsel.evaluate.csv_table import ERRORS, read_table
 from mlsel.study.folder import StudyFolder, size_of
 from mlsel.study.seeds import family
 
@@ -47,8 +47,7 @@ def read(path: Path, quantity: str, part: str, element: str) -> list[dict[str, A
     """
     if not path.is_file():
         raise MlselError(f"There is no {path}: make it with `mlsel evaluate`.")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    rows: list[dict[str, Any]] = list(read_table(path, ERRORS))
     rows = [row for row in rows if size_of(row["dataset"])[1] is None]  # they have curves
     for key, wanted in (("quantity", quantity), ("part", part), ("element", element)):
         known = list(dict.fromkeys(row[key] for row in rows))

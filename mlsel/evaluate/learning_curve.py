@@ -13,7 +13,6 @@ B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans (SIAM, 1982), 
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import numpy as np
 from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_text
+from mlsel.evaluate.csv_table import read_table
 from mlsel.evaluate.seeds import FEWEST, RESOLVED, by_family
 from mlsel.evaluate.tables import as_csv
 from mlsel.study.folder import size_of
@@ -77,11 +77,10 @@ def read_points(path: Path) -> list[Point]:
             f"There is no {path}: give [learning] n = [32, 64, 128] in the study, and then "
             "`mlsel selection`, `mlsel training` and `mlsel evaluate`."
         )
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {**row, "n": int(row["n"]), **{key: float(row[key]) for key in ("max", "rmse", "mae")}}
-            for row in csv.DictReader(file)
-        ]
+    return [
+        {**row, "n": int(row["n"]), **{key: float(row[key]) for key in ("max", "rmse", "mae")}}
+        for row in read_table(path, COLUMNS)
+    ]
 
 
 @dataclass(frozen=True)

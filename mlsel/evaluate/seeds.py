@@ -28,6 +28,9 @@ RESOLVED = 2.0
 FEWEST = 3
 MEASURES = ("max", "rmse", "mae")
 TABLES = ("summary.csv", "comparisons.csv")
+SUMMARIZED = ("dataset", "family", "n", *MEASURES, *(f"{name}_error" for name in MEASURES))
+COMPARED = ("family", "first", "second", "measure", "n", "difference", "error", "smaller")
+"""Columns of these."""
 
 Row = Mapping[str, Any]
 

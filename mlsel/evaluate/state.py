@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlsel.evaluate.csv_table import ERRORS, read_table
 from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, Item
 
@@ -33,8 +33,7 @@ def items(study: Study, folder: Path) -> list[Item]:
     found = [Item(name, *_state(entries.get(name))) for name in names]
     rows: set[str] = set()
     if place.errors.is_file():
-        with place.errors.open(encoding="utf-8", newline="") as file:
-            rows = {f"{row['dataset']}/{row['model']}" for row in csv.DictReader(file)}
+        rows = {f"{row['dataset']}/{row['model']}" for row in read_table(place.errors, ERRORS)}
     state = DONE if {*names} <= rows else BEGUN if rows else MISSING
     return [*found, Item(place.errors.name, state, f"{len(rows)} models")]
 

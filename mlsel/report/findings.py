@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 from mlsel.core.errors import MlselError
 from mlsel.core.record import read_json
+from mlsel.evaluate.csv_table import ERRORS, read_table
+from mlsel.evaluate.seeds import COMPARED, SUMMARIZED
 from mlsel.report.page import Cell
 from mlsel.study.folder import MODEL, StudyFolder, size_of
 from mlsel.study.seeds import family
@@ -107,7 +108,7 @@ class Findings:
                     "epochs": described.get("result", {}).get("n_epochs"),
                 }
             )
-        errors = [r for r in rows_of(place.errors) if size_of(r["dataset"])[1] is None]
+        errors = [r for r in rows_of(place.errors, ERRORS) if size_of(r["dataset"])[1] is None]
         validation: dict[str, Any] = {}
         no_verdicts = "No potential was validated in MD."
         if place.verdicts.is_file() and place.validation_record.is_file():
@@ -140,20 +141,17 @@ class Findings:
             errors,
             validation,
             no_verdicts,
-            rows_of(place.evaluation / "comparisons.csv"),
-            rows_of(place.evaluation / "summary.csv"),
+            rows_of(place.evaluation / "comparisons.csv", COMPARED),
+            rows_of(place.evaluation / "summary.csv", SUMMARIZED),
             _overlaps(folder, pool),
             _learning(place, levels),
             levels,
         )
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table, none where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def rows_of(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows of a table that must have some columns, none where there is no file."""
+    return read_table(path, needed) if path.is_file() else []
 
 
 def _overlaps(folder: Path, pool: Mapping[str, Any]) -> list[dict[str, Cell]]:
