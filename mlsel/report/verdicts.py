@@ -102,7 +102,7 @@ def _row(
         "nve_drift": _number(numbers.get("nve_drift")),
     }
     shown: dict[str, page.Cell] = {
-        head: _number(numbers.get(name)) for name, head in NUMBERS.items()
+        head: _number(numbers[name]) for name, head in NUMBERS.items() if name in numbers
     }
     shown["ps averaged"] = verdict["time"]
     if verdict["outside"] is not None:
