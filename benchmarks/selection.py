@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=1_000_000)
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=["reading", "ranks", "growth", "peers"])
+    parser.add_argument("--only", choices=["reading", "ranks", "growth", "fps", "peers"])
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
@@ -59,13 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     claims = Claims()
     args.scratch.mkdir(parents=True, exist_ok=True)
     pool = made_pool(args.scratch, args.frames)
-    wanted = [args.only] if args.only else ["reading", "ranks", "growth", "peers"]
+    wanted = [args.only] if args.only else ["reading", "ranks", "growth", "fps", "peers"]
     if "reading" in wanted:
         reading(claims, pool, args.repeats)
     if "ranks" in wanted:
         ranks(claims, pool, args.repeats)
     if "growth" in wanted:
         growth(claims, args.scratch)
+    if "fps" in wanted:
+        farthest(claims, args.scratch, args.repeats)
     if "peers" in wanted and args.peers:
         peers(claims, args.scratch, args.peers)
     return claims.end()
@@ -224,6 +226,59 @@ def grow(path: Path, method: str) -> None:
     print(json.dumps({"seconds": seconds, "peak": peak}))
 
 
+# --- farthest points against a matrix-vector product for each ------------------------------------
+
+CLOUDS = ("500 clusters, 32 features", "normal, 32 features", "normal, 100 features")
+
+
+def farthest(claims: Claims, scratch: Path, repeats: int) -> None:
+    """FPS of 512 from 100,000 points against the plain algorithm by single precision's sgemv."""
+    for cloud in CLOUDS:
+        found = child(scratch, "fps", cloud, str(repeats))
+        claims.note(
+            f"fps, {cloud}: NumPy {found['numpy']:.3f} s, mlsel {found['mlsel']:.3f} s "
+            "(processor time, the least of all repeats)"
+        )
+        claims.at_least(f"fps, {cloud}: times faster than NumPy", found["ratio"], 2.0)
+        claims.at_least(f"fps, {cloud}: share of identical picks", found["same"], 1.0)
+
+
+def numpy_fps(points: np.ndarray, n: int) -> list[int]:
+    """Return n farthest points by |x|² − 2 x·y + |y|² in single precision."""
+    points = points.astype(np.float32)
+    squares = np.einsum("ij,ij->i", points, points)
+    nearest, picks = np.full(len(points), np.inf, np.float32), [0]
+    for _ in range(n - 1):
+        k = picks[-1]
+        np.minimum(nearest, squares - 2 * (points @ points[k]) + squares[k], out=nearest)
+        picks.append(int(nearest.argmax()))
+    return picks
+
+
+def fps_and_numpy(_: Path, cloud: str, repeats: str) -> None:
+    from mlsel.selection.methods import fps
+
+    rng = np.random.default_rng(1)
+    n_features = 100 if "100" in cloud else 32
+    points = rng.standard_normal((100_000, n_features))
+    if "clusters" in cloud:
+        points += 3.0 * rng.standard_normal((500, n_features))[rng.integers(500, size=100_000)]
+    fps._library()  # compiles
+    times: dict[str, list[float]] = {"mlsel": [], "numpy": []}
+    for _repeat in range(int(repeats)):
+        for name in times:
+            busy = time.process_time()
+            if name == "mlsel":
+                ours = fps.farthest_points(points, N_CHOSEN, 0).tolist()
+            else:
+                theirs = numpy_fps(points, N_CHOSEN)
+            times[name].append(time.process_time() - busy)
+    found: dict[str, float] = {name: min(values) for name, values in times.items()}
+    found["ratio"] = found["numpy"] / found["mlsel"]
+    found["same"] = float(np.mean(np.array(ours) == np.array(theirs)))
+    print(json.dumps(found))
+
+
 def peers(claims: Claims, scratch: Path, environments: Path) -> None:
     """Compare with peers, each in its own environment."""
     from benchmarks.selection_peers import compare
@@ -235,6 +290,7 @@ CHILDREN: dict[str, Callable[..., None]] = {
     "against-reading": against_reading,
     "on-ranks": on_ranks,
     "grow": grow,
+    "fps": fps_and_numpy,
 }
 
 if __name__ == "__main__":

@@ -176,7 +176,8 @@ class Distances:
         self.begin, self.end = (int(own[0]), int(own[-1]) + 1) if len(own) else (0, 0)
         width = -(-features.shape[1] // LANES) * LANES
         origin = np.zeros(width)
-        origin[: features.shape[1]] = features.mean(axis=0, dtype=np.float64)
+        some = features[:: max(1, len(features) // SAMPLE)]  # the picks don't depend on it
+        origin[: features.shape[1]] = some.mean(axis=0, dtype=np.float64)
         self._points = _Compared.of(_padded(features[self.begin : self.end], width), origin)
         self._centres = _Known.of(origin, most)
         radius2 = 2.0 * float(self._points.half.max(initial=0.0))
