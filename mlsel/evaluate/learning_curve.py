@@ -70,7 +70,7 @@ def read_points(path: Path) -> list[Point]:
     Raises
     ------
     MlselError
-        If there is none.
+        If there is none, or it is damaged.
     """
     if not path.is_file():
         raise MlselError(

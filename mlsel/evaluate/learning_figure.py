@@ -60,7 +60,7 @@ def draw(
     found = curves(points, measure)
     if not found:
         raise MlselError(f"{path} has no family of models on two sizes: a curve takes two or more.")
-    stable = _stable_times(points, path)
+    stable = stable_times(points, path)
     panels: list[tuple[list[Curve], str]] = [
         (found, f"{measure.upper()} of forces / eV Å$^{{-1}}$")
     ]
@@ -112,7 +112,7 @@ def _draw_curve(axis: Any, curve: Curve, colour: str, families: Sequence[str]) -
         axis.plot(curve.n, curve.values.T, ".", color=colour, ms=3, alpha=0.5, mew=0)
 
 
-def _stable_times(points: Sequence[Point], path: Path) -> list[Curve]:
+def stable_times(points: Sequence[Point], path: Path) -> list[Curve]:
     """Curves of the stable time of models that were run in MD; none where none were."""
     verdicts = StudyFolder(path.parent.parent).verdicts
     if not verdicts.is_file():

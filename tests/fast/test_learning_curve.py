@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,22 @@ import pytest
 
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
-from mlsel.evaluate.learning_curve import Need, crossing, curves, points_of, ratio, sentences
+from mlsel.evaluate.learning_curve import (
+    Need,
+    crossing,
+    curves,
+    points_of,
+    ratio,
+    read_points,
+    sentences,
+    write_points,
+)
 from mlsel.evaluate.learning_figure import main as figure
+from mlsel.evaluate.learning_figure import stable_times
 from mlsel.evaluate.stage import evaluate
 from mlsel.pool.pool import Pool
 from mlsel.selection.stage import select_study
+from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study, load_study
 from mlsel.training.stage import model_names, train_study
 from tests.support.training_data import frames, write_pool
@@ -185,3 +197,21 @@ def test_a_study_with_learning_curves(
             select_study(study(*settings), tmp_path, comm)
     with pytest.raises(MlselError, match=r"learning\.methods names energy: give some of"):
         study('learning.methods=["energy"]')
+
+
+def test_stable_times_stand_beside_the_errors(tmp_path: Path) -> None:
+    """Of models that were run in MD, by the names of their runs; one that fell apart at once and
+    those that were not run have none."""
+    place = StudyFolder(tmp_path)
+    rows = points(2, force=1.0, random=2.0)
+    write_points(rows, place.learning)
+    verdicts = [
+        {"name": f"force-n{n}/net{seed}", "stable_time": time}
+        for seed, factor in (("", 1.0), ("-s2", 3.0))
+        for n, time in ((32, factor), (128, 4 * factor), (512, 0.0))
+    ]
+    place.validation.mkdir()
+    place.verdicts.write_text(json.dumps({"verdicts": verdicts}), encoding="utf-8")
+    (curve,) = stable_times(read_points(place.learning), place.learning)
+    assert (curve.method, curve.n.tolist()) == ("force", [32.0, 128.0])
+    np.testing.assert_allclose(curve.mean, [2.0, 8.0])
