@@ -7,6 +7,7 @@ A seeded sample of the points is tried by `make test`, all of them by `make cras
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -329,14 +330,15 @@ def test_one_rank_of_two_is_killed_at_counted_points(
         assert contents(place) == expected, f"{k} of {n}"
 
 
-def answered(place: Path, *words: str | Path) -> int:
-    """Give a command beside the one that is at work; return its exit code: done, or a sentence."""
+def answered(place: Path, *words: str | Path) -> str:
+    """Give a command that may be refused; return the sentence, nothing if it was done."""
     done = run_mlsel(*words, cwd=place, OMP_NUM_THREADS="1")
-    assert done.returncode in (0, 2), done.stderr
-    if done.returncode:
-        (said,) = (line for line in done.stderr.splitlines() if line.startswith("mlsel: "))
-        assert len(said) <= 400 and "Traceback" not in done.stderr
-    return done.returncode
+    assert done.returncode in (0, 2) and "Traceback" not in done.stderr, done.stderr
+    if not done.returncode:
+        return ""
+    (said,) = (line for line in done.stderr.splitlines() if line.startswith("mlsel: "))
+    assert len(said) <= 400, said
+    return said
 
 
 @pytest.mark.slow
@@ -346,13 +348,13 @@ def test_selection_during_generate(tmp_path: Path) -> None:
     expected, words = contents(tmp_path / "alone"), command("selection", tmp_path)
     for k in (1, n // 2, n):
         place = tmp_path / f"both-{k}"
-        codes: list[int] = []
+        told: list[str] = []
 
-        def meanwhile(place: Path = place, codes: list[int] = codes) -> None:
-            codes.append(answered(place, *words))
+        def meanwhile(place: Path = place, told: list[str] = told) -> None:
+            told.append(answered(place, *words))
 
         at_the_kth(k, meanwhile, generation(place))
-        assert codes == [2] and contents(place) == expected, f"{k} of {n}"
+        assert len(told) == 1 and told[0] and contents(place) == expected, f"{k} of {n}"
 
 
 @pytest.mark.slow
@@ -366,21 +368,21 @@ def test_evaluation_during_training(tmp_path: Path) -> None:
         return place, work
 
     words = command("evaluate", tmp_path)
-    codes: list[int] = []
+    told: list[str] = []
     alone, work = begin("alone")
     n = count(work).n
-    assert answered(alone, *words) == 0
+    assert not answered(alone, *words)
     expected = contents(alone)
     for k in (1, n // 2, n):
         place, work = begin(f"both-{k}")
 
         def meanwhile(place: Path = place) -> None:
-            codes.append(answered(place, *words))
+            told.append(answered(place, *words))
 
         at_the_kth(k, meanwhile, work)
-        assert answered(place, *words) == 0
+        assert not answered(place, *words)
         assert contents(place) == expected, f"{k} of {n}"
-    assert {*codes} == {0, 2}
+    assert any(told) and not all(told)
 
 
 @pytest.mark.slow
@@ -392,8 +394,8 @@ def test_two_parts_with_one_number(k: int, tmp_path: Path) -> None:
     models(place)
 
     def meanwhile() -> None:
-        assert answered(place, *words, "1/2") == 2
-        assert answered(place, *words, "2/2") == 0
+        assert "another job works in" in answered(place, *words, "1/2")
+        assert not answered(place, *words, "2/2")
 
     assert at_the_kth(k, meanwhile, part_of_models(place, Part(1, 2))) >= k
     assert contents(place) == contents(tmp_path / "alone")
@@ -423,12 +425,10 @@ def test_a_disk_that_is_really_full(stage: str, tmp_path: Path) -> None:
                 make(disk)
             except OSError:
                 continue  # not even the input fits
-            done = run_mlsel(*words, cwd=disk, OMP_NUM_THREADS="1")
-            assert done.returncode in (0, 2), done.stderr
-            if done.returncode:
+            said = answered(disk, *words)
+            if said:
                 n_full += 1
-                assert "disk is full" in done.stderr, done.stderr
-                assert "Traceback" not in done.stderr, done.stderr
+                assert re.search("disk (is )?full", said), said  # LAMMPS's own files: a question
             subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
             done = run_mlsel(*words, cwd=disk, OMP_NUM_THREADS="1")
             assert done.returncode == 0, done.stderr
