@@ -128,6 +128,8 @@ def _distributions(pool: Pool, field: str, np: Any) -> list[tuple[int, Array, Ar
     Two passes in blocks, so that the pool need not fit into memory: bounds, then counts.
     """
 
+    from mlsel.pool.pool import SMALL_BLOCK
+
     def values(block: Any, numbers: Array) -> dict[int, Array]:
         data = block[field]
         if field == "energy":
@@ -138,7 +140,7 @@ def _distributions(pool: Pool, field: str, np: Any) -> list[tuple[int, Array, Ar
 
     low: dict[int, float] = {}
     high: dict[int, float] = {}
-    for block in pool.blocks(field):
+    for block in pool.blocks(field, max_bytes=SMALL_BLOCK):
         for z, data in values(block, pool.numbers(block.run)).items():
             low[z] = min(low.get(z, np.inf), data.min())
             high[z] = max(high.get(z, -np.inf), data.max())
@@ -146,7 +148,7 @@ def _distributions(pool: Pool, field: str, np: Any) -> list[tuple[int, Array, Ar
     n_bins = int(np.clip(np.sqrt(n_values), 10, MAX_BINS))
     edges = np.linspace(min(low.values()), max(high.values()) + 1e-12, n_bins + 1)
     counts = {z: np.zeros(n_bins) for z in low}
-    for block in pool.blocks(field):
+    for block in pool.blocks(field, max_bytes=SMALL_BLOCK):
         for z, data in values(block, pool.numbers(block.run)).items():
             counts[z] += np.histogram(data, edges)[0]
     width = edges[1] - edges[0]

@@ -54,6 +54,8 @@ from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError, shortened
 
 BLOCK_BYTES = 32 * 2**20
+SMALL_BLOCK = 4 * 2**20
+"""For passes that make several arrays of a block's size: figures, the report."""
 FORMAT_VERSION = 2
 """1: without the attribute; 2: fields of some runs, values that are no numbers, references."""
 

@@ -182,7 +182,7 @@ def _overlaps(folder: Path, pool: Mapping[str, Any]) -> list[dict[str, Cell]]:
 def _data_sets(folder: Path) -> list[dict[str, Cell]]:
     """Facts of each data set: how many frames, and how far their properties reach."""
 
-    from mlsel.pool.pool import Pool
+    from mlsel.pool.pool import SMALL_BLOCK, Pool
 
     rows: list[dict[str, Cell]] = []
     place = StudyFolder(folder)
@@ -192,7 +192,7 @@ def _data_sets(folder: Path) -> list[dict[str, Cell]]:
             reach = {
                 f: Reach() for f in ("energy", "atomic_energies", "forces") if f in data.fields
             }
-            for block in data.blocks(*reach):
+            for block in data.blocks(*reach, max_bytes=SMALL_BLOCK):
                 for field, so_far in reach.items():
                     so_far.add(_property(field, block[field], block.run.n_atoms))
             for field, so_far in reach.items():

@@ -153,6 +153,7 @@ def measure(pool: Pool, sets: dict[str, Path]) -> dict[str, dict[str, Distributi
     """Return the distributions by property and set, the pool's own as `pool`."""
     import numpy as np
 
+    from mlsel.pool.pool import SMALL_BLOCK
     from mlsel.pool.pool import Pool as OpenPool
     from mlsel.selection.binned.properties import AtomicEnergy, ForceMagnitude, GlobalEnergy
 
@@ -161,7 +162,7 @@ def measure(pool: Pool, sets: dict[str, Path]) -> dict[str, dict[str, Distributi
         if prop.field not in pool.fields:
             continue
         low, high = np.inf, -np.inf
-        for block in pool.blocks(prop.field):
+        for block in pool.blocks(prop.field, max_bytes=SMALL_BLOCK):
             least, most = prop.extremes(block, slice(None))
             low, high = min(low, float(least.min())), max(high, float(most.max()))
         if high == low:
@@ -180,9 +181,11 @@ def measure(pool: Pool, sets: dict[str, Path]) -> dict[str, dict[str, Distributi
 def _count(pool: Pool, prop: Property, edges: FloatArray) -> FloatArray:
     import numpy as np
 
+    from mlsel.pool.pool import SMALL_BLOCK
+
     counts = np.zeros(len(edges) - 1)
     bounds = float(edges[0]), float(edges[-1])
-    for block in pool.blocks(prop.field):
+    for block in pool.blocks(prop.field, max_bytes=SMALL_BLOCK):
         values = prop.values(block, slice(None))
         counts += np.histogram(values, len(counts), bounds)[0]
     return counts
@@ -191,8 +194,10 @@ def _count(pool: Pool, prop: Property, edges: FloatArray) -> FloatArray:
 def _distribution(pool: Pool, prop: Property, edges: FloatArray, limit: float) -> Distribution:
     import numpy as np
 
+    from mlsel.pool.pool import SMALL_BLOCK
+
     low, high, n_beyond, n = np.inf, -np.inf, 0, 0
-    for block in pool.blocks(prop.field):
+    for block in pool.blocks(prop.field, max_bytes=SMALL_BLOCK):
         values = prop.values(block, slice(None))
         low, high = min(low, float(values.min())), max(high, float(values.max()))
         n_beyond += int((values > limit).sum())
