@@ -180,6 +180,32 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(made)
 
 
+def damaged_hdf5(data: bytes, chance: random.Random) -> bytes:
+    """Return an HDF5 file's bytes, damaged, but not so that the HDF5 library itself never returns:
+    it walks a heap of attributes' texts for ever where free space has no size, whoever asks."""
+    made = damaged(data, chance)
+    while _has_endless_heap(made):
+        made = damaged(data, chance)
+    return made
+
+
+def _has_endless_heap(data: bytes) -> bool:
+    at = data.find(b"GCOL")
+    while at >= 0:
+        end = at + int.from_bytes(data[at + 8 : at + 16], "little")
+        place = at + 16
+        while place + 16 <= min(end, len(data)):
+            size = int.from_bytes(data[place + 8 : place + 16], "little")
+            if data[place : place + 2] == b"\0\0":
+                if size == 0:
+                    return True
+                place += size
+            else:
+                place += 16 + (size + 7) // 8 * 8
+        at = data.find(b"GCOL", at + 4)
+    return False
+
+
 def damaged_text(text: str, chance: random.Random) -> bytes:
     """Return a text with words, numbers or lines changed, left out, repeated or exchanged."""
     lines = text.splitlines()
