@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping, units
 from mlsel.core.errors import MlselError
-from mlsel.core.files import take_away
+from mlsel.core.files import sweep, take_away
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, read_json
@@ -196,6 +196,8 @@ def _prepare_runs(
     runs = runs_of(study, folder, names)
     verdicts = StudyFolder(folder).verdicts
     missing, costs = [], []
+    for path in (verdicts, verdicts.with_suffix(".csv"), *(run.folder for run in runs)):
+        sweep(path)  # what a killed --again took away, though its study may not be this one
     for index, run in enumerate(runs):
         record = Record(run.folder / "run.json", defaults={"watched_by": []})
         is_recorded = record.settle(run.identity(), again=again)
