@@ -25,12 +25,12 @@ from mlsel.core.files import write_text
 from mlsel.core.parallel import world
 from mlsel.md import deck
 from mlsel.md.session import LammpsSession, lammps_path
+from mlsel.plugins import show_plugins
 from mlsel.study.study import Study, load_study
 from mlsel.validate.nvt_run import ValidationRun
 from mlsel.validate.recorder import Recorder
 from mlsel.validate.runs import model_commands
 from mlsel.validate.snapshot import prepare_start
-from mlsel.validate.stage import _find_plugins
 from mlsel.validate.start import make_start, reference_potential
 
 RATIO, RESTART = 0.97, 0.01
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
          "pool.equilibration=1.0"],
     )  # fmt: skip
     claims = Claims(comm.rank == 0)
-    _find_plugins(comm)
+    show_plugins(comm)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(comm.bcast(scratch))
         if comm.rank == 0:

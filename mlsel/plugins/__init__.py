@@ -8,11 +8,27 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from mlsel.core.errors import MlselError
+from mlsel.core.parallel import on_root
 from mlsel.plugins.builder import Built, build, ensure, locate
 
-__all__ = ["Built", "build", "directory", "ensure", "locate"]
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+__all__ = ["Built", "build", "directory", "ensure", "locate", "show_plugins"]
+
+
+def show_plugins(comm: MPI.Intracomm) -> None:
+    """Let LAMMPS find the pair styles, where the entry point of an installed mlsel has not done so.
+
+    Collective: one process builds them where that is still to be done.
+    """
+    folder = on_root(comm, lambda: str(ensure().folder))
+    known = os.environ.get("LAMMPS_PLUGIN_PATH", "")
+    if folder not in known.split(os.pathsep):
+        os.environ["LAMMPS_PLUGIN_PATH"] = os.pathsep.join(filter(None, (known, folder)))
 
 
 def directory() -> str:

@@ -246,25 +246,27 @@ class PoolWriter:
         self._fields.append({*names, *(observables or {}), *(extras or {})})
         return run
 
-    def link_run(self, source: Path, *, copy: bool = False) -> None:
+    def link_run(self, source: Path, *, copy: bool = False, prefix: str = "") -> None:
         """Show the runs of another mlsel file in this one: by link, or whole.
 
-        A link is relative to this pool's folder, so the folder can be moved as a whole.
+        A link is relative to this pool's folder, so the folder can be moved as a whole. `prefix`
+        goes before the runs' names.
         """
         with Pool(source) as pool:
             digests = pool._file["parameters/runs/digest"].asstr()[()]
             self._atom_extras |= pool._atom_extras
             self._element_references |= pool.element_references
             for run, of_run in zip(pool.runs, digests, strict=True):
+                name = prefix + run.name
                 for group in ("particles", "observables"):
                     if copy:
-                        pool._file.copy(f"{group}/{run.name}", self._file[group])
+                        pool._file.copy(f"{group}/{run.name}", self._file[group], name)
                     else:
                         target = source.resolve().relative_to(self.path.resolve().parent)
-                        self._file[group][run.name] = h5py.ExternalLink(
+                        self._file[group][name] = h5py.ExternalLink(
                             target.as_posix(), f"/{group}/{run.name}"
                         )
-                self._runs.append((run.name, run.n_frames, run.n_atoms, of_run))
+                self._runs.append((name, run.n_frames, run.n_atoms, of_run))
                 self._fields.append(set(pool.fields_of(run)))
 
     def set_order(self, run: npt.ArrayLike, row: npt.ArrayLike) -> None:

@@ -168,8 +168,10 @@ def _label_missing(
 
 def _is_done(output: Path, folder: Path, made_from: Mapping[str, Any]) -> bool:
     """Whether the product is there, whole; raise if something else has its name."""
+    from mlsel.core.files import sweep
     from mlsel.pool.pool import Pool
 
+    sweep(folder)  # a kill can come while it is taken away
     if not output.is_file():
         return False
     with Pool(output) as there:

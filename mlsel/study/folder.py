@@ -78,6 +78,7 @@ class StudyFolder:
     start = _At("validation/start.json")
     """What is known of the snapshot that all runs of the validation start from."""
     verdicts = _At("validation/verdicts.json")
+    refine = _At("refine")
     figures = _At("figures")
     report = _At("report.html")
 
@@ -97,6 +98,10 @@ class StudyFolder:
     def model(self, name: str) -> Path:
         """The folder of a model, <data set>/<model>."""
         return self.models / name
+
+    def refinement(self, name: str) -> Path:
+        """The rounds of a model, <data set>/<model>."""
+        return self.refine / name
 
     def finished_models(self) -> list[str]:
         """Return <data set>/<model> of the models that are whole."""

@@ -179,6 +179,10 @@ class Trainer(ABC):
     """Whether the work is done by another program, one core each."""
     uses_validation: ClassVar[bool] = True
     """Whether the result depends on held-out frames."""
+    has_weights: ClassVar[bool] = False
+    """Whether a fit can go on from another model's weights, `start`."""
+    start: Path | None = None
+    """The folder of that model."""
     name: str
     n_train: int | None
     """Frames of the data set to use, the first of them; None: all."""

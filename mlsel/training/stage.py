@@ -22,6 +22,7 @@ from mlsel.core.errors import MlselError, StageIncomplete, Stopped
 from mlsel.core.files import remove, sweep, sweep_partials, take_away, write_json, write_text
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
+from mlsel.core.provenance import digest
 from mlsel.core.record import Record
 from mlsel.core.shards import Part, add_part_option
 from mlsel.selection.learning import sized_sets
@@ -141,6 +142,8 @@ class Task:
     out: Path
     baseline: Baseline | None = None
     has_core: bool = False
+    start: Path | None = None
+    """The folder of a model of the same kind and size whose weights it begins from."""
 
     @property
     def name(self) -> str:
@@ -175,7 +178,14 @@ class Task:
             with Pool(self.validation) as pool:
                 data["validation_digest"] = pool.digest
         baseline = {} if self.baseline is None else self.baseline.identity
-        return {"parameters": self.trainer.parameters, "data": data, "baseline": baseline}
+        made: dict[str, Any] = {
+            "parameters": self.trainer.parameters,
+            "data": data,
+            "baseline": baseline,
+        }
+        if self.start is not None and self.trainer.has_weights:
+            made["start"] = digest((self.start / MODEL_FILE).read_bytes())
+        return made
 
     def is_done(self, *, again: bool = False) -> bool:
         """Whether the model is there, made from the same; what is stale is taken away.
@@ -224,6 +234,8 @@ class Task:
         if self.validation is not None and self.trainer.uses_validation:
             with Pool(self.validation) as pool:
                 validation = self._read(pool)
+        if self.trainer.has_weights:
+            self.trainer.start = self.start
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
         remove(self.failure)
@@ -246,6 +258,7 @@ class Task:
         description = describe(self.trainer, made_from["data"])
         whole = {
             **description,
+            **{key: made_from[key] for key in ("start",) if key in made_from},
             "baseline": made_from["baseline"],
             "result": model.facts,
         }

@@ -25,6 +25,7 @@ from mlsel.core.parallel import on_root, share, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, read_json
 from mlsel.core.shards import Part, add_part_option
+from mlsel.plugins import show_plugins
 from mlsel.study.folder import StudyFolder
 from mlsel.validate import trial
 from mlsel.validate.held_against import reference_kind
@@ -87,7 +88,7 @@ def validate(
         on_root(comm, lambda: prepare_start(study, folder, again))
         make_snapshot(study, folder, comm)
         if study.validation.models:
-            _find_plugins(comm)
+            show_plugins(comm)
         runs, missing, costs = on_root(comm, lambda: _prepare_runs(study, folder, again))
         _perform(study, runs, missing, costs, size, comm)
         return on_root(comm, lambda: conclude(study, runs, folder))
@@ -128,7 +129,7 @@ def validate_part(
     with _locked(folder, comm, part.label(names)):
         on_root(comm, lambda: require_start(study, folder))
         if study.validation.models:
-            _find_plugins(comm)
+            show_plugins(comm)
         runs, missing, costs = on_root(comm, lambda: _prepare_runs(study, folder, again, chosen))
         _perform(study, runs, missing, costs, size, comm)
 
@@ -165,19 +166,6 @@ def _group_size(study: Study, comm: MPI.Intracomm) -> int:
             everywhere=True,
         )
     return size
-
-
-def _find_plugins(comm: MPI.Intracomm) -> None:
-    """Let LAMMPS find the pair styles of the models, where the entry point of an installed mlsel
-    has not done so."""
-    import os
-
-    from mlsel.plugins import ensure
-
-    folder = on_root(comm, lambda: str(ensure().folder))
-    known = os.environ.get("LAMMPS_PLUGIN_PATH", "")
-    if folder not in known.split(os.pathsep):
-        os.environ["LAMMPS_PLUGIN_PATH"] = os.pathsep.join(filter(None, (known, folder)))
 
 
 def _prepare_runs(

@@ -47,16 +47,36 @@ STAGES = (
         "drive large MD with trained potentials",
         "mlsel.validate.stage",
         "validate",
-        {"start": (), "validate": ("generate", "import", "select", "train", "start")},
+        {"start": ("import",), "validate": ("generate", "import", "select", "train", "start")},
         "validation",
         "mlsel.validate.state",
+    ),
+    Stage(
+        "refine",
+        "let MD find what the data lack, label and learn it",
+        "mlsel.refine.stage",
+        "refine_study",
+        {"refine": ("generate", "import", "select", "train")},
+        "refine",
+        "mlsel.refine.state",
     ),
     Stage(
         "report",
         "write figures, tables and verdicts on one page",
         "mlsel.report.stage",
         "report",
-        {"report": ("generate", "import", "select", "train", "evaluate", "start", "validate")},
+        {
+            "report": (
+                "generate",
+                "import",
+                "select",
+                "train",
+                "evaluate",
+                "start",
+                "validate",
+                "refine",
+            )
+        },
     ),
 )
 
@@ -71,5 +91,6 @@ IMPORT = Stage(
 
 
 def stages_of(study: Study) -> tuple[Stage, ...]:
-    """Return the stages of a study, in order."""
-    return (IMPORT, *STAGES[1:]) if study.pool.import_ else STAGES
+    """Return the stages of a study, in order; refine where it names models."""
+    stages = (IMPORT, *STAGES[1:]) if study.pool.import_ else STAGES
+    return tuple(s for s in stages if s.name != "refine" or study.refine.models)

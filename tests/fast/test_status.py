@@ -169,7 +169,7 @@ def test_a_look_at_a_study_is_light(tmp_path: Path) -> None:
 def test_every_script_is_bash(tmp_path: Path) -> None:
     write_scripts(tmp_path / "slurm")
     scripts = sorted((tmp_path / "slurm").iterdir())
-    assert len(scripts) == 10
+    assert len(scripts) == 11
     for script in scripts:
         subprocess.run(["bash", "-n", str(script)], check=True)
     words = ["a/mine.toml", "--set", "x=y", "-o", "there"]

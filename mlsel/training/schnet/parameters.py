@@ -23,6 +23,7 @@ class SchNetParameters(Trainer):
     """
 
     kind: ClassVar[str] = "schnet"
+    has_weights: ClassVar[bool] = True
     packages: ClassVar[tuple[str, ...]] = ("torch", "schnetpack", "vesin", "numpy")
     name: str
     n_train: int | None = None
@@ -58,7 +59,7 @@ class SchNetParameters(Trainer):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        outside = {"name", "n_train", "device", "on_report", "stop_after", "tabulate"}
+        outside = {"name", "n_train", "device", "on_report", "stop_after", "tabulate", "start"}
         outside.add("n_gaussians")  # the architecture tells
         own = {k: v for k, v in self.__dict__.items() if k not in outside}
         architecture = plain(asdict(self.architecture))

@@ -74,6 +74,8 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(trainer.seed)
             model = potential(trainer.architecture, self.numbers).to(dtype)
+        if trainer.start is not None:
+            self._begin_from(trainer.start, model)
         model.to(self.device)
         tabulate = trainer.tabulate and self.device == "cpu"
         self.network = Network(model, self.numbers, tabulate=tabulate)
@@ -86,6 +88,23 @@ class Run:
         self.epoch, self.best_epoch, self.last_decay = 0, 0, 0
         self.best_loss = float("inf")
         self.history: list[list[float]] = []
+
+    def _begin_from(self, folder: Path, model: torch.nn.Module) -> None:
+        """Take another model's weights.
+
+        Raises
+        ------
+        MlselError
+            If it is of another architecture or other elements.
+        """
+        other = SchNetModel.load(folder)
+        mine = plain(asdict(self.trainer.architecture))
+        if list(other.numbers) != self.numbers or plain(other.facts["architecture"]) != mine:
+            raise MlselError(
+                f"{self.trainer.name} can't go on from the weights of {folder}, which is of "
+                "another architecture or of other elements."
+            )
+        model.load_state_dict(other.model.state_dict())
 
     def _weights(self) -> dict[str, Any]:
         return {k: v.detach().clone() for k, v in self.network.model.state_dict().items()}

@@ -1,0 +1,114 @@
+"""What a training set holds, and when MD leaves it: shortest distances, largest force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlsel.core.arrays import FloatArray, IntArray
+from mlsel.core.errors import MlselError
+from mlsel.pool.pool import Pool
+from mlsel.validate.distances import closest_distances
+from mlsel.validate.stability import Bounds, pair_names
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the frames of a training set reach.
+
+    Attributes
+    ----------
+    closest : (n_pairs,), Å
+        The shortest distance of each pair of species; infinite where no frame has such a pair.
+    force : eV/Å
+        The largest component of a force.
+    """
+
+    closest: FloatArray
+    force: float
+
+    @classmethod
+    def of(cls, path: Path, species: Sequence[str]) -> Held:
+        """Read a data set, a block of frames at a time.
+
+        Raises
+        ------
+        MlselError
+            If it holds an element that the study's species do not name.
+        """
+        closest: FloatArray = np.full(len(pair_names(tuple(species))), np.inf)
+        force = 0.0
+        with Pool(path) as pool:
+            for block in pool.blocks("positions", "cell", "forces"):
+                types = species_of(pool.numbers(block.run), species, path)
+                force = max(force, float(np.abs(block["forces"]).max()))
+                for positions, cell in zip(block["positions"], block["cell"], strict=True):
+                    found = closest_distances(positions, cell, types, len(species))
+                    closest = np.minimum(closest, found)
+        return cls(closest, force)
+
+
+def species_of(numbers: IntArray, species: Sequence[str], path: Path) -> IntArray:
+    """Return each atom's index in `species`."""
+    from ase.data import chemical_symbols
+
+    symbols = [chemical_symbols[z] for z in numbers]
+    unknown = sorted(set(symbols) - set(species))
+    if unknown:
+        raise MlselError(
+            f"{path} holds {', '.join(unknown)}, which system.species does not name: it names "
+            f"{', '.join(species)}."
+        )
+    return np.array([species.index(symbol) for symbol in symbols])
+
+
+@dataclass(frozen=True)
+class Watch:
+    """When a frame is worth a label, and when a run is past all use.
+
+    A frame is *new* if a pair of atoms is closer than `near` times the training set's shortest
+    distance of its species, or a force is larger than `force` times its largest. A run is *lost*
+    if a pair is closer than `lost` times that distance, or temperature or energy leave the bounds
+    that MD validation has, too (`mlsel.validate.stability.Bounds`).
+    """
+
+    held: Held
+    species: tuple[str, ...]
+    near: float
+    force: float
+    lost: float
+
+    def new(self, closest: FloatArray, largest_force: float) -> str:
+        """Return what is new in a frame, in a few words, or "".
+
+        >>> watch = Watch(Held(np.array([2.0]), 5.0), ("Ar",), 0.95, 1.5, 0.75)
+        >>> watch.new(np.array([1.95]), 7.0)
+        ''
+        >>> watch.new(np.array([1.8]), 7.0)
+        'a pair Ar-Ar at 1.80 Å (2.00 Å in the training set)'
+        >>> watch.new(np.array([2.1]), 8.0)
+        'a force of 8 eV/Å (5 eV/Å in the training set)'
+        """
+        near = np.flatnonzero(closest < self.near * self.held.closest)
+        # a pair that no frame of the training set has is always new
+        near = near[np.isfinite(closest[near])]
+        if near.size:
+            pair = near[np.argmin(closest[near] / self.held.closest[near])]
+            return (
+                f"a pair {pair_names(self.species)[pair]} at {closest[pair]:.2f} Å "
+                f"({self.held.closest[pair]:.2f} Å in the training set)"
+            )
+        if largest_force > self.force * self.held.force:
+            return (
+                f"a force of {largest_force:.3g} eV/Å ({self.held.force:.3g} eV/Å in the training "
+                "set)"
+            )
+        return ""
+
+    def bounds(self, temperature: float, first_energy: float, n_atoms: int) -> Bounds:
+        """Return the bounds behind which a run is lost."""
+        closest = np.where(np.isfinite(self.held.closest), self.lost * self.held.closest, 0.0)
+        return Bounds(closest, temperature, first_energy, n_atoms, pair_names(self.species))

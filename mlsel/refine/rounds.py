@@ -1,0 +1,389 @@
+"""A model's refinement: rounds of MD, harvest, labels and training, each a folder.
+
+refine/<data set>/<model>/
+    settings.json      what it was begun from
+    base.h5            the frames that the model was trained on
+    round-1/md/…       runs with the model
+    round-1/found.h5   the frames chosen among the new ones of all runs
+    round-1/labelled.h5, data.h5, model/
+    round-1/round.json what the round found; written when its runs have ended
+    outcome.json       how it ended; the last model is <last round>/model
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlsel.core import stopping
+from mlsel.core.errors import MlselError, StageIncomplete, Stopped
+from mlsel.core.files import sweep, take_away, write_json, write_text
+from mlsel.core.parallel import on_root, share
+from mlsel.core.provenance import derived_seed, digest
+from mlsel.core.record import Record, read_json
+from mlsel.md.structures import lammps_data
+from mlsel.pool.pool import Pool
+from mlsel.pool.writer import PoolWriter, write_subset
+from mlsel.refine.bounds import Held, Watch, species_of
+from mlsel.refine.exploration import ExplorationRun
+from mlsel.refine.label import label_pool
+from mlsel.selection import make_selector
+from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.training.registry import load_model
+from mlsel.training.stage import Task, trainers_of
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from mlsel.refine.labeller import Labeller
+    from mlsel.study.study import Study
+
+log = logging.getLogger(__name__)
+
+STABLE, SPENT, ENDED = "stable", "budget spent", "rounds done"
+N_CHECKED = 5
+"""Training frames that are labelled anew first, to see that the labels are of the same units."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round found.
+
+    Attributes
+    ----------
+    times : ps, of each run
+    ended_by : of each run, "" if it reached its end
+    n_new : frames that are new, of all runs
+    n_labelled : that were chosen and labelled
+    """
+
+    times: tuple[float, ...]
+    ended_by: tuple[str, ...]
+    n_new: int
+    n_labelled: int
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether every run reached its end and met nothing new."""
+        return not any(self.ended_by) and not self.n_new
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The rounds of one model, <data set>/<model>."""
+
+    study: Study
+    root: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return StudyFolder(self.root).refinement(self.name)
+
+    @property
+    def outcome(self) -> Path:
+        return self.folder / "outcome.json"
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "base.h5"
+
+    def round_folder(self, k: int) -> Path:
+        return self.folder / f"round-{k}"
+
+    def model(self, k: int) -> Path:
+        """The model that round k sends out."""
+        if k == 1:
+            return StudyFolder(self.root).model(self.name)
+        return self.round_folder(k - 1) / "model"
+
+    def data(self, k: int) -> Path:
+        """The training set of that model."""
+        return self.base if k == 1 else self.round_folder(k - 1) / "data.h5"
+
+    def made_from(self) -> dict[str, Any]:
+        return {
+            "model": digest((self.model(1) / MODEL).read_bytes()),
+            **self.study.as_dict("refine"),
+        }
+
+    @property
+    def record(self) -> Record:
+        return Record(self.folder / "settings.json")
+
+    def outcomes(self) -> list[Outcome]:
+        """Return what the rounds found that have ended their MD."""
+        found = []
+        for k in range(1, self.study.refine.rounds + 2):
+            path = self.round_folder(k) / "round.json"
+            if not path.is_file():
+                break
+            value = read_json(path)
+            found.append(
+                Outcome(
+                    tuple(value["times"]),
+                    tuple(value["ended_by"]),
+                    value["n_new"],
+                    value["n_labelled"],
+                )
+            )
+        return found
+
+    def perform(self, labeller: Labeller, comm: MPI.Intracomm, *, again: bool = False) -> str:
+        """Do what is missing; return how it ended: stable, budget spent or rounds done.
+
+        Raises
+        ------
+        MlselError
+            If what is there was made from something else, the data set does not fit, or labels
+            are in other units.
+        Stopped
+            If a signal asked for it.
+        """
+        section = self.study.refine
+
+        def begin() -> bool:
+            sweep(self.folder)
+            if not self.record.settle(self.made_from(), again=again):
+                take_away(self.folder)
+            if self.outcome.is_file():
+                return True
+            self._write_base()
+            self.record.write(self.made_from())
+            return False
+
+        if on_root(comm, begin):
+            return str(on_root(comm, lambda: read_json(self.outcome)["ended"]))
+        self._check_labels(labeller, comm)
+        ended, spent, k = "", 0, 0
+        while not ended:
+            k += 1
+            found = self._explore(k, section.labels - spent, comm)
+            spent += found.n_labelled
+            if comm.rank == 0:
+                log.info("%s round %d: %s", self.name, k, _told(found, section.duration))
+            if found.is_stable:
+                ended = STABLE
+            elif not found.n_labelled:
+                ended = SPENT if spent >= section.labels else ENDED
+            elif k > section.rounds:
+                ended = ENDED
+            else:
+                self._learn(k, labeller, comm)
+        if comm.rank == 0:
+            write_json(self.outcome, {"ended": ended, "rounds": k, "labels": spent})
+        comm.Barrier()
+        return ended
+
+    # The steps of a round
+
+    def _write_base(self) -> None:
+        if self.base.is_file():
+            return
+        dataset = self.name.split("/")[0]
+        n = read_json(self.model(1) / MODEL)["data"]["n_frames"]
+        with Pool(StudyFolder(self.root).data_set(dataset)) as pool:
+            write_subset(pool, np.arange(n), self.base, {"made_by": "mlsel.refine"})
+
+    def _check_labels(self, labeller: Labeller, comm: MPI.Intracomm) -> None:
+        """Label some training frames anew: label_pool refuses other units."""
+        some = self.folder / "known.h5"
+
+        def write() -> None:
+            if not some.is_file():
+                with Pool(self.base) as pool:
+                    write_subset(pool, np.arange(min(N_CHECKED, len(pool))), some, {})
+
+        on_root(comm, write)
+        with Pool(some) as pool:
+            label_pool(pool, self.folder / "known-labelled.h5", labeller, comm)
+
+    def _explore(self, k: int, budget: int, comm: MPI.Intracomm) -> Outcome:
+        """Do the MD of a round and choose among its new frames."""
+        done = self.round_folder(k) / "round.json"
+        if on_root(comm, done.is_file):
+            return on_root(comm, lambda: self.outcomes()[k - 1])
+        runs = on_root(comm, lambda: list(self._prepare(k)))
+
+        def work(index: int, group: MPI.Intracomm, report: Any) -> None:
+            if stopping.asked():
+                raise Stopped("", has_progress=False)
+            runs[index].perform(group, report)
+
+        missing = [i for i, run in enumerate(runs) if not run.product.is_file()]
+        missing = on_root(comm, lambda: missing)
+        share(comm, missing, work)
+        return on_root(comm, lambda: self._harvest(k, runs, budget))
+
+    def _prepare(self, k: int) -> Iterator[ExplorationRun]:
+        """Write the inputs of a round's runs."""
+        section, species = self.study.refine, self.study.system.species
+        model = load_model(self.model(k))
+        potential = "\n".join([f"# {self.name}, round {k}", *model.lammps_commands(species)]) + "\n"
+        watch = Watch(Held.of(self.data(k), species), species, section.near, section.force,
+                      section.lost)  # fmt: skip
+        temperatures = section.temperatures or (self.study.validation.temperature,)
+        pressures: Sequence[float | None] = section.pressures or (None,)
+        starts = self._starts(k, len(temperatures) * len(pressures) * section.replicas)
+        for t in temperatures:
+            for p in pressures:
+                for replica in range(1, section.replicas + 1):
+                    label = f"{t:.6g}K-" + ("nvt" if p is None else f"{p:.6g}bar") + f"-{replica}"
+                    atoms = next(starts)
+                    run = ExplorationRun(
+                        self.root,
+                        self.round_folder(k) / "md" / label,
+                        self.study,
+                        watch,
+                        t,
+                        p,
+                        derived_seed(section.seed, "refine", self.name, k, label),
+                        tuple(atoms.numbers.tolist()),
+                    )
+                    run.tidy()
+                    if not run.product.is_file():
+                        write_text(run.folder / "start.data", lammps_data(atoms, species))
+                        write_text(run.folder / "potential.lmp", potential)
+                        write_text(run.folder / "in.lammps", run.deck_text())
+                    yield run
+
+    def _starts(self, k: int, n: int) -> Iterator[Any]:
+        """Return training frames that runs start from, drawn at random from the base's."""
+        from ase import Atoms
+
+        species = self.study.system.species
+        with Pool(self.base) as pool:
+            index, _ = pool.locate(np.arange(len(pool)))
+            usable = [i for i, run in enumerate(pool.runs) if all(pool.periodic(run))]
+            frames = np.flatnonzero(np.isin(index, usable))
+            if not len(frames):
+                raise MlselError(
+                    f"no frame of {self.base} is periodic in all directions, as MD of "
+                    "`mlsel refine` must be: give periodic frames."
+                )
+            rng = np.random.default_rng(derived_seed(self.study.refine.seed, self.name, "start", k))
+            drawn = rng.choice(frames, n, replace=n > len(frames))
+            made = []
+            for frame in drawn.tolist():
+                (block,) = pool.blocks("positions", "cell", frame_ids=[frame])
+                numbers = pool.numbers(block.run)
+                species_of(numbers, species, self.base)
+                atoms = Atoms(numbers, block["positions"][0], cell=block["cell"][0], pbc=True)
+                atoms.wrap()
+                made.append(atoms)
+        return iter(made)
+
+    def _harvest(self, k: int, runs: Sequence[ExplorationRun], budget: int) -> Outcome:
+        """Choose among the new frames, given the training set; write found.h5 and round.json."""
+        folder, section = self.round_folder(k), self.study.refine
+        outcomes = [read_json(run.product) for run in runs]
+        sweep(folder / "new.h5")
+        everything, found = folder / "new.h5", folder / "found.h5"
+        offers = [(run, *run.new_frames()) for run in runs]
+        n_offered = sum(len(cells) for _, _, cells in offers)
+        n = min(n_offered, section.labels_per_round, budget)
+        if n > 0:
+            with PoolWriter(everything, {"made_by": "mlsel.refine"}) as writer:
+                for run, positions, cells in offers:
+                    if not len(cells):
+                        continue
+                    part = writer.add_run(
+                        run.folder.name, run.numbers, len(cells), ["positions"], orthogonal=False
+                    )
+                    part.append(np.arange(len(cells)), np.arange(float(len(cells))),
+                                positions=positions, cell=cells)  # fmt: skip
+            with Pool(everything) as pool, Pool(self.data(k)) as given:
+                chosen = np.arange(n_offered)
+                if n < n_offered:
+                    selector = make_selector(section.method)
+                    seed = derived_seed(section.seed, "harvest", self.name, k)
+                    chosen = selector.select(
+                        pool, n, np.random.default_rng(seed), given=given
+                    ).frame_ids
+                write_subset(pool, chosen, found, {"made_by": "mlsel.refine"})
+            take_away(everything)
+        result = Outcome(
+            tuple(outcome["time"] for outcome in outcomes),
+            tuple(outcome["ended_by"] for outcome in outcomes),
+            sum(outcome["n_new"] for outcome in outcomes),
+            max(n, 0),
+        )
+        write_json(
+            folder / "round.json",
+            {
+                "runs": [run.folder.name for run in runs],
+                "times": result.times,
+                "ended_by": result.ended_by,
+                "first_new": [outcome["first_new"] for outcome in outcomes],
+                "n_new": result.n_new,
+                "n_labelled": result.n_labelled,
+            },
+        )
+        return result
+
+    def _learn(self, k: int, labeller: Labeller, comm: MPI.Intracomm) -> None:
+        """Label what was found, add it to the training set and train the next model."""
+        folder = self.round_folder(k)
+        labelled, data = folder / "labelled.h5", folder / "data.h5"
+        with Pool(folder / "found.h5") as pool:
+            try:
+                label_pool(pool, labelled, labeller, comm)
+            except StageIncomplete as error:
+                if not on_root(comm, labelled.is_file):
+                    raise
+                if comm.rank == 0:
+                    log.warning("%s round %d: %s", self.name, k, error)
+
+        def train() -> None:
+            if not data.is_file():
+                with PoolWriter(data, {"made_by": "mlsel.refine"}) as writer:
+                    writer.link_run(self.data(k), copy=True)
+                    writer.link_run(labelled, copy=True, prefix=f"round-{k}-")
+            task = self._task(k)
+            if not task.is_done(again=True):
+                task.perform(lambda report: None)
+
+        on_root(comm, train)
+
+    def _task(self, k: int) -> Task:
+        from mlsel.training.baseline import Baseline
+
+        dataset, model = self.name.split("/")
+        trainer = next(t for t in trainers_of(self.study, dataset) if t.name == model)
+        held_out = StudyFolder(self.root).held_out(dataset)
+        return Task(
+            f"{self.name}-round-{k}",
+            self.round_folder(k) / "data.h5",
+            held_out if held_out.is_file() else None,
+            trainer,
+            None,
+            self.round_folder(k) / "model",
+            Baseline.of(self.study.training.baseline, self.study.system.species),
+            has_core=bool(self.study.training.core),
+            start=self.model(k),
+        )
+
+    @cached_property
+    def trainer_is_known(self) -> bool:
+        dataset, _, model = self.name.partition("/")
+        return model in [t.name for t in trainers_of(self.study, dataset)]
+
+
+def _told(found: Outcome, duration: float) -> str:
+    """What a round found, in a line."""
+    n = len(found.times)
+    whole = sum(not ended for ended in found.ended_by)
+    text = f"{whole} of {n} runs reached {duration:g} ps"
+    if whole < n:
+        first = next(ended for ended in found.ended_by if ended)
+        text += f" (shortest {min(found.times):.3g} ps; {first})"
+    text += f", {found.n_new} new frames"
+    if found.n_labelled:
+        text += f", {found.n_labelled} chosen for labels"
+    return text

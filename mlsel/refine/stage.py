@@ -1,0 +1,159 @@
+"""The stage: from a selection to a potential that survives.
+
+    mlsel refine [STUDY] [-o DIR]
+    mpirun -n 8 python -m mlsel.refine mine.toml
+
+For each model that [refine] names, rounds of MD under its conditions: frames that the training set
+does not cover are noted before the run is lost, thinned by a selection method given the training
+set, labelled, and learnt; until a round meets nothing new, or the labels or rounds are spent. Each
+round is a folder; the stage can be stopped at any moment, and no label is computed twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlsel.cli import open_study, study_parser
+from mlsel.core import stopping
+from mlsel.core.errors import MlselError
+from mlsel.core.parallel import on_root, world
+from mlsel.study.folder import StudyFolder
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from mlsel.refine.labeller import Labeller
+    from mlsel.refine.rounds import Refinement
+    from mlsel.study.study import Study
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage."""
+    parser = study_parser("mlsel refine", "Let MD find what the data lack, label it and learn it.")
+    parser.add_argument(
+        "--again", action="store_true", help="begin anew where the model or [refine] changed"
+    )
+    args = parser.parse_args(argv)
+    comm = world()
+    study, folder = open_study(args, comm)
+    with stopping.heard():
+        refine_study(study, folder, comm, again=args.again)
+    return 0
+
+
+def refine_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:
+    """Refine every model that the study names.
+
+    Raises
+    ------
+    MlselError
+        If a model is missing, there is no labeller, or what is there was made from something else.
+    Stopped
+        If a signal asked for it.
+    """
+    from mlsel.core.lock import FolderLock
+    from mlsel.plugins import show_plugins
+
+    if not study.refine.models:
+        if comm.rank == 0:
+            log.info("refine.models names no model: nothing is refined")
+        return
+    lock = FolderLock(StudyFolder(folder).refine)
+    on_root(comm, lock.acquire)
+    try:
+        chosen = on_root(comm, lambda: refinements(study, folder))
+        show_plugins(comm)
+        labeller = labeller_of(study)
+        for refinement in chosen:
+            ended = refinement.perform(labeller, comm, again=again)
+            if comm.rank == 0:
+                log.info("%s: %s", refinement.name, ended)
+        on_root(comm, lambda: write_summary(study, folder, chosen))
+    finally:
+        if comm.rank == 0:
+            lock.release()
+
+
+def refinements(study: Study, folder: Path) -> list[Refinement]:
+    """Return the refinements of the models that the study's patterns name.
+
+    Raises
+    ------
+    MlselError
+        If a pattern fits no finished model, or one whose kind the study does not train.
+    """
+    from mlsel.refine.rounds import Refinement
+
+    named = StudyFolder(folder).finished_models()
+    chosen: list[str] = []
+    for pattern in study.refine.models:
+        found = [name for name in named if fnmatch(name, pattern)]
+        if not found:
+            known = ", ".join(named[:12]) + (", …" if len(named) > 12 else "")
+            raise MlselError(
+                f'{study.source}: refine.models names "{pattern}", and the trained models are '
+                f"{known or 'none'}: `mlsel training` first, or another pattern."
+            )
+        chosen += [name for name in found if name not in chosen]
+    made = [Refinement(study, folder, name) for name in chosen]
+    for refinement in made:
+        if not refinement.trainer_is_known:
+            raise MlselError(
+                f"{study.source}: refine.models names {refinement.name}, which [training] does not "
+                "make: its trainer's parameters are not known. Add it to [training]."
+            )
+    return made
+
+
+def labeller_of(study: Study) -> Labeller:
+    """Return what labels the new frames: refine.labeller, or the study's reference potential.
+
+    Raises
+    ------
+    MlselError
+        If there is neither.
+    """
+    from mlsel.md import deck
+    from mlsel.refine.labeller import make_labeller
+
+    text = study.refine.labeller
+    if text:
+        return make_labeller(text)
+    name = study.system.potential
+    if not name:
+        raise MlselError(
+            f'{study.source}: [refine] needs labeller = "ase:MODULE:FUNCTION" or the path of a '
+            "LAMMPS include: the study has no reference potential."
+        )
+    path = Path(name)
+    if not path.is_file():
+        path = deck.packaged_folder("potentials") / f"{name}.lmp"
+    labeller = make_labeller(str(path))
+    labeller.name = name
+    return labeller
+
+
+def write_summary(study: Study, folder: Path, chosen: Sequence[Refinement]) -> None:
+    """Write refine/refine.csv: a line a model and round."""
+    from mlsel.core.files import write_text
+
+    lines = ["model,round,labels_before,shortest_time,mean_time,runs_lost,runs,new,labelled"]
+    for refinement in chosen:
+        spent = 0
+        for k, found in enumerate(refinement.outcomes(), 1):
+            lost = sum(bool(ended) for ended in found.ended_by)
+            lines.append(
+                f"{refinement.name},{k},{spent},{min(found.times):.6g},"
+                f"{sum(found.times) / len(found.times):.6g},{lost},{len(found.times)},"
+                f"{found.n_new},{found.n_labelled}"
+            )
+            spent += found.n_labelled
+    path = StudyFolder(folder).refine / "refine.csv"
+    write_text(path, "\n".join(lines) + "\n")
+    log.info("%s", path)

@@ -1,0 +1,43 @@
+"""The states of a study's refinements, read from its folder."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlsel.core.record import read_json, told
+from mlsel.study.folder import StudyFolder
+from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
+
+if TYPE_CHECKING:
+    from mlsel.study.study import Study
+
+
+def items(study: Study, folder: Path) -> list[Item]:
+    """Return the models that are refined, and how far they are."""
+    from mlsel.refine.rounds import Refinement
+    from mlsel.training.stage import model_names
+
+    known = model_names(study, folder) if study.refine.models else []
+    found = []
+    for name in [n for n in known if any(fnmatch(n, p) for p in study.refine.models)]:
+        refinement = Refinement(study, folder, name)
+        found.append(Item(name, *_state_of(refinement), script="refine"))
+    return found
+
+
+def _state_of(refinement: object) -> tuple[str, str]:
+    from mlsel.refine.rounds import Refinement
+
+    assert isinstance(refinement, Refinement)
+    if not (StudyFolder(refinement.root).model(refinement.name) / "model.json").is_file():
+        return MISSING, ""
+    changed = refinement.record.differences(refinement.made_from())
+    if changed:
+        return STALE, told(changed)
+    if refinement.outcome.is_file():
+        value = read_json(refinement.outcome)
+        return DONE, f"{value['ended']} after {value['rounds']} rounds, {value['labels']} labels"
+    n = len(refinement.outcomes())
+    return (BEGUN, f"{n} rounds of MD") if n else (MISSING, "")

@@ -1,0 +1,168 @@
+"""`mlsel refine`: rounds of MD, labels and training, resumed, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlsel.core.errors import MlselError
+from mlsel.core.parallel import world
+from mlsel.md import deck
+from mlsel.md.include import IncludePotential
+from mlsel.pool.pool import Pool
+from mlsel.refine.bounds import Held
+from mlsel.refine.stage import refine_study
+from mlsel.refine.state import items
+from mlsel.selection.stage import select_study
+from mlsel.study.study import Study, load_study
+from mlsel.training.stage import train_study
+from tests.support import TINY_STUDY, run_mlsel, write_study
+from tests.support.crash_points import Trial, contents
+
+# Bounds so narrow that a sound model meets them, too.
+REFINE = """
+[selection]
+methods = ["random"]
+test_methods = ["random"]
+n_train = 12
+n_validation = 2
+n_test = 4
+[training]
+kinds = ["pair"]
+[refine]
+models = ["random/pair"]
+temperatures = [2600]
+replicas = 2
+duration = 0.1
+checkpoint_interval = 0.05
+sampling_interval = 10
+near = 1.0
+force = 1.0
+labels = 3
+labels_per_round = 2
+rounds = 2
+method = "random"
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pool, a data set and a pair potential."""
+    folder = tmp_path_factory.mktemp("refine") / "tiny"
+    shutil.copytree(tiny_folder, folder)
+    study = load(folder.parent)
+    select_study(study, folder, world())
+    train_study(study, folder, world())
+    return folder
+
+
+def load(folder: Path, *overrides: str) -> Study:
+    return load_study(str(write_study(folder, TINY_STUDY + REFINE)), overrides)
+
+
+def copied(trained: Path, folder: Path) -> Path:
+    shutil.copytree(trained, folder / "tiny")
+    return folder / "tiny"
+
+
+def test_rounds_label_and_learn_what_is_new(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path)
+    study = load(tmp_path)
+    refine_study(study, folder, world())
+    place = folder / "refine/random/pair"
+    assert json.loads((place / "outcome.json").read_text())["labels"] == 3  # the budget
+    species = ("Na", "Cl")
+    reference = IncludePotential(deck.read_potential("nacl-tosi-fumi", species), species)
+    for k, n_new, n_all in ((1, 2, 14), (2, 1, 15)):
+        found = json.loads((place / f"round-{k}/round.json").read_text())
+        assert found["n_labelled"] == n_new
+        with Pool(place / f"round-{k}/data.h5") as pool:
+            assert pool.n_frames == n_all
+            new = np.arange(n_all - n_new, n_all)
+            for block in pool.blocks("positions", "cell", "energy", "forces", frame_ids=new):
+                says = reference.evaluate(
+                    pool.numbers(block.run), block["positions"], block["cell"]
+                )
+                assert block["energy"] == pytest.approx(says.energy, abs=1e-9)
+                assert block["forces"] == pytest.approx(says.forces, abs=1e-9)
+        assert (place / f"round-{k}/model/model.json").is_file()
+    lines = (folder / "refine/refine.csv").read_text().splitlines()
+    assert [line.split(",")[1:3] for line in lines[1:]] == [["1", "0"], ["2", "2"], ["3", "3"]]
+    before = contents(folder)
+    refine_study(study, folder, world())
+    assert contents(folder) == before
+    (item,) = items(study, folder)
+    assert (item.state, item.text) == ("done", "budget spent after 3 rounds, 3 labels")
+
+
+def test_nothing_new_is_stable(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path)
+    wide = ("refine.near=0.8", "refine.force=5", "refine.temperatures=[1300]")
+    refine_study(load(tmp_path, *wide), folder, world())
+    place = folder / "refine/random/pair"
+    assert json.loads((place / "outcome.json").read_text()) == {
+        "format_version": 1, "ended": "stable", "labels": 0, "rounds": 1,
+    }  # fmt: skip
+    with pytest.raises(MlselError, match=r"refine\.near \(0\.8 there, 1\.0 now\)"):
+        refine_study(load(tmp_path), folder, world())
+
+
+def prepared(trained: Path, folder: Path) -> Callable[[], object]:
+    here = copied(trained, folder)
+    study = load(folder, "refine.rounds=1", "refine.replicas=1")
+    return lambda: refine_study(study, here, world())
+
+
+def test_killed_and_started_again(trained: Path, tmp_path: Path) -> None:
+    assert Trial(partial(prepared, trained), tmp_path).kills(2) >= 2
+
+
+@pytest.mark.slow
+def test_killed_at_all_points(trained: Path, tmp_path: Path) -> None:
+    trial = Trial(partial(prepared, trained), tmp_path)
+    assert trial.kills() >= len(trial.points)
+    assert trial.refusals(20) >= 20
+
+
+def test_what_the_training_set_holds(trained: Path) -> None:
+    data = trained / "data/random.h5"
+    held = Held.of(data, ("Na", "Cl"))
+    with Pool(data) as pool:
+        (block,) = pool.blocks("positions", "cell", "forces")
+        assert held.force == np.abs(block["forces"]).max()
+        x, cell = block["positions"], block["cell"]
+        numbers = pool.numbers(block.run)
+    # all images within one cell, atom by atom
+    shifts = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), -1).reshape(-1, 3)
+    shortest = np.inf
+    for frame in range(len(x)):
+        apart = x[frame][:, None] - x[frame][None]
+        d = np.linalg.norm(apart[..., None, :] + shifts @ cell[frame], axis=-1).min(-1)
+        shortest = min(shortest, d[numbers == 11][:, numbers == 17].min())
+    assert held.closest[1] == pytest.approx(shortest, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("refine.models=['force/*']", 'refine.models names "force/*", and the trained models'),
+        ("refine.lost=1.0", "refine.lost is 1 and refine.near 1"),
+        ("refine.labels=0", "refine.labels is 0"),
+        ("refine.labeller=ase:nowhere:make", "can't be imported"),
+        ("refine.labeller=missing.lmp", "no such LAMMPS include"),
+    ],
+)
+def test_bad_input(override: str, sentence: str, trained: Path, tmp_path: Path) -> None:
+    write_study(tmp_path, TINY_STUDY + REFINE)
+    ended = run_mlsel("refine", "tiny.toml", "-o", copied(trained, tmp_path), "--set", override,
+                      cwd=tmp_path)  # fmt: skip
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.strip().splitlines()[-1]) <= 420
