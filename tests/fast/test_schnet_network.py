@@ -15,7 +15,7 @@ from mlsel.training.base import Frames
 from mlsel.training.schnet import kernels
 from mlsel.training.schnet.architecture import SIZES, Architecture
 from mlsel.training.schnet.graphs import Batch, Graphs
-from mlsel.training.schnet.network import Network, potential
+from mlsel.training.schnet.network import Network, Output, potential
 from tests.support import Tolerance
 from tests.support.training_data import frames
 
@@ -247,18 +247,24 @@ class TestTables:
         assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def test_forces_are_the_slope_of_the_energy() -> None:
+@pytest.mark.parametrize("tabulate", [False, True])
+def test_forces_are_the_slope_of_the_energy(tabulate: bool) -> None:
+    assert kernels.load() is not None, "g++ is part of what tests need"
     part = frames(1)
     model = made(replace(TINY, cutoff=5.0), torch.float64)
-    network = Network(model, NUMBERS, tabulate=False)
+    network = Network(model, NUMBERS, tabulate=tabulate)
+    network.lay_knots()
 
-    def energy(positions: Any) -> float:
+    def evaluated(positions: Any) -> Output:
         moved = Frames(part.numbers, positions[None], part.cell)
         graphs = Graphs([moved], NUMBERS, 5.0, torch.float64)
-        return float(network(graphs.batch([0])).atomic.sum().detach())
+        network.place(graphs)
+        return network(graphs.batch([0]))
 
-    graphs = Graphs([part], NUMBERS, 5.0, torch.float64)
-    forces = network(graphs.batch([0])).forces.detach()
+    def energy(positions: Any) -> float:
+        return float(evaluated(positions).atomic.sum().detach())
+
+    forces = evaluated(part.positions[0]).forces.detach()
     for atom, axis in ((0, 0), (3, 1), (7, 2)):
         step = np.zeros_like(part.positions[0])
         step[atom, axis] = 1e-4
