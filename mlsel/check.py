@@ -67,8 +67,9 @@ def _parser(limits: Any) -> Parser:
     parser = Parser(
         prog="mlsel check",
         description="Tell what in a pool may be wrong: copies, near copies, copies with other "
-        "labels, atoms too close, energies and forces that stand out, forces whose sum is not "
-        "zero, virials that energies contradict; and how many independent frames there are.",
+        "labels, atoms too close, energies and forces that stand out, electrons that did not "
+        "converge, forces whose sum is not zero, virials that energies contradict; and how many "
+        "independent frames there are.",
     )
     parser.add_argument("pool", type=Path, metavar="POOL")
     parser.add_argument(

@@ -15,19 +15,26 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from mlsel.core.errors import MlselError
+from mlsel.core import stopping
+from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import creating_folder
 from mlsel.core.provenance import digest
 
 log = logging.getLogger(__name__)
 
+POLL = 0.1
+PATIENCE = 5.0
+"""Seconds between two looks at a lock that another process has, and until that is told."""
 CACHE_VARIABLE = "MLSEL_CACHE"
 KERNELS_OFF = "MLSEL_NO_KERNELS"
 LANGUAGE = ("-std=c++20", "-O3", "-fPIC")
@@ -135,6 +142,8 @@ def build_once(
     ------
     MlselError
         If it must be made, and there is no folder that can be written to, or `make` raises it.
+    Stopped
+        If a signal comes while another process's build is waited for.
     """
     if not force and (found := find_builds(kind, name)):
         return found[0], False
@@ -167,8 +176,30 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
     """Hold a lock that the kernel lets go of when the process ends, however it ends."""
     with path.open("w") as lock:
         with contextlib.suppress(OSError):  # a file system without locks: the rename still decides
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock, path.parent)
         yield
+
+
+def _wait_for(lock: IO[str], folder: Path) -> None:
+    """Take the kernel's lock of an open file, and say so once if that takes long.
+
+    `flock` without LOCK_NB would be deaf: Python goes on with it after a signal it handles.
+    """
+    begin, is_told = time.monotonic(), False
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if stopping.asked():
+                raise Stopped(
+                    f"stopped by a signal while another process built in {folder}.",
+                    has_progress=stopping.units_done() > 0,
+                ) from None
+        if not is_told and time.monotonic() - begin >= PATIENCE:
+            # Not through the log: the commands that build have none that is shown.
+            print(f"mlsel: waiting for another process that builds in {folder}", file=sys.stderr)
+            is_told = True
+        time.sleep(POLL)
 
 
 def load(
@@ -192,6 +223,11 @@ def load(
         The compiler's, beside `NATIVE`.
     consequence : str
         What happens without it, for the log.
+
+    Raises
+    ------
+    Stopped
+        If a signal comes while another process's build is waited for.
     """
     if os.environ.get(KERNELS_OFF):
         return None
@@ -205,11 +241,15 @@ def load(
 
         try:
             folder, _ = build_once("kernels", f"{name}-{key}", make)
+        except Stopped:
+            raise
         except MlselError:
             # Nothing can be written to: this process compiles for itself.
             folder = Path(tempfile.mkdtemp(prefix="mlsel-"))
             make(folder)
         return ctypes.CDLL(str(folder / f"{name}.so"))
+    except Stopped:
+        raise
     except (OSError, MlselError) as error:
         log.warning("mlsel's %s is not compiled, so %s: %s", name, consequence, error)
         return None

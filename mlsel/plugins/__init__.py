@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.parallel import on_root
 from mlsel.plugins.builder import Built, build, ensure, locate
 
@@ -42,6 +42,8 @@ def directory() -> str:
         return os.devnull
     try:
         return str(ensure().folder)
+    except Stopped:  # while another process's build was waited for
+        raise
     except MlselError as error:
         print(f"mlsel: pair styles quip and schnet are not available: {error}", file=sys.stderr)
     except Exception as error:  # another package's import must not fail because of us

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from mlsel.pool.extras import Extra, Extras
 from mlsel.pool.incoming import Incoming, distinct
 from mlsel.pool.labels import LABELS, Decision, Found
 
+CONVERGED = ("scf_converged", "converged", "scf_convergence")
+"""Names under which codes and their readers say whether the electrons converged."""
 MAX_NAMED = 3
 """Frames that a warning names."""
 
@@ -56,6 +58,7 @@ class Admission:
         self.references: dict[int, float] = {}
         self._odd: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._n_odd: Counter[str] = Counter()
+        self._told: list[str] = []
         self.n_skipped = 0
 
     def again(self) -> Admission:
@@ -104,22 +107,37 @@ class Admission:
         used = {key for _, (key, _) in sorted(labels.items())}
         yield Admitted(frames, labels, self._extras.of_frames(frames, used))
 
+    def refer(self, path: Path, references: Mapping[int, float]) -> None:
+        """Take the energies of isolated atoms (in the frames' unit) that a source keeps."""
+        from ase.data import chemical_symbols
+
+        for number, energy in references.items():
+            if self._take(number, energy * self.decision.options.factor("energy")):
+                self._told.append(
+                    f"{path} has another energy of an isolated {chemical_symbols[number]} than "
+                    "other sources: the lowest is kept"
+                )
+
+    def _take(self, number: int, energy: float) -> bool:
+        """Keep the lowest energy of an element; return whether there was another."""
+        known = self.references.setdefault(number, energy)
+        self.references[number] = min(known, energy)
+        return abs(known - energy) > 1e-6
+
     def _refer(self, frame: Incoming, labels: dict[str, tuple[str, Array]]) -> None:
         number = int(frame.numbers[0])
         if "energy" not in labels:
             self._note("are isolated atoms without an energy: left out", frame)
             return
         energy = float(labels["energy"][1][0])
-        known = self.references.setdefault(number, energy)
-        if abs(known - energy) > 1e-6:
+        if self._take(number, energy):
             self._note("are isolated atoms of one element with another energy: the lowest", frame)
-            self.references[number] = min(known, energy)
 
     def _look(self, frames: Incoming) -> None:
         self._note("have a left-handed cell", frames, np.linalg.det(frames.cell) < 0)
         if 0 < sum(frames.periodic) < 3:
             self._note("are periodic in some directions only", frames)
-        for key in ("scf_converged", "converged", "scf_convergence"):
+        for key in CONVERGED:
             found = frames.find(key)
             if found is not None and not isinstance(found[1], list):
                 failed = ~found[1].reshape(len(frames), -1).astype(bool).all(axis=1)
@@ -138,7 +156,7 @@ class Admission:
 
     def warnings(self) -> list[str]:
         """Return what is odd, a sentence each, with the first frames."""
-        return [
+        return self._told + [
             f"{n} frame{'s' if n > 1 else ''} {what} "
             f"({'; '.join(self._named(what))}{'; …' if n > len(self._odd[what]) else ''})"
             for what, n in sorted(self._n_odd.items())

@@ -16,6 +16,7 @@ import numpy as np
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.pool import correlation
+from mlsel.pool.admission import CONVERGED
 from mlsel.pool.copies import content_hash, later_copies
 from mlsel.pool.elements import formula
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX
@@ -82,12 +83,13 @@ class Numbers:
     volume: FloatArray
     trace: FloatArray
     finite: Array
+    converged: Array
 
     @classmethod
     def of(cls, n: int) -> Numbers:
         a, b, c, d, e = (np.zeros(n, dtype=np.int64) for _ in range(5))
         f, g, h, i, j, k = (np.full(n, np.nan) for _ in range(6))
-        return cls(a, b, c, d, e, f, g, h, i, j, k, np.ones(n, dtype=bool))
+        return cls(a, b, c, d, e, f, g, h, i, j, k, np.ones(n, dtype=bool), np.ones(n, dtype=bool))
 
     def share(self, stretch: slice, comm: MPI.Intracomm) -> None:
         """Give all ranks what each has of its stretch."""
@@ -134,7 +136,7 @@ def check(
     for run in pool.runs:
         formulas.setdefault(np.sort(pool.numbers(run)).tobytes(), len(formulas))
     known = (*pool.fields, *pool.partial_fields)
-    labels = [field for field in ("energy", "forces", "virial") if field in known]
+    labels = [field for field in ("energy", "forces", "virial", *CONVERGED) if field in known]
     for block in pool.blocks("positions", "cell", frame_ids=own, optional=labels):
         _look(pool, block, kept, formulas, limits)
     if comm is not None:
@@ -200,6 +202,9 @@ def _look(
         told = b"".join(block[f][i].tobytes() for f in ("energy", "forces") if f in block.fields)
         digest = hashlib.blake2b(told, digest_size=8).digest()
         kept.labels[frame] = int.from_bytes(digest, "little", signed=True)
+    for key in CONVERGED:
+        if key in block.fields and block[key].dtype.kind in "bif":
+            kept.converged[ids] &= block[key].reshape(len(ids), -1).astype(bool).all(axis=1)
     if "energy" in block.fields:
         kept.energy[ids] = block["energy"] / n
         kept.finite[ids] &= np.isfinite(block["energy"])
@@ -236,6 +241,10 @@ def _findings(pool: Pool, kept: Numbers, names: list[str], limits: Thresholds) -
                 f"have {what} that stand out of their composition's by {limits.outlier:g} σ", odd
             )
         )
+    failed = np.flatnonzero(~kept.converged)
+    found.append(
+        Finding("have electrons that did not converge, by the source: labels may be wrong", failed)
+    )
     alone = np.flatnonzero((kept.n_atoms == 1) & ~(kept.closeness < np.inf))
     found += [
         Finding(f"have forces whose sum is above {NET_FORCE} eV/Å", net, is_wrong=False),

@@ -27,10 +27,10 @@ def from_atoms(atoms: Atoms, more: dict[str, Any], source: int, index: int) -> I
     ----------
     more : what else is known of it
         `info`: values beside those of Atoms.info; `filled_in`: names of results that the reader
-        made up.
+        made up; `not_kept`: names of what the reader left in the file.
     """
     values: dict[tuple[str, str], Value] = {}
-    not_kept: list[str] = []
+    not_kept: list[str] = list(more.get("not_kept", ()))
     filled = list(more.get("filled_in", ()))
     results = {} if atoms.calc is None else dict(atoms.calc.results)
     for key in filled:

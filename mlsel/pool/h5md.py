@@ -24,8 +24,12 @@ _ATOM_ELEMENTS = {
 _ENERGIES = ("energy", "potential_energy")
 
 
-def read_h5md(path: Path, elements: Sequence[str] = ()) -> Iterator[Atoms]:
+def read_h5md(
+    path: Path, elements: Sequence[str] = ()
+) -> Iterator[tuple[Atoms, dict[str, list[str]]]]:
     """Yield the frames of all groups of /particles; what has no unit is taken to be in ours.
+
+    Beside each stands under not_kept what else the file holds: its units and meaning are unknown.
 
     Parameters
     ----------
@@ -45,7 +49,9 @@ def read_h5md(path: Path, elements: Sequence[str] = ()) -> Iterator[Atoms]:
             yield from _of_group(file, name, path, elements)
 
 
-def _of_group(file: Any, name: str, path: Path, elements: Sequence[str]) -> Iterator[Atoms]:
+def _of_group(
+    file: Any, name: str, path: Path, elements: Sequence[str]
+) -> Iterator[tuple[Atoms, dict[str, list[str]]]]:
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -61,7 +67,7 @@ def _of_group(file: Any, name: str, path: Path, elements: Sequence[str]) -> Iter
         )
     boundary = [_text(kind) for kind in np.ravel(group["box"].attrs.get("boundary", ["none"] * 3))]
     periodic = [kind == "periodic" for kind in boundary]
-    edges, to_length = None, 1.0
+    edges, to_length, fixed = None, 1.0, False
     if "edges" in group["box"]:
         fixed = isinstance(group["box/edges"], h5py.Dataset)
         if fixed:
@@ -76,12 +82,13 @@ def _of_group(file: Any, name: str, path: Path, elements: Sequence[str]) -> Iter
         if f"{element}/value" in group
     }
     energy = _energy(file, name, where)
+    not_kept = _left(file, name)
     for label, (values, _) in per_atom.items():
         _same_length(values, n_frames, f"{where}: {label}")
     for i in range(n_frames):
         cell = None
         if edges is not None:
-            box = np.asarray(edges[()] if edges.shape in ((3,), (3, 3)) else edges[i]) * to_length
+            box = np.asarray(edges[()] if fixed else edges[i]) * to_length
             cell = np.diag(box) if box.ndim == 1 else box
         atoms = Atoms(numbers, positions=positions[i] * length, cell=cell, pbc=periodic)
         results = {label: values[i] * factor for label, (values, factor) in per_atom.items()}
@@ -92,7 +99,23 @@ def _of_group(file: Any, name: str, path: Path, elements: Sequence[str]) -> Iter
         atoms.arrays.update(extra)
         if results:
             atoms.calc = SinglePointCalculator(atoms, **results)
-        yield atoms
+        yield atoms, {"not_kept": not_kept}
+
+
+def _left(file: Any, name: str) -> list[str]:
+    """Return the elements that nothing here reads, by their paths."""
+    read = {"box", "position", "species", *_ATOM_ELEMENTS}
+    left = [f"particles/{key}" for key in file["particles"][name] if key not in read]
+    if "observables" in file:
+        homes = [file["observables"]]
+        homes += [file["observables"][name]] if name in file["observables"] else []
+        left += [
+            f"observables/{key}"
+            for home in homes
+            for key in home
+            if key not in _ENERGIES and f"{key}/value" in home
+        ]
+    return left
 
 
 def _energy(file: Any, name: str, where: str) -> tuple[Any, float] | None:

@@ -28,6 +28,7 @@ from mlsel.pool.elements import formula
 from mlsel.pool.extras import Extra, Extras
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX, Incoming
 from mlsel.pool.labels import LABELS, STRESS_KEYS, USUAL_KEYS, LabelOptions, Survey
+from mlsel.pool.own import references_of
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.pool import ATOM_FIELDS, VIRIAL, Layout
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
@@ -216,6 +217,8 @@ def import_trajectories(
             raise MlselError(f"there are no frames in {', '.join(map(str, sources[:4]))}.")
         extras.settle()
         admission = Admission(survey.decide(), extras, sources, keep_isolated)
+        for path in sources:
+            admission.refer(path, references_of(path))
         report.n_read = survey.n_frames
         places = _Places.of(n_frames)
         runs = _runs(spool, admission, places, report)

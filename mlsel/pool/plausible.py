@@ -133,7 +133,8 @@ def _of_energies(frames: _Frames) -> str:
 
 def _of_forces(frames: _Frames) -> str:
     sizes: list[FloatArray] = [f[4]["forces"] for f in frames if "forces" in f[4]]
-    moved = [float(np.sqrt((size**2).mean())) for size in sizes if size.any() and len(size) > 1]
+    with np.errstate(over="ignore"):  # what is no force is told as too large
+        moved = [float(np.sqrt((size**2).mean())) for size in sizes if size.any() and len(size) > 1]
     if not moved:
         return ""
     rms = float(np.median(moved))

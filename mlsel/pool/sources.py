@@ -17,6 +17,7 @@ from mlsel.pool.cp2k import files_beside, is_cp2k, read_cp2k
 from mlsel.pool.extxyz import opened, read_extxyz
 from mlsel.pool.from_atoms import checked, from_atoms
 from mlsel.pool.incoming import Incoming, gathered
+from mlsel.pool.own import is_pool, read_pool
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -46,6 +47,9 @@ def read_batches(path: Path, source: int, options: ReadOptions) -> Iterator[list
         kind = _kind_of(path)
         if kind == "extxyz":
             yield from read_extxyz(path, source)
+        elif kind == "pool":
+            for batch in read_pool(path, source):
+                yield gathered([one for frames in batch for one in checked(frames, path)])
         else:
             frames = (
                 from_atoms(atoms, more, source, index)
@@ -77,13 +81,13 @@ def _batches(frames: Iterable[Incoming], path: Path) -> Iterator[list[Incoming]]
 
 
 def _read(path: Path, kind: str, options: ReadOptions) -> Iterator[tuple[Atoms, dict[str, Any]]]:
-    """Yield ASE's Atoms, and what else is known of each: filled_in, info, results."""
+    """Yield ASE's Atoms, and what else is known of each: filled_in, info, not_kept."""
     if kind == "db":
         yield from _database(path)
     elif kind == "h5md":
         from mlsel.pool.h5md import read_h5md
 
-        yield from ((atoms, {}) for atoms in read_h5md(path, options.species))
+        yield from read_h5md(path, options.species)
     elif kind == "cp2k":
         yield from read_cp2k(path)
     elif kind in ("lammps-dump-text", "lammps-dump-binary"):
@@ -128,7 +132,7 @@ def _kind_of(path: Path) -> str:
     from ase.io.formats import UnknownFileTypeError, filetype
 
     if h5py.is_hdf5(path):
-        return "h5md"
+        return "pool" if is_pool(path) else "h5md"
     name = path.name.removesuffix(".gz").lower()
     if name.endswith((".xyz", ".extxyz")):
         return "cp2k" if path.suffix != ".gz" and is_cp2k(path) else "extxyz"

@@ -11,13 +11,14 @@ from __future__ import annotations
 import glob
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, Stopped, shortened
 from mlsel.core.files import write_json
 from mlsel.core.parallel import on_root, world
 from mlsel.core.record import differences, read_json, settle, told
@@ -103,17 +104,48 @@ def _make(study: Study, place: StudyFolder, again: bool) -> None:
     hashes = _hashes(place, paths, keep=True)
     if place.pool.is_file() and _is_of(place, study, hashes, again):
         return
-    report = import_trajectories(
-        paths,
-        place.pool,
-        options,
-        species=study.pool.import_options.types,
-        keep_isolated=study.pool.import_options.keep_isolated,
-        elements=study.system.species,
-        digests=list(hashes.values()),
-    )
+    try:
+        report = import_trajectories(
+            paths,
+            place.pool,
+            options,
+            species=study.pool.import_options.types,
+            keep_isolated=study.pool.import_options.keep_isolated,
+            elements=study.system.species,
+            digests=list(hashes.values()),
+        )
+    except Stopped:
+        raise
+    except MlselError as error:
+        raise MlselError(shortened(by_keys(str(error)), 400)) from None
     record_study(study, place.root)
-    log.info("%s: %s", place.pool, "\n".join(report.lines()))
+    log.info("%s: %s", place.pool, by_keys("\n".join(report.lines())))
+
+
+_OPTION = re.compile(
+    r"--((?:energy|forces|atomic-energies|virial|stress)-key|(?:energy|length|force|stress)-unit"
+    r"|without-labels|keep-isolated|species)\b"
+    r"(?: (free_energy|nm|Bohr|Hartree(?:/Bohr)?|skip|keep|Na Cl)(?![\w/]))?"
+)
+"""The options of `mlsel import`, with the values that its sentences give as examples."""
+
+
+def by_keys(text: str) -> str:
+    """Return a sentence with the study's keys in place of the command's options.
+
+    >>> by_keys("--energy-key free_energy takes it; say --species Na Cl; which (--virial-key)?")
+    'pool.import_options.energy_key = ["free_energy"] takes it; say \
+pool.import_options.types = ["Na", "Cl"]; which (pool.import_options.virial_key)?'
+    """
+
+    def key(match: re.Match[str]) -> str:
+        name = {"species": "types"}.get(match[1], match[1].replace("-", "_"))
+        is_list = name == "types" or name.endswith("_key")
+        value = match[2]
+        told = "" if value is None else f" = {json.dumps(value.split() if is_list else value)}"
+        return f"pool.import_options.{name}{told}"
+
+    return _OPTION.sub(key, text)
 
 
 def files_of(study: Study) -> dict[str, list[Path]]:

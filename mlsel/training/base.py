@@ -179,6 +179,10 @@ class Trainer(ABC):
     """Whether the work is done by another program, one core each."""
     uses_validation: ClassVar[bool] = True
     """Whether the result depends on held-out frames."""
+    uses_isolated_atoms: ClassVar[bool] = False
+    """Whether energies of isolated atoms, where the data set has them, are what it learns from."""
+    isolated_atoms: Mapping[int, float] | None = None
+    """These energies, eV by atomic number, for all elements of the data set."""
     has_weights: ClassVar[bool] = False
     """Whether a fit can go on from another model's weights, `start`."""
     start: Path | None = None
@@ -186,6 +190,11 @@ class Trainer(ABC):
     name: str
     n_train: int | None
     """Frames of the data set to use, the first of them; None: all."""
+
+    @property
+    def references_from(self) -> str:
+        """What the energies of elements are taken from without isolated atoms; for model.json."""
+        return "the kind of model itself"
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -310,8 +319,16 @@ def split(
     return train, validation
 
 
-def reference_energies(frames: Sequence[Frames]) -> dict[int, float]:
+LEAST_SQUARES, ISOLATED_ATOMS = "least squares", "isolated atoms"
+"""Where the energies of elements are from, in model.json."""
+
+
+def reference_energies(
+    frames: Sequence[Frames], isolated_atoms: Mapping[int, float] | None = None
+) -> dict[int, float]:
     """Return the energy of each element, eV, by least squares of E = Σ_i e(Z_i).
+
+    Where energies of isolated atoms are given it is those, for all elements of the frames.
 
     Where the composition never varies the smallest solution is taken (in NaCl, both the same).
 
@@ -320,6 +337,8 @@ def reference_energies(frames: Sequence[Frames]) -> dict[int, float]:
     {11: -1.8, 17: -3.6}
     """
     elements = sorted({int(z) for part in frames for z in part.numbers})
+    if isolated_atoms:
+        return {z: isolated_atoms[z] for z in elements}
     counts, energies = [], []
     for part in frames:
         assert part.energy is not None

@@ -30,6 +30,7 @@ from mlsel.study.folder import StudyFolder, size_of
 from mlsel.study.seeds import family
 from mlsel.study.study import Study
 from mlsel.training.base import (
+    ISOLATED_ATOMS,
     MODEL_FILE,
     Frames,
     TrainedModel,
@@ -174,6 +175,7 @@ class Task:
                     f"ask for 1 to {pool.n_frames}, or select more."
                 )
             data = {"name": self.dataset, "digest": pool.digest, "n_frames": n}
+            references = self._references(pool)
         if self.validation is not None and self.trainer.uses_validation:
             with Pool(self.validation) as pool:
                 data["validation_digest"] = pool.digest
@@ -182,10 +184,22 @@ class Task:
             "parameters": self.trainer.parameters,
             "data": data,
             "baseline": baseline,
+            "references": references,
         }
         if self.start is not None and self.trainer.has_weights:
             made["start"] = digest((self.start / MODEL_FILE).read_bytes())
         return made
+
+    def _references(self, pool: Pool) -> dict[str, Any]:
+        """What the energies of elements are from, and those of isolated atoms if it is these.
+
+        They are those of the potential without a baseline, which adds nothing to an atom alone.
+        """
+        known = pool.element_references
+        elements = {int(z) for run in pool.runs for z in pool.numbers(run)}
+        if not self.trainer.uses_isolated_atoms or not elements <= known.keys():
+            return {"from": self.trainer.references_from}
+        return {"from": ISOLATED_ATOMS, "energies": {str(z): known[z] for z in sorted(elements)}}
 
     def is_done(self, *, again: bool = False) -> bool:
         """Whether the model is there, made from the same; what is stale is taken away.
@@ -213,7 +227,12 @@ class Task:
         """What is there was made from; a parameter that was added since had its default."""
         known = vars(type(self.trainer)).get("__dataclass_fields__", {})
         added = {key: field.default for key, field in known.items() if field.default is not MISSING}
-        return Record(self.out / name, defaults={"baseline": {}, "parameters": added})
+        defaults = {
+            "baseline": {},
+            "parameters": added,
+            "references": {"from": self.trainer.references_from},
+        }
+        return Record(self.out / name, defaults=defaults)
 
     def differences(self) -> list[str]:
         """Return how what is there, finished or begun, was made otherwise than is asked for now."""
@@ -236,6 +255,9 @@ class Task:
                 validation = self._read(pool)
         if self.trainer.has_weights:
             self.trainer.start = self.start
+        if self.trainer.uses_isolated_atoms:
+            energies = made_from["references"].get("energies", {})
+            self.trainer.isolated_atoms = {int(z): e for z, e in energies.items()}
         self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
         remove(self.failure)
@@ -260,6 +282,7 @@ class Task:
             **description,
             **{key: made_from[key] for key in ("start",) if key in made_from},
             "baseline": made_from["baseline"],
+            "references": made_from["references"],
             "result": model.facts,
         }
         write_json(self.out / MODEL_FILE, whole)

@@ -177,3 +177,18 @@ def test_correlation_is_told_by_run(tmp_path: Path) -> None:
         (note,) = [text for text in check(opened).notes if "energies" in text]
     worth = int(note.split("worth ")[1].split()[0])
     assert 1500 / 19 / 1.5 < worth < 1500 / 19 * 1.5
+
+
+def test_frames_whose_electrons_did_not_converge_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = frames()[:4]
+    for k, atoms in enumerate(some[:3]):  # the last does not say
+        atoms.info["scf_converged"] = k != 1
+    write(tmp_path / "in.extxyz", some, format="extxyz")
+    import_trajectories([tmp_path / "in.extxyz"], tmp_path / "pool.h5")
+    text = tmp_path / "doubtful.txt"
+    words = ["check", str(tmp_path / "pool.h5"), "--write-exclude", str(text)]
+    assert main(words) == 0
+    assert "1 frame have electrons that did not converge" in capsys.readouterr().out
+    assert [line.split("  # ")[0] for line in text.read_text().splitlines()[1:]] == ["1"]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from mlsel.core.errors import MlselError
+from mlsel.core.files import write_json
 from mlsel.training.base import Frames
 from mlsel.training.gap.evaluator import open_gap
 from mlsel.training.gap.gap_fit import PROGRAM, find_program
 from mlsel.training.gap.memory import GIB
 from mlsel.training.gap.model import GapModel, xml_label
 from mlsel.training.gap.trainer import GapTrainer
+from mlsel.training.pair.trainer import PairTrainer
+from mlsel.training.stage import Task
 from tests.support import Tolerance
-from tests.support.training_data import frames
+from tests.support.training_data import frames, write_pool
 
 CHEAP = {"n_max": 3, "l_max": 2, "n_sparse": 10, "cutoff": 4.0, "atom_sigma": 0.6}
 
@@ -201,3 +207,42 @@ def test_virials_make_the_stress_better(tmp_path: Path) -> None:
 def test_virials_that_nobody_has_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MlselError, match="none of the 4 training frames has a virial"):
         trainer(virial_sigma=0.02).fit([frames(4)], [], tmp_path / "gap")
+
+
+def test_isolated_atoms_are_the_references(tmp_path: Path) -> None:
+    """e0 is theirs where the data set has one for every element, and an older fit is stale."""
+    data, out = write_pool(tmp_path / "data.h5", [frames(4)]), tmp_path / "gap"
+    names = ("gap", "pair")
+    tasks = [
+        Task("data", data, None, maker, None, tmp_path / name)
+        for name, maker in zip(names, (trainer(), PairTrainer()), strict=True)
+    ]
+    for task in tasks:  # as an earlier mlsel left them
+        task.out.mkdir()
+        made_from = task.made_from()
+        assert made_from.pop("references") == {"from": "least squares"}
+        write_json(task.out / "model.json", made_from)
+    give_references(data, {11: -1.5})
+    assert all(task.is_done() for task in tasks)
+    give_references(data, {11: -1.5, 17: -2.25, 29: -3.0})
+    assert tasks[1].is_done()
+    with pytest.raises(MlselError, match="references"):
+        tasks[0].is_done()
+    assert not tasks[0].is_done(again=True)
+    tasks[0].perform(lambda _: None)
+    told = json.loads((out / "model.json").read_text())
+    assert told["references"] == {"from": "isolated atoms", "energies": {"11": -1.5, "17": -2.25}}
+    assert json.loads((out / "gap.json").read_text())["reference_energies"] == {
+        "11": -1.5,
+        "17": -2.25,
+    }
+    e0 = re.findall(r'e0 Z="(\d+)" value="([^"]+)"', (out / "gap.xml").read_text())
+    assert {int(z): float(e) for z, e in e0 if float(e)} == {11: -1.5, 17: -2.25}
+    assert tasks[0].is_done()
+
+
+def give_references(path: Path, energies: dict[int, float]) -> None:
+    with h5py.File(path, "r+") as file:
+        file["parameters"].pop("element_references", None)
+        group = file["parameters"].create_group("element_references")
+        group["species"], group["energy"] = list(energies), list(energies.values())

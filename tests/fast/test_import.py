@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -22,6 +23,7 @@ from mlsel.__main__ import main
 from mlsel.core import units
 from mlsel.core.arrays import Array
 from mlsel.core.errors import MlselError
+from mlsel.pool.exporting import outgoing
 from mlsel.pool.importing import Report, import_trajectories
 from mlsel.pool.labels import LabelOptions
 from mlsel.pool.pool import Pool
@@ -449,3 +451,54 @@ def test_one_key_in_two_places(info: float | str, tmp_path: Path) -> None:
         return
     with pytest.raises(MlselError, match="two different values of energy, in ASE's results and"):
         import_trajectories([tmp_path / "in.traj"], tmp_path / "pool.h5")
+
+
+def test_a_pool_is_imported_whole(tmp_path: Path) -> None:
+    """A pool of mlsel's: labels, other values, order and element references, to the bit."""
+    frames = [pair(k) for k in range(5)]
+    for k, atoms in enumerate(frames):
+        atoms.info["config_type"] = f"liquid {k}"
+        atoms.info["temperature"] = 300.0 + k
+        atoms.info["REF_virial"] = np.full((3, 3), 0.5 * k)
+        atoms.info["bonds"] = {"a": [1, k]}
+        atoms.arrays["magmoms"] = np.array([k, -1.0])
+        atoms.arrays["dft_atomic_energies"] = np.array([-3.0, -3.0 - 0.1 * k])
+    frames.insert(2, Atoms("NaCl2", np.eye(3) * 3, cell=[9] * 3, pbc=True, info={"REF_energy": -7}))
+    frames[2].arrays["REF_forces"] = np.zeros((3, 3))
+    frames.append(Atoms("Na", cell=[20] * 3, pbc=True, info={"REF_energy": -1.25}))
+    bring(tmp_path, frames)
+    report = import_trajectories([tmp_path / "pool.h5"], tmp_path / "again.h5")
+    assert report.references == {11: -1.25}
+    assert "not kept: nothing else" in report.lines()
+    with Pool(tmp_path / "pool.h5") as first, Pool(tmp_path / "again.h5") as second:
+        assert second.element_references == first.element_references == {11: -1.25}
+        of = [list(outgoing(pool)) for pool in (first, second)]
+        assert len(of[0]) == len(of[1]) == 6
+        for one, other in zip(*of, strict=True):
+            assert other.labels.keys() == one.labels.keys()
+            for label, value in one.labels.items():
+                np.testing.assert_array_equal(other.labels[label], value)
+            np.testing.assert_array_equal(other.positions, one.positions)
+            assert other.info["run"] == one.info["run"]
+            for key in ("config_type", "temperature", "bonds"):
+                assert other.info.get(key) == one.info.get(key)
+            assert other.arrays.keys() == one.arrays.keys()
+    bring(tmp_path, [pair(0), Atoms("Na", cell=[20] * 3, pbc=True, info={"REF_energy": -1.5})])
+    sources = [tmp_path / "again.h5", tmp_path / "pool.h5"]
+    both = import_trajectories(sources, tmp_path / "both.h5")
+    assert both.references == {11: -1.5}
+    assert any("another energy of an isolated Na" in text for text in both.warnings)
+
+
+def test_what_an_h5md_file_has_beside_is_named(tmp_path: Path) -> None:
+    bring(tmp_path, [pair(k) for k in range(3)])
+    with h5py.File(tmp_path / "pool.h5", "r+") as file:  # no longer a pool
+        del file["parameters"]
+        (run,) = file["particles"]
+        file[f"particles/{run}/velocity/value"] = np.zeros((3, 2, 3))
+        file[f"observables/{run}/virial/value"] = np.zeros((3, 3, 3))
+    report = import_trajectories([tmp_path / "pool.h5"], tmp_path / "again.h5")
+    with Pool(tmp_path / "again.h5") as pool:  # three edges of three frames are no cell's rows
+        (block,) = pool.blocks("cell")
+        np.testing.assert_array_equal(block["cell"], [np.eye(3) * 9] * 3)
+    assert report.not_kept["particles/velocity"] == report.not_kept["observables/virial"] == 3

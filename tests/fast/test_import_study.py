@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.io import read, write
 
 import mlsel.generate
 import mlsel.run
@@ -218,3 +218,27 @@ def test_what_md_is_held_against_is_asked_before_anything_runs(place: StudyFolde
     # Bounds come from the data sets, and the start from the pool.
     assert jobs["start"].after == ("import", "select")
     assert jobs["validate"].parts == (1,)
+
+
+def test_what_is_unclear_is_told_by_the_studys_keys(
+    place: StudyFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    atoms = Atoms("Ti2Al2", positions=np.eye(4, 3), cell=[6, 6, 6], pbc=True)
+    atoms.info |= {"REF_energy": -1.0, "dft_energy": -2.0}
+    write("aimd/a.extxyz", [atoms], format="extxyz")
+    with pytest.raises(
+        MlselError, match=r"meant with pool\.import_options\.energy_key, "
+    ) as caught:
+        import_command.main(["mine.toml"])
+    assert "--" not in str(caught.value) and len(str(caught.value)) <= 400
+    Path("aimd/a.extxyz").unlink()
+    (frame,) = read("aimd/b.extxyz", ":1")
+    frame.calc.results |= {
+        "free_energy": frame.calc.results["energy"] - 0.5,
+        "forces": np.ones((4, 3)) * 1e-3,
+    }
+    write("aimd/b.extxyz", frame)
+    with caplog.at_level("INFO"):
+        import_command.main(["mine.toml"])
+    assert 'pool.import_options.energy_key = ["free_energy"] takes it' in caplog.text
+    assert 'pool.import_options.force_unit = "Hartree/Bohr"' in caplog.text

@@ -14,6 +14,7 @@ import resource
 import signal
 import traceback
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,7 @@ def damaged_json(value: Any, chance: random.Random) -> Any:
     for _ in range(chance.randint(1, 3)):
         homes = [(home, key) for home in _containers(value) for key in _keys(home)]
         if not homes:
-            return chance.choice(NASTY_VALUES)
+            return deepcopy(chance.choice(NASTY_VALUES))
         home, key = chance.choice(homes)
         kind = chance.randrange(6)
         if kind == 0:
@@ -251,7 +252,7 @@ def damaged_json(value: Any, chance: random.Random) -> Any:
         elif kind == 2 and isinstance(home, list):
             home.append(home[key])
         else:
-            home[key] = chance.choice(NASTY_VALUES)
+            home[key] = deepcopy(chance.choice(NASTY_VALUES))  # damaged further
     return value
 
 
@@ -302,7 +303,7 @@ def damage_hdf5(path: Path, chance: random.Random) -> None:
 
 
 def _change_attribute(home: Any, chance: random.Random) -> None:
-    home = home if len(home.attrs) else home.file["parameters"]
+    home = home if len(home.attrs) else home.file.get("parameters", home)
     if not len(home.attrs):
         return
     key = chance.choice(list(home.attrs))

@@ -22,7 +22,14 @@ from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import publish, write_json
 from mlsel.core.neighbours import NeighborList
 from mlsel.study.study import TrainingSection
-from mlsel.training.base import Frames, Trainer, hear_nothing, reference_energies, symbols
+from mlsel.training.base import (
+    LEAST_SQUARES,
+    Frames,
+    Trainer,
+    hear_nothing,
+    reference_energies,
+    symbols,
+)
 from mlsel.training.gap import gap_fit
 from mlsel.training.gap.memory import GIB, PROGRAM_BYTES, admitted, total_memory
 from mlsel.training.gap.model import FACTS, PRODUCT, GapModel, xml_label
@@ -46,6 +53,7 @@ class GapTrainer(Trainer):
     packages: ClassVar[tuple[str, ...]] = ("quippy-ase", "vesin", "numpy")
     is_external: ClassVar[bool] = True
     uses_validation: ClassVar[bool] = False
+    uses_isolated_atoms: ClassVar[bool] = True
     name: str
     n_train: int | None = None
     n_sparse: int = 1000
@@ -72,8 +80,12 @@ class GapTrainer(Trainer):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        outside = {"name", "n_train", "memory_limit", "held", "on_report"}
+        outside = {"name", "n_train", "memory_limit", "held", "on_report", "isolated_atoms"}
         return {k: v for k, v in self.__dict__.items() if k not in outside}
+
+    @property
+    def references_from(self) -> str:
+        return LEAST_SQUARES
 
     def _n_coordinates(self, n_elements: int) -> int:
         n_pairs = n_elements * (n_elements + 1) // 2
@@ -174,6 +186,8 @@ class GapTrainer(Trainer):
     def fit(self, train: Sequence[Frames], validation: Sequence[Frames], out: Path) -> GapModel:
         """Fit to the training frames; those for validation are not needed.
 
+        gap_fit's e0 are the energies of isolated atoms, where those of all elements are known.
+
         Raises
         ------
         MlselError
@@ -200,7 +214,7 @@ class GapTrainer(Trainer):
                 "virials with the pool (mlsel import --stress-key, --virial-key)."
             )
         product, log = out / PRODUCT, out / gap_fit.LOG
-        references = reference_energies(frames)
+        references = reference_energies(frames, self.isolated_atoms)
         with gap_fit.scratch(out) as folder:
             gap_fit.write_frames(folder / gap_fit.TRAINING_FILE, frames)
             start = time.perf_counter()

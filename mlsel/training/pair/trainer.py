@@ -21,7 +21,14 @@ from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import Stopped
 from mlsel.core.files import write_json
 from mlsel.study.study import TrainingSection
-from mlsel.training.base import Frames, Trainer, hear_nothing, reference_energies, symbols
+from mlsel.training.base import (
+    LEAST_SQUARES,
+    Frames,
+    Trainer,
+    hear_nothing,
+    reference_energies,
+    symbols,
+)
 from mlsel.training.pair.basis import Basis, Pairs
 from mlsel.training.pair.curve import Curves
 from mlsel.training.pair.eam_file import write_eam
@@ -57,6 +64,10 @@ class PairTrainer(Trainer):
     def parameters(self) -> dict[str, Any]:
         outside = {"name", "n_train", "on_report"}
         return {k: v for k, v in self.__dict__.items() if k not in outside}
+
+    @property
+    def references_from(self) -> str:
+        return LEAST_SQUARES  # with the curves: isolated atoms would leave out what holds them
 
     @property
     def cost(self) -> float:

@@ -9,12 +9,13 @@ from pathlib import Path
 from mlsel.core import stopping
 from mlsel.core.errors import Stopped
 from mlsel.study.study import TrainingSection
-from mlsel.training.base import Frames, Trainer, split
+from mlsel.training.base import LEAST_SQUARES, Frames, Trainer, split
 from mlsel.training.schnet.metrics import METRICS
 from mlsel.training.schnet.model import SchNetModel
 from mlsel.training.schnet.parameters import SchNetParameters
 
 USUAL_EPOCHS = 1000
+ATOMIC_ENERGIES = "means of atomic energies"
 
 
 @dataclass
@@ -24,6 +25,11 @@ class SchNetTrainer(SchNetParameters):
     @property
     def uses_gpu(self) -> bool:
         return self.device != "cpu"
+
+    @property
+    def references_from(self) -> str:
+        # The network does not vanish for an atom alone, so its references need not be that's.
+        return ATOMIC_ENERGIES if "atomic_energies" in self.labels else LEAST_SQUARES
 
     def progress(self, out: Path) -> str:
         """Tell the epochs that are done."""
