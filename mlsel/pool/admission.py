@@ -108,11 +108,11 @@ class Admission:
         yield Admitted(frames, labels, self._extras.of_frames(frames, used))
 
     def refer(self, path: Path, references: Mapping[int, float]) -> None:
-        """Take the energies of isolated atoms (in the frames' unit) that a source keeps."""
+        """Take the energies of isolated atoms, eV, that a source keeps beside its frames."""
         from ase.data import chemical_symbols
 
         for number, energy in references.items():
-            if self._take(number, energy * self.decision.options.factor("energy")):
+            if self._take(number, energy):
                 self._told.append(
                     f"{path} has another energy of an isolated {chemical_symbols[number]} than "
                     "other sources: the lowest is kept"

@@ -28,7 +28,7 @@ from mlsel.pool.elements import formula
 from mlsel.pool.extras import Extra, Extras
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX, Incoming
 from mlsel.pool.labels import LABELS, STRESS_KEYS, USUAL_KEYS, LabelOptions, Survey
-from mlsel.pool.own import references_of
+from mlsel.pool.own import references_of, refuse_units
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.pool import ATOM_FIELDS, VIRIAL, Layout
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
@@ -195,6 +195,7 @@ def import_trajectories(
     with _Spool(target.absolute().parent) as spool, ThreadPoolExecutor(1) as worker:
         for source, path in enumerate(sources):
             before, n_before = state_of(path), survey.n_frames
+            refuse_units(path, options)
             coming = None if digests else worker.submit(digest_of, path)  # meanwhile
             for batch in read_batches(path, source, ReadOptions(tuple(species))):
                 if stopping.asked():

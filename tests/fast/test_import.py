@@ -490,6 +490,14 @@ def test_a_pool_is_imported_whole(tmp_path: Path) -> None:
     assert any("another energy of an isolated Na" in text for text in both.warnings)
 
 
+def test_units_are_not_put_upon_a_pool(tmp_path: Path) -> None:
+    bring(tmp_path, [pair(0)])
+    with pytest.raises(MlselError, match="is a pool of mlsel's, in eV and Å, and other units"):
+        import_trajectories(
+            [tmp_path / "pool.h5"], tmp_path / "x.h5", LabelOptions(energy_unit="Hartree")
+        )
+
+
 def test_what_an_h5md_file_has_beside_is_named(tmp_path: Path) -> None:
     bring(tmp_path, [pair(k) for k in range(3)])
     with h5py.File(tmp_path / "pool.h5", "r+") as file:  # no longer a pool
