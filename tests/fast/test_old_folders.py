@@ -17,7 +17,7 @@ from mlsel.training.registry import load_model, trainer_named
 from mlsel.training.stage import Task
 from mlsel.validate.runs import runs_of
 from mlsel.validate.snapshot import record_of, settings_of_runs
-from mlsel.workflow.stages import STAGES
+from mlsel.workflow.stages import stages_of
 from mlsel.workflow.status import states
 from tests.support.gap_files import write_gap
 from tests.support.training_data import frames, write_pool
@@ -53,7 +53,7 @@ def test_nothing_that_is_there_is_stale(place: StudyFolder) -> None:
     study = recorded_study(place.root)
     assert study is not None
     found = {stage.name: stage for stage in states(study, place.root)}
-    assert list(found) == [stage.name for stage in STAGES]
+    assert list(found) == [stage.name for stage in stages_of(study)]
     stale = [item for stage in found.values() for item in stage.items if item.state == "stale"]
     assert not stale
     made_from = {"validation": settings_of_runs(study), "system": study.as_dict("system")["system"]}

@@ -177,7 +177,7 @@ MAKERS: dict[str, Prepare] = {
 STAGES = [*MAKERS, "evaluate", "probe"]
 FEW = {"gap": 2, "evaluate": 2, "training": 2}
 """Points of a sample where a start is slow; of the others four."""
-SAMPLED = [stage for stage in STAGES if stage not in ("models", "probe")]
+SAMPLED = [stage for stage in STAGES if stage not in ("models", "probe", "evaluate")]
 
 
 def prepare(stage: str, trained: Path) -> Prepare:
@@ -280,8 +280,8 @@ def command(stage: str, folder: Path) -> list[str | Path]:
         ("generate", "*.restart"),
         ("validate", "*/reference/*.restart"),
         ("selection", "*/random.h5"),
-        ("training", "*/checkpoint.pt"),
-        ("evaluate", "*.npz"),
+        pytest.param("training", "*/checkpoint.pt", marks=pytest.mark.slow),
+        pytest.param("evaluate", "*.npz", marks=pytest.mark.slow),
     ],
 )
 def test_a_rank_of_two_is_killed(stage: str, named: str, trained: Path, tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+SINGLE_PRECISION = 1e-4
+"""eV: the total of 64 ions may be next to nothing, what it is the sum of is not."""
+
+
 def first_energy(log: str) -> float:
     """Return the potential energy of step 0 in LAMMPS's output, eV."""
     found = re.search(r"^ +Step +Temp +(?:E_pair|PotEng) .*\n +0 +\S+ +(\S+)", log, re.MULTILINE)
@@ -58,7 +62,9 @@ def test_the_door_for_a_potential(folder: Path) -> None:
     (deck,) = [block.text for block in blocks if block.language == "lammps"]
     (folder / "in.melt").write_text(deck)
     energy, largest = map(float, run_blocks(blocks, folder).split())
-    assert first_energy(run(LMP, "-in", "in.melt", cwd=folder)) == pytest.approx(energy, rel=1e-6)
+    assert first_energy(run(LMP, "-in", "in.melt", cwd=folder)) == pytest.approx(
+        energy, rel=1e-6, abs=SINGLE_PRECISION
+    )
     assert largest >= 0
 
 
@@ -85,4 +91,6 @@ def test_examples_from_a_model(folder: Path) -> None:
     words = ("-var", "model", "model/model.pt", "-var", "elements", "Na Cl", "-var", "steps", "10")
     here = re.search(r"potential energy (\S+) eV", told)
     log = run(LMP, "-in", deck, *words, cwd=folder)
-    assert here is not None and first_energy(log) == pytest.approx(float(here[1]), rel=1e-6)
+    assert here is not None and first_energy(log) == pytest.approx(
+        float(here[1]), rel=1e-6, abs=SINGLE_PRECISION
+    )

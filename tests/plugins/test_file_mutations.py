@@ -91,9 +91,9 @@ def cases(
 @pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize("kind", ["schnet", "gap"])
 def test_some_damaged_files(
-    kind: str, files: dict[str, Path], gap: Path, gap_pairs: Path, tmp_path: Path
+    kind: str, files: dict[str, Path], gap: Path, gap_sum: Path, tmp_path: Path
 ) -> None:
-    case = cases(files, [gap, gap_pairs], tmp_path)[kind]
+    case = cases(files, [gap, gap_sum], tmp_path)[kind]
     run_cases(case, 40, seed=1, told=told).require()
 
 
@@ -102,7 +102,7 @@ def test_some_damaged_files(
 @pytest.mark.parametrize("seed", range(2, 7))
 @pytest.mark.parametrize("kind", ["schnet", "gap"])
 def test_many_damaged_files(
-    kind: str, seed: int, files: dict[str, Path], gap: Path, gap_pairs: Path, tmp_path: Path
+    kind: str, seed: int, files: dict[str, Path], gap: Path, gap_sum: Path, tmp_path: Path
 ) -> None:
-    case = cases(files, [gap, gap_pairs], tmp_path)[kind]
+    case = cases(files, [gap, gap_sum], tmp_path)[kind]
     run_cases(case, 200, seed, told=told).require()
