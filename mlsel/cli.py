@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from mlsel.core import stopping
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import end_all_ranks, launched_rank, on_root, world
 from mlsel.study.choice import choose_study
@@ -94,6 +95,30 @@ def open_study(
         return choose_study(args.study, args.output, args.set, needs_study=needs_study)
 
     return on_root(comm or world(), choose)
+
+
+def run_stage(
+    argv: Sequence[str] | None,
+    command: str,
+    description: str,
+    stage: Callable[..., object],
+    again: str,
+) -> int:
+    """Be a stage's command that takes a study and --again: stage(study, folder, comm, again=…).
+
+    Parameters
+    ----------
+    again : str
+        What --again does.
+    """
+    parser = study_parser(command, description)
+    parser.add_argument("--again", action="store_true", help=again)
+    args = parser.parse_args(argv)
+    comm = world()
+    study, folder = open_study(args, comm)
+    with stopping.heard():
+        stage(study, folder, comm, again=args.again)
+    return 0
 
 
 def run_main(main: Main, argv: Sequence[str] | None = None) -> int:

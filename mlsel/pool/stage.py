@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel.cli import open_study, study_parser
-from mlsel.core import stopping
+from mlsel.cli import run_stage
 from mlsel.core.errors import MlselError, Stopped, shortened
 from mlsel.core.files import write_json
-from mlsel.core.parallel import on_root, world
+from mlsel.core.parallel import on_root
 from mlsel.core.record import differences, read_json, settle, told
 from mlsel.pool.pool import Pool
 from mlsel.pool.sources import digest_of, state_of
@@ -42,16 +41,13 @@ SETTLED = 2 * 10**9
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`mlsel import STUDY`."""
-    parser = study_parser("mlsel import", "Make the pool of a study from its files of frames.")
-    parser.add_argument(
-        "--again", action="store_true", help="make a pool anew whose files or options changed"
+    return run_stage(
+        argv,
+        "mlsel import",
+        "Make the pool of a study from its files of frames.",
+        import_study,
+        "make a pool anew whose files or options changed",
     )
-    args = parser.parse_args(argv)
-    comm = world()
-    study, folder = open_study(args, comm)
-    with stopping.heard():
-        import_study(study, folder, comm, again=args.again)
-    return 0
 
 
 def import_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:

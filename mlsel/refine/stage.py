@@ -17,10 +17,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlsel.cli import open_study, study_parser
-from mlsel.core import stopping
+from mlsel.cli import run_stage
 from mlsel.core.errors import MlselError
-from mlsel.core.parallel import on_root, world
+from mlsel.core.parallel import on_root
 from mlsel.study.folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -35,16 +34,13 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage."""
-    parser = study_parser("mlsel refine", "Let MD find what the data lack, label it and learn it.")
-    parser.add_argument(
-        "--again", action="store_true", help="begin anew where the model or [refine] changed"
+    return run_stage(
+        argv,
+        "mlsel refine",
+        "Let MD find what the data lack, label it and learn it.",
+        refine_study,
+        "begin anew where the model or [refine] changed",
     )
-    args = parser.parse_args(argv)
-    comm = world()
-    study, folder = open_study(args, comm)
-    with stopping.heard():
-        refine_study(study, folder, comm, again=args.again)
-    return 0
 
 
 def refine_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:

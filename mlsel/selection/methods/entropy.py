@@ -13,7 +13,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -28,19 +28,8 @@ MAX_BYTES = 2**30
 
 
 @dataclass(frozen=True)
-class Entropy(Selector):
-    """Each new frame is the one whose environments are the most surprising to those chosen.
-
-    With the environments x_j of the atoms in the frames chosen so far, the gain of a frame with
-    the environments y_1 … y_N is the mean of its differential entropies,
-
-        δH = (1 / N) Σ_i − ln Σ_j exp(− |y_i − x_j|² / (2 h²)),
-
-    and the first frame, where none is given, is the one with the greatest entropy of its own,
-    − (1 / N) Σ_i ln (1 / N) Σ_j exp(− |y_i − y_j|² / (2 h²)); of several the one with the smallest
-    random number. Sums are kept as logarithms, so no bandwidth is too small. A gain can only fall
-    as frames are added: one that was computed earlier is an upper bound, and only the frames whose
-    bound reaches the best are computed again.
+class OfEnvironments(Selector):
+    """What methods that compare all environments are asked for.
 
     Parameters
     ----------
@@ -61,36 +50,38 @@ class Entropy(Selector):
     bandwidth: float = 0.0
     candidates: int = 0
 
-    name = "entropy"
-    summary = "each frame the one that adds most information entropy over environments"
     fields = ("positions",)
 
     def __post_init__(self) -> None:
-        check_environments(self)
+        if self.bandwidth < 0 or not np.isfinite(self.bandwidth):
+            raise refuse(f"bandwidth is {self.bandwidth:g}: it must be above 0, or 0 to find one.")
+        if self.candidates < 0:
+            raise refuse(f"candidates is {self.candidates}: it must be at least 0 (0: all).")
+
+
+@dataclass(frozen=True)
+class Entropy(OfEnvironments):
+    """Each new frame is the one whose environments are the most surprising to those chosen.
+
+    With the environments x_j of the atoms in the frames chosen so far, the gain of a frame with
+    the environments y_1 … y_N is the mean of its differential entropies,
+
+        δH = (1 / N) Σ_i − ln Σ_j exp(− |y_i − x_j|² / (2 h²)),
+
+    and the first frame, where none is given, is the one with the greatest entropy of its own,
+    − (1 / N) Σ_i ln (1 / N) Σ_j exp(− |y_i − y_j|² / (2 h²)); of several the one with the smallest
+    random number. Sums are kept as logarithms, so no bandwidth is too small. A gain can only fall
+    as frames are added: one that was computed earlier is an upper bound, and only the frames whose
+    bound reaches the best are computed again.
+
+    Its parameters are those of `OfEnvironments`.
+    """
+
+    name = "entropy"
+    summary = "each frame the one that adds most information entropy over environments"
 
     def choose(self, task: Task) -> IntArray:
         return by_environments(self, task)
-
-
-class OfEnvironments(Protocol):
-    """What methods that compare all environments are asked for."""
-
-    @property
-    def descriptor(self) -> str | Array: ...
-    @property
-    def cutoff(self) -> float: ...
-    @property
-    def bandwidth(self) -> float: ...
-    @property
-    def candidates(self) -> int: ...
-
-
-def check_environments(asked: OfEnvironments) -> None:
-    """Raise for a bandwidth or a number of candidates that can't be."""
-    if asked.bandwidth < 0 or not np.isfinite(asked.bandwidth):
-        raise refuse(f"bandwidth is {asked.bandwidth:g}: it must be above 0, or 0 to find one.")
-    if asked.candidates < 0:
-        raise refuse(f"candidates is {asked.candidates}: it must be at least 0 (0: all).")
 
 
 def by_environments(asked: OfEnvironments, task: Task, *, cover: bool = False) -> IntArray:

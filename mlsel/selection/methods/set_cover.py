@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlsel.core.arrays import Array, IntArray
-from mlsel.selection.base import Selector, Task
-from mlsel.selection.methods.entropy import by_environments, check_environments
+from mlsel.core.arrays import IntArray
+from mlsel.selection.base import Task
+from mlsel.selection.methods.entropy import OfEnvironments, by_environments
 
 
 @dataclass(frozen=True)
-class SetCover(Selector):
+class SetCover(OfEnvironments):
     """Each new frame is the one that holds the environment least covered by those chosen.
 
     With the environments x_j of the atoms in the frames chosen so far, the next frame is the one
@@ -32,31 +32,11 @@ class SetCover(Selector):
     descriptor and the bandwidth, logarithms in place of sums that underflow, and that only frames
     whose earlier value reaches the best are computed again, which gives the same frames.
 
-    Parameters
-    ----------
-    descriptor : str or array
-        See `mlsel.selection.descriptors.features`; an array has the shape (n_frames, n_atoms, D).
-    cutoff : float
-        Å, of the descriptor.
-    bandwidth : float
-        h, in the descriptor's unit; 0 takes a tenth of the root mean square distance of the
-        environments from their mean.
-    candidates : int
-        Choose among so many frames, drawn at random; 0: among all. Environments of all candidates
-        are held in memory.
+    Its parameters are those of `OfEnvironments`.
     """
-
-    descriptor: str | Array = "radial"
-    cutoff: float = 6.0
-    bandwidth: float = 0.0
-    candidates: int = 0
 
     name = "set-cover"
     summary = "each frame the one with the environment that those chosen cover least"
-    fields = ("positions",)
-
-    def __post_init__(self) -> None:
-        check_environments(self)
 
     def choose(self, task: Task) -> IntArray:
         return by_environments(self, task, cover=True)
