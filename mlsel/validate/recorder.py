@@ -81,9 +81,9 @@ class Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_root:
-            self.flush()
-        self._stack.close()
+        with self._stack:  # closed where a full disk refuses the rows, too
+            if self._is_root:
+                self.flush()
 
     def advance(self, phase: str, n_steps: int) -> None:
         """Advance a segment, taking its samples.

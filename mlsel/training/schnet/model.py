@@ -55,6 +55,8 @@ class SchNetModel(TrainedModel):
             facts = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
             values = facts["architecture"]
             values = {**values, "n_neurons": tuple(values["n_neurons"])}
+            if not 0 < float(values["cutoff"]) < float("inf"):
+                raise ValueError(f"its cutoff is {values['cutoff']}")
             with torch.random.fork_rng(devices=[]):
                 model = potential(Architecture(**values), facts["numbers"])
             model.to(torch.float64 if facts["dtype"] == "float64" else torch.float32)
