@@ -114,8 +114,8 @@ def test_atom_by_atom_as_the_library(gap: Path) -> None:
 
 
 def test_all_terms_as_the_library(gap_sum: Path) -> None:
-    """Pairs, triplets and SOAPs of four cutoffs on a core potential. Weights of 1e5 eV cancel each
-    other in QUIP's sums, which leaves 1e-11 eV an atom."""
+    """Pairs, triplets and SOAPs of four cutoffs on a core potential. QUIP's sums of
+    weights that cancel each other leave some 1e-11 eV an atom."""
     for atoms in (melts()[1], sheared()):
         own, library = (evaluate_lammps(atoms, style, f"{gap_sum} 11 17") for style in STYLES)
         assert own.energy == pytest.approx(library.energy, abs=1e-10 * len(atoms))
