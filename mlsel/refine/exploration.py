@@ -84,6 +84,8 @@ class FrameWatcher:
         session, run = self._session, self._run
         thermo = session.thermo()
         cell, positions = session.cell(), session.unwrapped_positions()
+        if not np.isfinite(positions).all():
+            raise Lost("positions are NaN or infinite")
         closest = closest_distances(positions, cell, run.types, len(run.watch.species))
         temperature, energy = thermo["Temp"], thermo["PotEng"]
         first = run.first_energy(energy)

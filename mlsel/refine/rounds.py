@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STABLE, SPENT, ENDED = "stable", "budget spent", "rounds done"
+NO_FRAME = "lost before a frame was kept"
 N_CHECKED = 5
 """Training frames that are labelled anew first, to see that the labels are of the same units."""
 
@@ -60,7 +61,7 @@ class Outcome:
     times : ps, of each run
     ended_by : of each run, "" if it reached its end
     n_new : frames that are new, of all runs
-    n_labelled : that were chosen and labelled
+    n_labelled : that were chosen to be labelled
     """
 
     times: tuple[float, ...]
@@ -136,7 +137,8 @@ class Refinement:
         return found
 
     def perform(self, labeller: Labeller, comm: MPI.Intracomm, *, again: bool = False) -> str:
-        """Do what is missing; return how it ended: stable, budget spent or rounds done.
+        """Do what is missing; return how it ended: stable, budget spent, rounds done, or lost
+        before a frame was kept.
 
         Raises
         ------
@@ -164,16 +166,16 @@ class Refinement:
         ended, spent, k = "", 0, 0
         while not ended:
             k += 1
-            found = self._explore(k, section.labels - spent, comm)
+            # after the last round the model is tried, and nothing more is chosen
+            budget = section.labels - spent if k <= section.rounds else 0
+            found = self._explore(k, budget, comm)
             spent += found.n_labelled
             if comm.rank == 0:
                 log.info("%s round %d: %s", self.name, k, _told(found, section.duration))
             if found.is_stable:
                 ended = STABLE
             elif not found.n_labelled:
-                ended = SPENT if spent >= section.labels else ENDED
-            elif k > section.rounds:
-                ended = ENDED
+                ended = NO_FRAME if budget else SPENT if spent >= section.labels else ENDED
             else:
                 self._learn(k, labeller, comm)
         if comm.rank == 0:

@@ -101,6 +101,16 @@ def test_rounds_label_and_learn_what_is_new(trained: Path, tmp_path: Path) -> No
     assert (item.state, item.text) == ("done", "budget spent after 3 rounds, 3 labels")
 
 
+def test_after_the_last_round_nothing_is_chosen(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path)
+    refine_study(load(tmp_path, "refine.rounds=1", "refine.labels=10"), folder, world())
+    place = folder / "refine/random/pair"
+    ended = json.loads((place / "outcome.json").read_text())
+    assert (ended["ended"], ended["rounds"], ended["labels"]) == ("rounds done", 2, 2)
+    assert json.loads((place / "round-2/round.json").read_text())["n_labelled"] == 0
+    assert not (place / "round-2/found.h5").exists()
+
+
 def test_nothing_new_is_stable(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path)
     wide = ("refine.near=0.8", "refine.force=5", "refine.temperatures=[1300]")
