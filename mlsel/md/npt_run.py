@@ -29,7 +29,7 @@ from mlsel.core.files import remove, write_json, write_text
 from mlsel.core.provenance import derived_seed, versions
 from mlsel.md import deck
 from mlsel.md.include import IncludePotential, without_charges
-from mlsel.md.resumable_run import ResumableRun
+from mlsel.md.resumable_run import ResumableRun, StepReport
 from mlsel.md.row_file import BUFFER_BYTES, RowFile
 from mlsel.md.session import Frame, LammpsError, LammpsSession
 from mlsel.pool.pool import OBSERVABLE_UNITS, PAIR_ENERGIES, PAIR_ENERGY
@@ -68,13 +68,13 @@ class FrameRecorder:
         species = study.system.species
         self.numbers = [atomic_numbers[species[t - 1]] for t in session.types()]
         """Atomic numbers in the order of atom ids."""
-        self._told, self._unreported = time.monotonic(), 0
+        self._steps = StepReport(report)
 
     def advance(self, phase: str, n_steps: int) -> None:
         """Advance a segment."""
         if phase == "sample":
             self._session.sample(n_steps, self._interval, "atomic_energy", THERMO, self._keep)
-            self._tell()
+            self._steps.tell()
             return
         self._session.run(0)
         piece = self._interval * max(1, 1000 // self._interval)
@@ -93,13 +93,7 @@ class FrameRecorder:
         atoms = frame.atoms
         scalars = (frame.step, atoms.atomic_energies.sum(), *frame.thermo)
         self._rows.add(scalars, frame.cell, atoms.positions, atoms.forces, atoms.atomic_energies)
-        self._unreported += self._interval
-        if time.monotonic() - self._told > 1.0:
-            self._tell()
-
-    def _tell(self) -> None:
-        self._report(self._unreported)
-        self._told, self._unreported = time.monotonic(), 0
+        self._steps.add(self._interval)
 
 
 @dataclass(frozen=True)

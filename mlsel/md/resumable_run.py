@@ -9,6 +9,7 @@ there `tidy` removes, at every start.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +33,25 @@ class Recording(Protocol):
 
     def flush(self) -> None:
         """Bring all rows to the disk."""
+
+
+class StepReport:
+    """Tells of steps that were done, about once a second."""
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
+        self._told, self._n_steps = time.monotonic(), 0
+
+    def add(self, n_steps: int) -> None:
+        """Count steps, and tell of them if it is time."""
+        self._n_steps += n_steps
+        if time.monotonic() - self._told > 1.0:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell of the steps since the last time."""
+        self._report(self._n_steps)
+        self._told, self._n_steps = time.monotonic(), 0
 
 
 class ResumableRun[R: Recording](ABC):

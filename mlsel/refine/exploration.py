@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from mlsel.core import units
 from mlsel.core.arrays import FloatArray
 from mlsel.core.files import write_bytes, write_json
 from mlsel.md import deck
-from mlsel.md.resumable_run import ResumableRun
+from mlsel.md.resumable_run import ResumableRun, StepReport
 from mlsel.md.row_file import RowFile
 from mlsel.md.session import LammpsError, LammpsSession
 from mlsel.refine.bounds import Watch
@@ -58,8 +57,8 @@ class FrameWatcher:
         rows: RowFile,
         report: Callable[[int], None],
     ) -> None:
-        self._run, self._session, self._rows, self._report = run, session, rows, report
-        self._told, self._unreported = time.monotonic(), 0
+        self._run, self._session, self._rows = run, session, rows
+        self._steps = StepReport(report)
 
     def advance(self, phase: str, n_steps: int) -> None:
         """Advance a segment.
@@ -74,7 +73,7 @@ class FrameWatcher:
         for _ in range(n_steps // interval):
             session.run(interval, setup=False)
             self._keep()
-        self._tell()
+        self._steps.tell()
 
     def flush(self) -> None:
         """Bring all rows to the disk."""
@@ -94,13 +93,7 @@ class FrameWatcher:
         if broken:
             raise Lost(broken)
         self._rows.add([session.step, temperature, energy, thermo["Fmax"]], cell, positions)
-        self._unreported += run.interval
-        if time.monotonic() - self._told > 1.0:
-            self._tell()
-
-    def _tell(self) -> None:
-        self._report(self._unreported)
-        self._told, self._unreported = time.monotonic(), 0
+        self._steps.add(run.interval)
 
 
 @dataclass(frozen=True)

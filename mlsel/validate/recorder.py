@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from mlsel.core.arrays import FloatArray
 from mlsel.core.files import write_bytes
+from mlsel.md.resumable_run import StepReport
 from mlsel.md.row_file import RowFile
 from mlsel.md.session import LammpsError, LammpsSession
 from mlsel.study.study import Study
@@ -59,7 +59,7 @@ class Recorder:
         step: int,
         report: Callable[[int], None],
     ) -> None:
-        self._run, self._session, self._report = run, session, report
+        self._run, self._session = run, session
         self._rows = {
             name.removesuffix(".bin"): RowFile(run.folder / name, n_rows)
             for name, (n_rows, _) in run.rows(step).items()
@@ -72,7 +72,7 @@ class Recorder:
         self._bounds: Bounds | None = None
         self._before: tuple[int, FloatArray] | None = None
         self._resumed_at = step
-        self._told, self._unreported = time.monotonic(), 0
+        self._steps = StepReport(report)
         self._is_root = session.comm.rank == 0
 
     def __enter__(self) -> Recorder:
@@ -130,9 +130,7 @@ class Recorder:
                 self._rows["blocks"].add(self._sum / self._n_summed)
                 self._sum, self._n_summed = None, 0
         self._keep_sound(step, positions, numbers, closest)
-        self._unreported += schedule.sample
-        if time.monotonic() - self._told > 1.0:
-            self._tell()
+        self._steps.add(schedule.sample)
         self._end_if_hopeless(self._hopeless(numbers))
 
     def _closest_distances(self, table: FloatArray) -> FloatArray:
@@ -188,10 +186,6 @@ class Recorder:
         if reason:
             raise LammpsError(reason)
 
-    def _tell(self) -> None:
-        self._report(self._unreported)
-        self._told, self._unreported = time.monotonic(), 0
-
     def _watch(self) -> None:
         """Ask the committee for the frames since the last checkpoint."""
         from mlsel.training import Frames
@@ -216,4 +210,4 @@ class Recorder:
                 self._watch()
             for rows in self._rows.values():
                 rows.flush()
-            self._tell()
+            self._steps.tell()
