@@ -25,7 +25,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
 from mlsel.core.files import sweep, take_away, write_json, write_text
 from mlsel.core.parallel import on_root, share
-from mlsel.core.provenance import derived_seed, digest
+from mlsel.core.provenance import derived_seed
 from mlsel.core.record import Record, read_json
 from mlsel.md.structures import lammps_data
 from mlsel.pool.pool import Pool
@@ -35,6 +35,7 @@ from mlsel.refine.exploration import ExplorationRun
 from mlsel.refine.label import label_pool
 from mlsel.selection import make_selector
 from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.training.core import model_digest
 from mlsel.training.registry import load_model
 from mlsel.training.stage import Task, trainers_of
 
@@ -110,7 +111,7 @@ class Refinement:
 
     def made_from(self) -> dict[str, Any]:
         return {
-            "model": digest((self.model(1) / MODEL).read_bytes()),
+            "model": model_digest(self.model(1)),
             **self.study.as_dict("refine"),
         }
 
@@ -350,6 +351,7 @@ class Refinement:
             task = self._task(k)
             if not task.is_done(again=True):
                 task.perform(lambda report: None)
+            task.settle_core()
 
         on_root(comm, train)
 

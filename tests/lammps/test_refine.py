@@ -103,12 +103,14 @@ def test_rounds_label_and_learn_what_is_new(trained: Path, tmp_path: Path) -> No
 
 def test_after_the_last_round_nothing_is_chosen(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path)
-    refine_study(load(tmp_path, "refine.rounds=1", "refine.labels=10"), folder, world())
+    study = load(tmp_path, "refine.rounds=1", "refine.labels=10", "training.core=zbl")
+    refine_study(study, folder, world())
     place = folder / "refine/random/pair"
     ended = json.loads((place / "outcome.json").read_text())
     assert (ended["ended"], ended["rounds"], ended["labels"]) == ("rounds done", 2, 2)
     assert json.loads((place / "round-2/round.json").read_text())["n_labelled"] == 0
     assert not (place / "round-2/found.h5").exists()
+    assert (place / "round-1/model/core.json").is_file()  # the guard rail goes with each model
 
 
 def test_nothing_new_is_stable(trained: Path, tmp_path: Path) -> None:
