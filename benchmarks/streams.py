@@ -26,8 +26,8 @@ from mlsel.core.arrays import FloatArray
 from mlsel.core.provenance import derived_seed
 from mlsel.pool.pool import Pool
 from mlsel.selection import make_selector
+from mlsel.study.sections.selection import SelectionSection
 from mlsel.study.seeds import seeded
-from mlsel.study.study import SelectionSection
 from mlsel.training.base import Frames, read_frames
 from mlsel.training.pair.trainer import PairTrainer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlsel.pool.pool import PAIR_ENERGIES, PAIR_ENERGY
+from mlsel.pool.layout import PAIR_ENERGIES, PAIR_ENERGY
 from mlsel.pool.writer import PoolWriter
 
 SIDE = 5

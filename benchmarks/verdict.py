@@ -25,7 +25,8 @@ from mlsel.core.files import write_text
 from mlsel.core.parallel import world
 from mlsel.core.provenance import digest
 from mlsel.md import deck
-from mlsel.study.study import ToleranceSection, load_study
+from mlsel.study.sections.validation import ToleranceSection
+from mlsel.study.study import load_study
 from mlsel.validate.criteria import UNITS
 from mlsel.validate.nvt_run import ValidationRun
 from mlsel.validate.reference import Reference

@@ -25,7 +25,8 @@ from mlsel.evaluate.statistics import (
     frame_errors,
     stress_errors,
 )
-from mlsel.pool.pool import Block, Pool
+from mlsel.pool.block import Block
+from mlsel.pool.pool import Pool
 from mlsel.study.folder import UNSEEN
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from mlsel.md.include import IncludePotential, without_charges
 from mlsel.md.resumable_run import ResumableRun, StepReport
 from mlsel.md.row_file import BUFFER_BYTES, RowFile
 from mlsel.md.session import Frame, LammpsError, LammpsSession
-from mlsel.pool.pool import OBSERVABLE_UNITS, PAIR_ENERGIES, PAIR_ENERGY
+from mlsel.pool.layout import OBSERVABLE_UNITS, PAIR_ENERGIES, PAIR_ENERGY
 from mlsel.pool.writer import PoolWriter
 from mlsel.study.study import Study
 

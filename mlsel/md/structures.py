@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlsel.core.errors import MlselError
-from mlsel.study.study import System
+from mlsel.study.sections.system import System
 
 if TYPE_CHECKING:
     from ase import Atoms

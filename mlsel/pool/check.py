@@ -26,7 +26,8 @@ from mlsel.pool.volumes import shape_hash, slopes
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from mlsel.pool.pool import Block, Pool
+    from mlsel.pool.block import Block
+    from mlsel.pool.pool import Pool
 
 MAX_NAMED = 6
 FEWEST = 8

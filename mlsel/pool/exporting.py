@@ -32,7 +32,9 @@ from mlsel.pool.incoming import SOURCE_FILE
 from mlsel.pool.labels import LABELS
 
 if TYPE_CHECKING:
-    from mlsel.pool.pool import Block, Layout, Pool
+    from mlsel.pool.block import Block
+    from mlsel.pool.layout import Layout
+    from mlsel.pool.pool import Pool
 
 _OWN = ("frame_id", "run", "source_file", "source_index", "source_frame")
 """What a pool says of a frame; a source's values of these names keep the pool's names for them."""

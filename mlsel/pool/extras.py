@@ -12,7 +12,7 @@ import numpy as np
 from mlsel.core.arrays import Array
 from mlsel.pool.copies import CONTENT_HASH
 from mlsel.pool.incoming import ARRAYS, SOURCE_FILE, SOURCE_INDEX, Incoming, Json, Value
-from mlsel.pool.pool import ATOM_FIELDS, OBSERVABLE_UNITS, Layout
+from mlsel.pool.layout import ATOM_FIELDS, OBSERVABLE_UNITS, Layout
 
 RESERVED = {
     *ATOM_FIELDS,

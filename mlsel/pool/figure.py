@@ -128,7 +128,7 @@ def _distributions(pool: Pool, field: str, np: Any) -> list[tuple[int, Array, Ar
     Two passes in blocks, so that the pool need not fit into memory: bounds, then counts.
     """
 
-    from mlsel.pool.pool import SMALL_BLOCK
+    from mlsel.pool.block import SMALL_BLOCK
 
     def values(block: Any, numbers: Array) -> dict[int, Array]:
         data = block[field]

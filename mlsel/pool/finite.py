@@ -8,7 +8,8 @@ import numpy as np
 
 from mlsel.core.arrays import Array, IntArray
 from mlsel.core.errors import MlselError
-from mlsel.pool.pool import ATOM_FIELDS, Pool
+from mlsel.pool.layout import ATOM_FIELDS
+from mlsel.pool.pool import Pool
 
 
 def not_finite(pool: Pool, field: str, frame: int) -> MlselError:

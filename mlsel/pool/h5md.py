@@ -11,7 +11,7 @@ import numpy as np
 
 from mlsel.core import units
 from mlsel.core.errors import MlselError
-from mlsel.pool.pool import damage_told
+from mlsel.pool.damage import damage_told
 
 if TYPE_CHECKING:
     from ase import Atoms

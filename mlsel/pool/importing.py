@@ -7,15 +7,13 @@ grow with their number; what they hold is decided when all have been seen.
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,87 +24,17 @@ from mlsel.pool.admission import Admission, Admitted
 from mlsel.pool.copies import CONTENT_HASH, content_hashes, later_copies
 from mlsel.pool.elements import formula
 from mlsel.pool.extras import Extra, Extras
+from mlsel.pool.import_report import Report
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX, Incoming
 from mlsel.pool.labels import LABELS, STRESS_KEYS, USUAL_KEYS, LabelOptions, Survey
+from mlsel.pool.layout import ATOM_FIELDS, VIRIAL, Layout
 from mlsel.pool.own import references_of, refuse_units
 from mlsel.pool.plausible import Plausibility
-from mlsel.pool.pool import ATOM_FIELDS, VIRIAL, Layout
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
+from mlsel.pool.spool import Spool
 from mlsel.pool.writer import INTEGER, PoolWriter, RunWriter
 
 FLUSH_BYTES = 16 * 2**20
-
-
-@dataclass
-class Report:
-    """What `mlsel import` prints."""
-
-    n_frames: int = 0
-    n_read: int = 0
-    n_runs: int = 0
-    compositions: Counter[str] = field(default_factory=Counter)
-    labels: dict[str, Counter[str]] = field(default_factory=dict)
-    kept: dict[str, int] = field(default_factory=dict)
-    not_kept: Counter[str] = field(default_factory=Counter)
-    references: dict[int, float] = field(default_factory=dict)
-    left_out: int = 0
-    n_copies: int = 0
-    warnings: list[str] = field(default_factory=list)
-
-    def lines(self) -> list[str]:
-        """Return the report."""
-        from ase.data import chemical_symbols
-
-        shown = [f"{formula} ({n})" for formula, n in self.compositions.most_common(6)]
-        more = len(self.compositions) - len(shown)
-        lines = [
-            f"{self.n_frames} frames in {self.n_runs} run{'s' if self.n_runs != 1 else ''}: "
-            f"{', '.join(shown)}{f' and {more} more compositions' if more > 0 else ''}",
-        ]
-        for label in LABELS:
-            keys = self.labels.get(label)
-            for key, n in keys.items() if keys else ():
-                lines.append(f"  {label:16} from {key}: {n} of {self.n_frames} frames")
-            if not keys:
-                lines.append(f"  {label:16} none")
-        for title, counts in (("kept as found", self.kept), ("not kept", self.not_kept)):
-            names = [f"{name} ({n})" for name, n in sorted(counts.items())]
-            lines.append(f"{title}: {', '.join(names) or 'nothing else'}")
-        if self.references:
-            energies = [f"{chemical_symbols[z]} {e:.6g} eV" for z, e in self.references.items()]
-            lines.append(f"isolated atoms, kept as element references: {', '.join(energies)}")
-        if self.left_out:
-            lines.append(f"left out: {self.left_out} of {self.n_read} frames, without a label")
-        if self.n_copies:
-            lines.append(
-                f"copies: {self.n_copies} of {self.n_frames} frames have the atoms, positions and "
-                "cell of another: a selection takes one of each (`mlsel check` names them)"
-            )
-        return lines + [f"warning: {warning}" for warning in self.warnings]
-
-
-class _Spool:
-    """Frames in a file without a name; it is gone with the process, however that ends."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by __exit__
-        self._n = 0
-
-    def __enter__(self) -> _Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def append(self, batch: list[Incoming]) -> None:
-        pickle.dump(batch, self._file, protocol=5)
-        self._n += 1
-
-    def __iter__(self) -> Iterator[list[Incoming]]:
-        self._file.seek(0)
-        for _ in range(self._n):
-            yield pickle.load(self._file)
 
 
 @dataclass
@@ -192,7 +120,7 @@ def import_trajectories(
     survey, extras, report = Survey(options, sources), Extras(), Report()
     n_frames: list[int] = []
     hashes = list(digests)
-    with _Spool(target.absolute().parent) as spool, ThreadPoolExecutor(1) as worker:
+    with Spool(target.absolute().parent) as spool, ThreadPoolExecutor(1) as worker:
         for source, path in enumerate(sources):
             before, n_before = state_of(path), survey.n_frames
             refuse_units(path, options)
@@ -267,7 +195,7 @@ def _told_options(
     }
 
 
-def _runs(spool: _Spool, admission: Admission, places: _Places, report: Report) -> list[_Run]:
+def _runs(spool: Spool, admission: Admission, places: _Places, report: Report) -> list[_Run]:
     """Look at all frames a second time: which runs there are, and which each frame is in."""
     runs: dict[tuple[Any, ...], _Run] = {}
     number: dict[tuple[Any, ...], int] = {}
@@ -365,7 +293,7 @@ def _tell_extras(extras: Extras, report: Report) -> None:
 def _write(
     target: Path,
     made_from: Mapping[str, Any],
-    spool: _Spool,
+    spool: Spool,
     admission: Admission,
     runs: Sequence[_Run],
     places: _Places,

@@ -10,13 +10,15 @@ import h5py
 
 from mlsel.core.errors import MlselError
 from mlsel.pool.copies import CONTENT_HASH
+from mlsel.pool.damage import damage_told
 from mlsel.pool.incoming import ARRAYS, INFO, PLACES, SOURCE_FILE, Incoming, Json, Value
 from mlsel.pool.labels import LABELS, LabelOptions
-from mlsel.pool.pool import Pool, damage_told
+from mlsel.pool.pool import Pool
 
 if TYPE_CHECKING:
     from mlsel.core.arrays import Array
-    from mlsel.pool.pool import Block, Layout
+    from mlsel.pool.block import Block
+    from mlsel.pool.layout import Layout
 
 N_FRAMES = 256
 """Of a batch."""

@@ -1,7 +1,7 @@
-"""Pools and data sets: the HDF5 format, reading and writing.
+"""Pools and data sets: the HDF5 format, read.
 
-This module alone knows the layout. It is H5MD 1.1 (https://nongnu.org/h5md), so that h5py, or
-any H5MD reader, finds everything without mlsel:
+This module, `layout` and `writer` alone know how it is laid out. It is H5MD 1.1
+(https://nongnu.org/h5md), so that h5py, or any H5MD reader, finds everything without mlsel:
 
     /h5md                                    version, author, creator
     /particles/<run>/box/edges               Å, (F, 3) or, where a box is triclinic, (F, 3, 3)
@@ -34,14 +34,10 @@ A frame is named by `frame_id`: 0 … n_frames − 1 over all runs.
 
 from __future__ import annotations
 
-import errno
 import math
 import os
-import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,108 +48,10 @@ import numpy.typing as npt
 from mlsel.core import units
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError, shortened
-
-BLOCK_BYTES = 32 * 2**20
-SMALL_BLOCK = 4 * 2**20
-"""For passes that make several arrays of a block's size: figures, the report."""
-FORMAT_VERSION = 2
-"""1: without the attribute; 2: fields of some runs, values that are no numbers, references."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """A quantity per frame and atom: where it lies below /particles/<run>, and its unit."""
-
-    element: str
-    tail: tuple[int, ...]
-    unit: str
-
-
-ATOM_FIELDS: dict[str, Field] = {
-    "positions": Field("position", (3,), units.LENGTH),
-    "forces": Field("force", (3,), units.FORCE),
-    "atomic_energies": Field("potential_energy", (), units.ENERGY),
-}
-OBSERVABLE_UNITS = {
-    "energy": units.ENERGY,
-    "temperature": units.TEMPERATURE,
-    "pressure": units.PRESSURE,
-    "volume": units.VOLUME,
-    "mean_square_displacement": units.AREA,
-}
-"""Units of the numbers per frame that mlsel itself writes; others bring their own."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a field lies in a run, beyond those that mlsel itself makes.
-
-    Attributes
-    ----------
-    per_atom : bool
-    tail : shape of one value, without frames and atoms
-    dtype : NumPy's name of the type; S<n> for text in UTF-8
-    unit : str
-    attributes : key, place, encoding
-    """
-
-    per_atom: bool = False
-    tail: tuple[int, ...] = ()
-    dtype: str = "f8"
-    unit: str = ""
-    attributes: tuple[tuple[str, str], ...] = ()
-
-
-LONG_LISTS = ("sources", "source_digests", "source_runs")
-"""Attributes of /parameters that are datasets there where they are long."""
-VIRIAL = Layout(tail=(3, 3), unit=units.ENERGY)
-PAIR_ENERGIES = "pair_energies"
-"""Atoms' energies by the reference's pair potential alone, its charges off, up to its cutoff."""
-PAIR_ENERGY = Layout(per_atom=True, unit=units.ENERGY)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A series of frames of the same atoms: frame ids first_frame … first_frame + n_frames − 1,
-    unless the pool keeps another order (`Pool.is_ordered`)."""
-
-    index: int
-    name: str
-    n_frames: int
-    n_atoms: int
-    first_frame: int
-
-
-@dataclass(frozen=True)
-class Block:
-    """Arrays of some frames of one run; the first axis of each is the frame.
-
-    Attributes
-    ----------
-    frame_ids : int64, (F,)
-    run : Run
-    rows : int64, (F,)
-        The frames' places in the run.
-    fields : dict
-        positions (F, N, 3) Å, forces (F, N, 3) eV/Å, atomic_energies (F, N) eV, cell (F, 3, 3) Å,
-        step (F,), virial (F, 3, 3) eV, and one value a frame for every observable.
-    """
-
-    frame_ids: IntArray
-    run: Run
-    rows: IntArray
-    fields: Mapping[str, Array]
-
-    def __getitem__(self, field: str) -> Array:
-        return self.fields[field]
-
-    def __len__(self) -> int:
-        return len(self.frame_ids)
-
-    def at(self, places: IntArray) -> Block:
-        """Return the frames at some places of the block, as a block."""
-        some = {field: array[places] for field, array in self.fields.items()}
-        return Block(self.frame_ids[places], self.run, self.rows[places], some)
+from mlsel.pool.block import BLOCK_BYTES, Block, Run
+from mlsel.pool.contiguous import Descriptors, Place, take_rows
+from mlsel.pool.damage import damage_told, first_words
+from mlsel.pool.layout import ATOM_FIELDS, FORMAT_VERSION, LONG_LISTS, OBSERVABLE_UNITS, Layout
 
 
 class Pool:
@@ -178,7 +76,7 @@ class Pool:
             self._file = h5py.File(self.path, "r", locking=False)
         except OSError as error:
             raise MlselError(
-                f"{self.path} is not an HDF5 file that can be read: {_short(error)}"
+                f"{self.path} is not an HDF5 file that can be read: {first_words(error)}"
             ) from None
         try:
             with damage_told(self.path):
@@ -188,8 +86,8 @@ class Pool:
             raise
         self._order: tuple[IntArray, IntArray] | None = None
         self._open_runs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
-        self._places: dict[tuple[int, str], _Place | None] = {}
-        self._descriptors = _Descriptors()
+        self._places: dict[tuple[int, str], Place | None] = {}
+        self._descriptors = Descriptors()
 
     def _read_index(self) -> None:
         if "parameters/runs" not in self._file:
@@ -452,7 +350,7 @@ class Pool:
         self._open_runs.move_to_end(run.index)
         return self._open_runs[run.index]
 
-    def _place(self, run: Run, field: str) -> _Place | None:
+    def _place(self, run: Run, field: str) -> Place | None:
         """Where a field of a run lies, if it is one stretch of a file; found once."""
         key = run.index, field
         if key not in self._places:
@@ -468,7 +366,7 @@ class Pool:
                 self._places[key] = None
             else:
                 filename = os.fsdecode(h5py.h5f.get_name(dataset))
-                self._places[key] = _Place(filename, offset, dataset.dtype, dataset.shape)
+                self._places[key] = Place(filename, offset, dataset.dtype, dataset.shape)
         return self._places[key]
 
     def _check_shape(self, run: Run, field: str, dataset: Any) -> None:
@@ -516,7 +414,7 @@ class Pool:
             size += place.row_bytes if place else 8
         return size
 
-    def _place_told(self, run: Run, field: str) -> _Place | None:
+    def _place_told(self, run: Run, field: str) -> Place | None:
         with damage_told(self.path):
             return self._place(run, field)
 
@@ -546,109 +444,6 @@ class Pool:
         return cells
 
 
-@contextmanager
-def damage_told(path: Path) -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into a sentence."""
-    try:
-        yield
-    except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.EACCES, errno.EIO):
-            raise
-        raise MlselError(
-            f"{path} is damaged ({_short(error)}): take a copy of it, or make it again."
-        ) from None
-    except (OverflowError, MemoryError, IndexError, AssertionError) as error:
-        raise MlselError(
-            f"{path} is damaged ({type(error).__name__}): take a copy of it, or make it again."
-        ) from None
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 160 else text[:157] + "…"
-
-
 def _consecutive(rows: IntArray) -> bool:
     """Whether rows, one at least, go up in steps of one."""
     return bool(rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1))
-
-
-def take_rows(dataset: Any, rows: IntArray, consecutive: bool) -> Array:
-    """Read the rows of an HDF5 dataset of any layout, in the order given."""
-    if consecutive:
-        block: Array = dataset[rows[0] : rows[-1] + 1]
-        return block
-    return np.stack([dataset[row] for row in rows])
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a contiguous dataset lies in its file.
-
-    Reading from there costs a microsecond a call where HDF5's slicing costs tens, and its point
-    selection tens a row: a pool of hundreds of runs is read 2 to 3 times as fast.
-    """
-
-    filename: str
-    offset: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    @property
-    def row_bytes(self) -> int:
-        """Size of one frame's value."""
-        return self.dtype.itemsize * math.prod(self.shape[1:])
-
-    def take(self, descriptor: int, rows: IntArray, consecutive: bool) -> Array:
-        shape = (len(rows), *self.shape[1:])
-        row_bytes = self.row_bytes
-        if row_bytes == 0:
-            return np.empty(shape, dtype=self.dtype)
-        if consecutive:
-            out = np.empty(shape, dtype=self.dtype)
-            rest = memoryview(out.reshape(-1).view(np.uint8))
-            start = self.offset + int(rows[0]) * row_bytes
-            while rest:
-                n = os.preadv(descriptor, [rest], start)
-                if n == 0:
-                    raise self._cut_short()
-                rest, start = rest[n:], start + n
-            return out
-        if len(rows) > 256:  # where making a map is cheaper than a call a row
-            return np.asarray(
-                np.memmap(self.filename, self.dtype, "r", self.offset, self.shape)[rows]
-            )
-        read, start = os.pread, self.offset
-        text = bytearray().join(
-            [read(descriptor, row_bytes, start + row * row_bytes) for row in rows.tolist()]
-        )
-        if len(text) != len(rows) * row_bytes:
-            raise self._cut_short()
-        return np.frombuffer(text, dtype=self.dtype).reshape(shape)
-
-    def _cut_short(self) -> MlselError:
-        return MlselError(f"{self.filename} ends early: it was cut short, make it again.")
-
-
-class _Descriptors:
-    """Files open for reading, the few used last; closed when the pool is."""
-
-    def __init__(self) -> None:
-        self._open: OrderedDict[str, int] = OrderedDict()
-        self._finalizer = weakref.finalize(self, self._close_all, self._open)
-
-    def __getitem__(self, filename: str) -> int:
-        if filename not in self._open:
-            self._open[filename] = os.open(filename, os.O_RDONLY)
-            if len(self._open) > 16:
-                os.close(self._open.popitem(last=False)[1])
-        self._open.move_to_end(filename)
-        return self._open[filename]
-
-    def close(self) -> None:
-        self._close_all(self._open)
-
-    @staticmethod
-    def _close_all(opened: OrderedDict[str, int]) -> None:
-        while opened:
-            os.close(opened.popitem()[1])

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from mlsel.pool.labels import LabelOptions
-    from mlsel.study.study import ImportSection, Study
+    from mlsel.study.sections.pool import ImportSection
+    from mlsel.study.study import Study
 
 log = logging.getLogger(__name__)
 

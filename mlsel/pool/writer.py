@@ -17,18 +17,18 @@ from mlsel.core import units
 from mlsel.core.arrays import Array, IntArray
 from mlsel.core.hdf5_file import creating_hdf5
 from mlsel.core.provenance import digest, versions
+from mlsel.pool.block import Run
+from mlsel.pool.damage import damage_told
 from mlsel.pool.finite import require_finite
-from mlsel.pool.pool import (
+from mlsel.pool.layout import (
     ATOM_FIELDS,
     FORMAT_VERSION,
     LONG_LISTS,
     OBSERVABLE_UNITS,
     VIRIAL,
     Layout,
-    Pool,
-    Run,
-    damage_told,
 )
+from mlsel.pool.pool import Pool
 
 
 class RunWriter:

@@ -37,7 +37,8 @@ from mlsel.selection import make_selector
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.training.core import model_digest
 from mlsel.training.registry import load_model
-from mlsel.training.stage import Task, trainers_of
+from mlsel.training.stage import trainers_of
+from mlsel.training.task import Task
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -182,7 +182,8 @@ def _overlaps(folder: Path, pool: Mapping[str, Any]) -> list[dict[str, Cell]]:
 def _data_sets(folder: Path) -> list[dict[str, Cell]]:
     """Facts of each data set: how many frames, and how far their properties reach."""
 
-    from mlsel.pool.pool import SMALL_BLOCK, Pool
+    from mlsel.pool.block import SMALL_BLOCK
+    from mlsel.pool.pool import Pool
 
     rows: list[dict[str, Cell]] = []
     place = StudyFolder(folder)

@@ -27,7 +27,8 @@ from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.provenance import digest
 from mlsel.pool import copies, finite
-from mlsel.pool.pool import Block, Pool
+from mlsel.pool.block import Block
+from mlsel.pool.pool import Pool
 from mlsel.pool.writer import write_subset
 
 if TYPE_CHECKING:

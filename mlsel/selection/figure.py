@@ -153,7 +153,7 @@ def measure(pool: Pool, sets: dict[str, Path]) -> dict[str, dict[str, Distributi
     """Return the distributions by property and set, the pool's own as `pool`."""
     import numpy as np
 
-    from mlsel.pool.pool import SMALL_BLOCK
+    from mlsel.pool.block import SMALL_BLOCK
     from mlsel.pool.pool import Pool as OpenPool
     from mlsel.selection.binned.properties import AtomicEnergy, ForceMagnitude, GlobalEnergy
 
@@ -181,7 +181,7 @@ def measure(pool: Pool, sets: dict[str, Path]) -> dict[str, dict[str, Distributi
 def _count(pool: Pool, prop: Property, edges: FloatArray) -> FloatArray:
     import numpy as np
 
-    from mlsel.pool.pool import SMALL_BLOCK
+    from mlsel.pool.block import SMALL_BLOCK
 
     counts = np.zeros(len(edges) - 1)
     bounds = float(edges[0]), float(edges[-1])
@@ -194,7 +194,7 @@ def _count(pool: Pool, prop: Property, edges: FloatArray) -> FloatArray:
 def _distribution(pool: Pool, prop: Property, edges: FloatArray, limit: float) -> Distribution:
     import numpy as np
 
-    from mlsel.pool.pool import SMALL_BLOCK
+    from mlsel.pool.block import SMALL_BLOCK
 
     low, high, n_beyond, n = np.inf, -np.inf, 0, 0
     for block in pool.blocks(prop.field, max_bytes=SMALL_BLOCK):

@@ -28,7 +28,7 @@ from mlsel.md.include import Evaluation, IncludePotential
 from mlsel.training.base import Frames, Prediction, TrainedModel, symbols
 
 if TYPE_CHECKING:
-    from mlsel.study.study import BaselineSection
+    from mlsel.study.sections.training import BaselineSection
 
 FILE = "baseline.json"
 COULOMB_CUTOFF = 10.0

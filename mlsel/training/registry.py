@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mlsel.core.errors import MlselError, nearest, shortened
+from mlsel.study.sections.training import TrainingSection
 from mlsel.study.seeds import MOST, seeded
-from mlsel.study.study import TrainingSection
 from mlsel.training.base import TrainedModel, Trainer, read_description
 from mlsel.training.baseline import SumModel, read_baseline
 from mlsel.training.core import read_core

@@ -12,7 +12,7 @@ from mlsel.study.stage import BEGUN, DONE, FAILED, MISSING, STALE, Item
 
 if TYPE_CHECKING:
     from mlsel.study.study import Study
-    from mlsel.training.stage import Task
+    from mlsel.training.task import Task
 
 
 def items(study: Study, folder: Path) -> list[Item]:

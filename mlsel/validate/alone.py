@@ -19,7 +19,7 @@ from mlsel.validate.verdict import BLOWN_UP, STABLE, UNKNOWN, UNPHYSICAL, Verdic
 
 if TYPE_CHECKING:
     from mlsel.core.arrays import FloatArray
-    from mlsel.study.study import ToleranceSection
+    from mlsel.study.sections.validation import ToleranceSection
     from mlsel.validate.results import Results
 
 NOT_COMPARED = "whether structure, density and energies are right: there is no reference"

@@ -21,7 +21,7 @@ from mlsel.validate.diffusion import diffusion
 from mlsel.validate.rdf import Curve, curve_of, first_minimum, main_peak, smoothed
 
 if TYPE_CHECKING:
-    from mlsel.study.study import ToleranceSection
+    from mlsel.study.sections.validation import ToleranceSection
     from mlsel.validate.results import Results
 
 

@@ -32,7 +32,8 @@ from mlsel.validate.verdict import (
 )
 
 if TYPE_CHECKING:
-    from mlsel.study.study import Study, ToleranceSection
+    from mlsel.study.sections.validation import ToleranceSection
+    from mlsel.study.study import Study
     from mlsel.validate.nvt_run import ValidationRun
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from mlsel.core.files import write_json, write_text
 from mlsel.core.provenance import digest
 from mlsel.core.units import DENSITY
 from mlsel.md.structures import lammps_data, start_structure
-from mlsel.pool.pool import Pool, Run
+from mlsel.pool.block import Run
+from mlsel.pool.pool import Pool
 from mlsel.study.folder import StudyFolder
 from mlsel.validate.distances import atom_types, closest_distances
 from mlsel.validate.held_against import POOL, reference_kind

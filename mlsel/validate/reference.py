@@ -14,7 +14,7 @@ from mlsel.validate.criteria import LEAST_DIFFUSION, REQUIRED, Averages, compare
 from mlsel.validate.rdf import main_peak
 
 if TYPE_CHECKING:
-    from mlsel.study.study import ToleranceSection
+    from mlsel.study.sections.validation import ToleranceSection
     from mlsel.validate.results import Results
 
 LEAST_LAG = 0.5

@@ -26,7 +26,8 @@ from mlsel.md import deck
 from mlsel.md.npt_run import MdRun
 from mlsel.md.structures import lammps_data, start_structure
 from mlsel.pool.pool import Pool
-from mlsel.study.study import PoolSection, Study
+from mlsel.study.sections.pool import PoolSection
+from mlsel.study.study import Study
 from mlsel.validate.blocking import Mean
 from mlsel.validate.density import Density
 from mlsel.validate.distances import atom_types, closest_distances
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from mlsel.study.study import System
+    from mlsel.study.sections.system import System
 
 FRAME_INTERVAL = 0.1
 """ps between the frames whose volumes are averaged."""

@@ -18,7 +18,8 @@ import numpy as np
 
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError, shortened
-from mlsel.pool.pool import Block, Pool, Run
+from mlsel.pool.block import Block, Run
+from mlsel.pool.pool import Pool
 from mlsel.validate.blocking import FEWEST_BLOCKS
 from mlsel.validate.stability import BOLTZMANN
 

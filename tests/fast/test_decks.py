@@ -12,7 +12,8 @@ from mlsel.core.errors import MlselError
 from mlsel.generate import runs_of
 from mlsel.md import deck
 from mlsel.md.structures import grid_shape, grid_structure, lammps_data, start_structure
-from mlsel.study.study import System, load_study
+from mlsel.study.sections.system import System
+from mlsel.study.study import load_study
 
 
 def test_every_potential_says_what_it_is() -> None:

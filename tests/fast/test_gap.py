@@ -20,7 +20,7 @@ from mlsel.training.gap.memory import GIB
 from mlsel.training.gap.model import GapModel, xml_label
 from mlsel.training.gap.trainer import GapTrainer
 from mlsel.training.pair.trainer import PairTrainer
-from mlsel.training.stage import Task
+from mlsel.training.task import Task
 from tests.support import Tolerance
 from tests.support.training_data import frames, write_pool
 

@@ -24,7 +24,8 @@ from mlsel.core import units
 from mlsel.core.arrays import Array
 from mlsel.core.errors import MlselError
 from mlsel.pool.exporting import outgoing
-from mlsel.pool.importing import Report, import_trajectories
+from mlsel.pool.import_report import Report
+from mlsel.pool.importing import import_trajectories
 from mlsel.pool.labels import LabelOptions
 from mlsel.pool.pool import Pool
 from tests.support import Tolerance

@@ -14,7 +14,7 @@ from mlsel.pool.pool import Pool
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import record_study, recorded_study
 from mlsel.training.registry import load_model, trainer_named
-from mlsel.training.stage import Task
+from mlsel.training.task import Task
 from mlsel.validate.runs import runs_of
 from mlsel.validate.snapshot import record_of, settings_of_runs
 from mlsel.workflow.stages import stages_of

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mlsel.core.errors import MlselError
-from mlsel.pool.pool import ATOM_FIELDS, OBSERVABLE_UNITS, Pool
+from mlsel.pool.layout import ATOM_FIELDS, OBSERVABLE_UNITS
+from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter, write_subset
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from mlsel.pool.check import check, report
 from mlsel.pool.info import describe
-from mlsel.pool.pool import Layout, Pool
+from mlsel.pool.layout import Layout
+from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter, write_subset
 from mlsel.selection import make_selector
 from tests.support.mutations import damage_hdf5, damaged_hdf5, run_cases

@@ -392,7 +392,7 @@ def test_a_network_for_each_element_resumes_and_predicts(tmp_path: Path) -> None
 
 
 def test_labels_that_are_not_there_or_do_not_fit_are_told(tmp_path: Path) -> None:
-    from mlsel.training.stage import Task
+    from mlsel.training.task import Task
 
     data = write_pool(tmp_path / "train.h5", [frames(4)])
     task = Task("train", data, None, trainer(stress_weight=0.1), None, tmp_path / "m")

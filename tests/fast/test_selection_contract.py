@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsel.core.errors import MlselError
-from mlsel.pool.pool import PAIR_ENERGIES, PAIR_ENERGY, Pool
+from mlsel.pool.layout import PAIR_ENERGIES, PAIR_ENERGY
+from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter
 from mlsel.selection import METHODS, Selector, make_selector
 

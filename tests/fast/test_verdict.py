@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mlsel.core.errors import MlselError
-from mlsel.study.study import ToleranceSection
+from mlsel.study.sections.validation import ToleranceSection
 from mlsel.validate.blocking import Mean
 from mlsel.validate.criteria import SIGMAS, UNITS, WORDS, Comparison, drift
 from mlsel.validate.reference import Reference

@@ -13,7 +13,8 @@ from ase.build import bulk
 
 from mlsel.core.errors import MlselError
 from mlsel.md.include import IncludePotential
-from mlsel.study.study import BaselineSection, load_study
+from mlsel.study.sections.training import BaselineSection
+from mlsel.study.study import load_study
 from mlsel.training.base import Frames, Prediction, TrainedModel
 from mlsel.training.baseline import Baseline, SumModel, overlaid, read_baseline
 from mlsel.training.core import Core, read_core

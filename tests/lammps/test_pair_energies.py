@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mlsel.core.errors import MlselError
-from mlsel.pool.pool import PAIR_ENERGIES, Pool
+from mlsel.pool.layout import PAIR_ENERGIES
+from mlsel.pool.pool import Pool
 from mlsel.selection import make_selector
 from tests.lammps.ewald import energies_and_forces, read_table
 from tests.support import Tolerance, make_pool

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_text
-from mlsel.study.study import TrainingSection
+from mlsel.study.sections.training import TrainingSection
 from mlsel.training.base import Frames, Prediction, TrainedModel, Trainer, hear_nothing
 
 

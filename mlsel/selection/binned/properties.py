@@ -10,9 +10,11 @@ import numpy as np
 
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import nearest
-from mlsel.pool.pool import PAIR_ENERGIES, Block, Pool, Run
+from mlsel.pool.block import Block, Run
+from mlsel.pool.layout import PAIR_ENERGIES
+from mlsel.pool.pool import Pool
 from mlsel.selection.base import Task, refuse
-from mlsel.study.study import ELEMENTS
+from mlsel.study.sections.system import ELEMENTS
 
 ATOMIC_NUMBER = {symbol: z for z, symbol in enumerate(ELEMENTS.split(), 1)}
 

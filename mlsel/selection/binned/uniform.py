@@ -48,7 +48,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlsel.core.arrays import IntArray
-from mlsel.pool.pool import PAIR_ENERGIES
+from mlsel.pool.layout import PAIR_ENERGIES
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.binned.holders import Holders
 from mlsel.selection.binned.properties import (

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.core.arrays import Array, IntArray
-from mlsel.pool.pool import Block, Pool
+from mlsel.pool.block import Block
+from mlsel.pool.pool import Pool
 from mlsel.selection.base import Task, not_finite, refuse
 from mlsel.selection.descriptors.radial import Radial
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from mlsel.core import native
 from mlsel.core.arrays import Array, FloatArray, IntArray
-from mlsel.pool.pool import Block, Pool
+from mlsel.pool.block import Block
+from mlsel.pool.pool import Pool
 
 SOURCE = Path(__file__).with_name("radial.cpp")
 SERIES = np.array([1.0 / math.factorial(2 * k) for k in range(11)])

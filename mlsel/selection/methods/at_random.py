@@ -8,7 +8,8 @@ import numpy as np
 
 from mlsel.core.arrays import IntArray
 from mlsel.core.errors import nearest
-from mlsel.pool.pool import Pool, Run
+from mlsel.pool.block import Run
+from mlsel.pool.pool import Pool
 from mlsel.selection.base import Selector, Task, check_n, refuse
 
 

@@ -21,7 +21,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import publish, write_json
 from mlsel.core.neighbours import NeighborList
-from mlsel.study.study import TrainingSection
+from mlsel.study.sections.training import TrainingSection
 from mlsel.training.base import (
     LEAST_SQUARES,
     Frames,
@@ -47,7 +47,7 @@ TWO_BODY = {
 
 @dataclass
 class GapTrainer(Trainer):
-    """Fits one GAP; see `mlsel.study.study.GapSection` for the parameters (the paper's Table 3)."""
+    """Fits one GAP; `mlsel.study.sections.training.GapSection` has the parameters (Table 3)."""
 
     kind: ClassVar[str] = "gap"
     packages: ClassVar[tuple[str, ...]] = ("quippy-ase", "vesin", "numpy")

@@ -20,7 +20,7 @@ from mlsel.core import stopping
 from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import Stopped
 from mlsel.core.files import write_json
-from mlsel.study.study import TrainingSection
+from mlsel.study.sections.training import TrainingSection
 from mlsel.training.base import (
     LEAST_SQUARES,
     Frames,
@@ -47,7 +47,7 @@ N_SHORTEST = 10
 
 @dataclass
 class PairTrainer(Trainer):
-    """Fits one pair potential; see `mlsel.study.study.PairSection` for the parameters."""
+    """Fits one pair potential; `mlsel.study.sections.training.PairSection` has the parameters."""
 
     kind: ClassVar[str] = "pair"
     packages: ClassVar[tuple[str, ...]] = ("vesin", "numpy")

@@ -15,7 +15,7 @@ from mlsel.training.schnet.loss import Loss
 
 @dataclass
 class SchNetParameters(Trainer):
-    """A SchNet to be trained; see `mlsel.study.study.SchNetSection` for the parameters.
+    """A SchNet to be trained; see `mlsel.study.sections.training.SchNetSection` for the parameters.
 
     The loss is schnetpack's: w (E − E′)² + (1 − w) |F − F′|²/3, means over configurations and
     over force components, E in eV of the whole configuration less the elements' references;

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlsel.core import stopping
 from mlsel.core.errors import Stopped
-from mlsel.study.study import TrainingSection
+from mlsel.study.sections.training import TrainingSection
 from mlsel.training.base import LEAST_SQUARES, Frames, Trainer, split
 from mlsel.training.schnet.metrics import METRICS
 from mlsel.training.schnet.model import SchNetModel

@@ -1,0 +1,222 @@
+"""A model to be trained: which trainer, on which frames, into which folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlsel.core.errors import MlselError, Stopped
+from mlsel.core.files import remove, sweep, sweep_partials, take_away, write_json, write_text
+from mlsel.core.provenance import digest
+from mlsel.core.record import Record
+from mlsel.training.base import (
+    ISOLATED_ATOMS,
+    MODEL_FILE,
+    Frames,
+    TrainedModel,
+    Trainer,
+    describe,
+    read_frames,
+)
+from mlsel.training.baseline import Baseline
+from mlsel.training.core import FILE as CORE
+from mlsel.training.core import Core, read_core
+
+if TYPE_CHECKING:
+    from mlsel.pool.pool import Pool
+
+BEGUN = "begun.json"
+"""What a training that is not finished was begun from."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a task is: share 0 … 1, and a few words."""
+
+    share: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model to be trained: which trainer, on which frames, into which folder."""
+
+    dataset: str
+    data: Path
+    validation: Path | None
+    trainer: Trainer
+    n: int | None
+    out: Path
+    baseline: Baseline | None = None
+    has_core: bool = False
+    start: Path | None = None
+    """The folder of a model of the same kind and size whose weights it begins from."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.trainer.name}"
+
+    @property
+    def failure(self) -> Path:
+        """Holds the message where the last training of this model failed."""
+        return self.out / "error.txt"
+
+    def made_from(self) -> dict[str, Any]:
+        """What decides the product: parameters, data and how many frames of it.
+
+        Raises
+        ------
+        MlselError
+            If there is no data set or it has too few frames.
+        """
+        from mlsel.pool.pool import Pool
+
+        with Pool(self.data) as pool:
+            n = pool.n_frames if self.n is None else self.n
+            if pool.n_frames == 0:
+                raise MlselError(f"{self.data} holds no frames: there is nothing to train on.")
+            if not 1 <= n <= pool.n_frames:
+                raise MlselError(
+                    f"{self.trainer.name} wants {n} frames and {self.data} has {pool.n_frames}: "
+                    f"ask for 1 to {pool.n_frames}, or select more."
+                )
+            data = {"name": self.dataset, "digest": pool.digest, "n_frames": n}
+            references = self._references(pool)
+        if self.validation is not None and self.trainer.uses_validation:
+            with Pool(self.validation) as pool:
+                data["validation_digest"] = pool.digest
+        baseline = {} if self.baseline is None else self.baseline.identity
+        made: dict[str, Any] = {
+            "parameters": self.trainer.parameters,
+            "data": data,
+            "baseline": baseline,
+            "references": references,
+        }
+        if self.start is not None and self.trainer.has_weights:
+            made["start"] = digest((self.start / MODEL_FILE).read_bytes())
+        return made
+
+    def _references(self, pool: Pool) -> dict[str, Any]:
+        """What the energies of elements are from, and those of isolated atoms if it is these.
+
+        They are those of the potential without a baseline, which adds nothing to an atom alone.
+        """
+        known = pool.element_references
+        elements = {int(z) for run in pool.runs for z in pool.numbers(run)}
+        if not self.trainer.uses_isolated_atoms or not elements <= known.keys():
+            return {"from": self.trainer.references_from}
+        return {"from": ISOLATED_ATOMS, "energies": {str(z): known[z] for z in sorted(elements)}}
+
+    def is_done(self, *, again: bool = False) -> bool:
+        """Whether the model is there, made from the same; what is stale is taken away.
+
+        Raises
+        ------
+        MlselError
+            If it, or what was begun of it, is made from something else, and `again` is false.
+        """
+        sweep(self.out)
+        sweep_partials(self.out, alone=True)
+        made_from = self.made_from()
+        model = self._record(MODEL_FILE)
+        if model.settle(made_from, again=again):
+            take_away(self.out / BEGUN)
+            return True
+        begun = self._record(BEGUN)
+        # Without a record an earlier mlsel began it: its checkpoint says of what it is.
+        is_mine = begun.settle(made_from, again=again) if begun.path.is_file() else not again
+        if model.path.is_file() or not is_mine:
+            take_away(self.out)
+        return False
+
+    def _record(self, name: str) -> Record:
+        """What is there was made from; a parameter that was added since had its default."""
+        known = vars(type(self.trainer)).get("__dataclass_fields__", {})
+        added = {key: field.default for key, field in known.items() if field.default is not MISSING}
+        defaults = {
+            "baseline": {},
+            "parameters": added,
+            "references": {"from": self.trainer.references_from},
+        }
+        return Record(self.out / name, defaults=defaults)
+
+    def differences(self) -> list[str]:
+        """Return how what is there, finished or begun, was made otherwise than is asked for now."""
+        for name in (MODEL_FILE, BEGUN):
+            record = self._record(name)
+            if record.path.is_file():
+                return record.differences(self.made_from())
+        return []
+
+    def perform(self, report: Callable[[Report], None]) -> TrainedModel:
+        """Train, or go on training, and finish with model.json."""
+        from mlsel.pool.pool import Pool
+
+        made_from = self.made_from()
+        with Pool(self.data) as pool:
+            frames = self._read(pool, range(made_from["data"]["n_frames"]))
+        validation = []
+        if self.validation is not None and self.trainer.uses_validation:
+            with Pool(self.validation) as pool:
+                validation = self._read(pool)
+        if self.trainer.has_weights:
+            self.trainer.start = self.start
+        if self.trainer.uses_isolated_atoms:
+            energies = made_from["references"].get("energies", {})
+            self.trainer.isolated_atoms = {int(z): e for z, e in energies.items()}
+        self.trainer.on_report = lambda share, text: report(Report(share, text))
+        self.out.mkdir(parents=True, exist_ok=True)
+        remove(self.failure)
+        if not any(self.out.glob("[!.]*")):  # else it goes on, with what an earlier mlsel left too
+            Record(self.out / BEGUN).write(made_from)
+        try:
+            if self.baseline is not None:
+                self.baseline.write(self.out)
+                frames, validation = (
+                    [self.baseline.taken_from(part) for part in parts]
+                    for parts in (frames, validation)
+                )
+            model = self.trainer.fit(frames, validation, self.out)
+        except Stopped:
+            raise
+        except MlselError as error:
+            write_text(self.failure, f"{error}\n")
+            raise
+        self.trainer.illustrate(self.out)
+        description = describe(self.trainer, made_from["data"])
+        whole = {
+            **description,
+            **{key: made_from[key] for key in ("start",) if key in made_from},
+            "baseline": made_from["baseline"],
+            "references": made_from["references"],
+            "result": model.facts,
+        }
+        write_json(self.out / MODEL_FILE, whole)
+        take_away(self.out / BEGUN)
+        return model
+
+    def settle_core(self) -> None:
+        """Put the guard rail beside a finished model, or take it away, as is asked for."""
+        from mlsel.pool.pool import Pool
+
+        if not (self.out / MODEL_FILE).is_file():
+            return
+        if not self.has_core:
+            remove(self.out / CORE)
+        elif read_core(self.out) is None:
+            with Pool(self.data) as pool:
+                Core.of_frames(self._read(pool, range(self.made_from()["data"]["n_frames"]))).write(
+                    self.out
+                )
+
+    def _read(self, pool: Pool, frame_ids: range | None = None) -> list[Frames]:
+        for label, key in self.trainer.labels.items():
+            if label not in pool.fields:
+                raise MlselError(
+                    f"{self.trainer.name} learns the {label}, which not every frame of {pool.path} "
+                    f"has (all have {', '.join(pool.fields)}): set {key} to 0, or label the frames."
+                )
+        more = [label for label in self.trainer.labels if label != "virial"]  # comes anyway
+        return list(read_frames(pool, frame_ids, more=more))
