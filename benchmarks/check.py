@@ -18,8 +18,9 @@ import h5py
 from benchmarks.claims import Claims
 from benchmarks.synthetic import write_synthetic_pool
 from mlsel.check import CUTOFF, NEAR, checked_pool
-from mlsel.pool.check import Thresholds, check
+from mlsel.pool.check import check
 from mlsel.pool.pool import Pool
+from mlsel.pool.thresholds import Thresholds
 
 READ = ("particles/{}/position/value", "particles/{}/force/value", "particles/{}/box/edges/value",
         "observables/{}/energy/value")  # fmt: skip

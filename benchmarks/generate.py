@@ -104,18 +104,6 @@ def peak_memory(n_frames: int) -> float:
     return float(done.stdout)
 
 
-def start_up() -> float:
-    """Seconds of `python -m mlsel.generate --help`, the median of nine."""
-    times = []
-    for _ in range(9):
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "mlsel.generate", "--help"], check=True, capture_output=True
-        )
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
-
-
 def sixty_four_ranks() -> tuple[bool, float]:
     """Run a study of 64 tiny runs on 64 ranks, more than there are cores."""
     study = """
@@ -214,7 +202,6 @@ def main() -> int:
     claims.at_least("configurations/s over the usual deck", float(np.median(ratios)), 5.0)
     growth = peak_memory(10_000) - peak_memory(1_000)
     claims.at_most("peak memory, 10,000 over 1,000 frames (MiB)", growth, 20.0)
-    claims.at_most("start-up, --help (s)", start_up(), 0.3)
     all_done, seconds = sixty_four_ranks()
     claims.at_least(f"64 runs on 64 ranks to the end ({seconds:.0f} s)", float(all_done), 1.0)
     claims.at_most(

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from mlsel import Pool, make_selector
-from mlsel.pool.exporting import export_main
+from mlsel.pool.export_command import export_main
 from mlsel.pool.importing import import_trajectories
 
 trajectory, n = Path(sys.argv[1]), int(sys.argv[2])

@@ -12,17 +12,17 @@ from mlsel.core.errors import MlselError, nearest
 from mlsel.workflow.stages import STAGES
 
 COMMANDS = {
-    **{stage.name: (stage.module, stage.summary) for stage in STAGES},
+    **{stage.name: (stage.command, stage.summary) for stage in STAGES},
     "run": ("mlsel.run", "do all stages in order"),
 }
 TOOLS = {
     "status": ("mlsel.workflow.status", "tell what of a study is done, and what is missing"),
     "slurm": ("mlsel.workflow.slurm", "submit a study to Slurm, a job a stage"),
     "info": ("mlsel.pool.info", "print what a pool holds"),
-    "pack": ("mlsel.pool.exporting", "copy a pool of many files into one"),
+    "pack": ("mlsel.pool.export_command", "copy a pool of many files into one"),
     "import": ("mlsel.pool.import_command", "make a pool from other people's trajectories"),
     "check": ("mlsel.check", "tell what in a pool may be wrong"),
-    "export": ("mlsel.pool.exporting", "write a pool for other programs"),
+    "export": ("mlsel.pool.export_command", "write a pool for other programs"),
     "label": ("mlsel.refine.label", "give frames energies and forces, by LAMMPS or ASE"),
     "figure": ("mlsel.figure", "draw a figure"),
 }

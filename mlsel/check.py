@@ -10,11 +10,12 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlsel.cli import Parser, run_main
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import on_root, world
+from mlsel.pool.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -30,8 +31,6 @@ CUTOFF = 6.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`mlsel check POOL`."""
-    from mlsel.pool.check import Thresholds, report, write_exclude, write_without
-
     args = _parser(Thresholds()).parse_args(argv)
     for name in ("closest", "outlier"):
         if not getattr(args, name) > 0:
@@ -43,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise MlselError(
                 f"{path} is there already: choose another name, or --force to replace it."
             )
+    from mlsel.pool.check import report, write_exclude, write_without
     from mlsel.pool.pool import Pool
 
     comm = world()
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser(limits: Any) -> Parser:
+def _parser(limits: Thresholds) -> Parser:
     parser = Parser(
         prog="mlsel check",
         description="Tell what in a pool may be wrong: copies, near copies, copies with other "
@@ -109,7 +109,9 @@ def _parser(limits: Any) -> Parser:
     return parser
 
 
-def checked_pool(pool: Pool, limits: Any, near: float, comm: MPI.Intracomm | None) -> Checked:
+def checked_pool(
+    pool: Pool, limits: Thresholds, near: float, comm: MPI.Intracomm | None
+) -> Checked:
     """Look at every frame, near duplicates too if `near` (Å) is above 0; collective over comm."""
     import numpy as np
 

@@ -16,11 +16,12 @@ from typing import IO, TYPE_CHECKING
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import end_all_ranks, launched_rank, on_root, world
-from mlsel.study.choice import choose_study
-from mlsel.study.study import DEFAULT_STUDY, Study, presets
+from mlsel.study.preset import DEFAULT_STUDY, presets
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+    from mlsel.study.study import Study
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -90,6 +91,7 @@ def open_study(
     MlselError
         On every rank alike, if the study is wrong.
     """
+    from mlsel.study.choice import choose_study
 
     def choose() -> tuple[Study, Path]:
         return choose_study(args.study, args.output, args.set, needs_study=needs_study)

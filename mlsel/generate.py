@@ -23,7 +23,6 @@ from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, told
 from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
-from mlsel.study.study import defaults
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -118,6 +117,8 @@ def _prepare(study: Study, folder: Path, comm: MPI.Intracomm) -> list[MdRun]:
 
 def _record(folder: Path) -> Record:
     """What the runs of a pool were made from."""
+    from mlsel.study.study import defaults
+
     return Record(StudyFolder(folder).runs_record, defaults=defaults())
 
 

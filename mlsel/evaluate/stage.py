@@ -18,11 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel.cli import open_study, study_parser
-from mlsel.core import stopping
 from mlsel.core.errors import MlselError
 from mlsel.core.files import sweep_partials, take_away, write_text
-from mlsel.core.parallel import on_root, share, world
+from mlsel.core.parallel import on_root, share
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import read_json
 from mlsel.evaluate import seeds
@@ -44,30 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK = 256
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage."""
-    parser = study_parser("mlsel evaluate", "Measure every model's errors on the test set.")
-    parser.add_argument(
-        "--test", type=Path, metavar="FILE", help="a data set (default: DIR/data/test.h5)"
-    )
-    parser.add_argument(
-        "--probe", action="store_true", help="push two atoms together instead: probe.csv, a figure"
-    )
-    args = parser.parse_args(argv)
-    comm = world()
-    study, folder = open_study(args, comm, needs_study=False)
-    if args.probe:
-        from mlsel.evaluate.probe import probe_study
-
-        for path in on_root(comm, lambda: probe_study(study, folder, args.test)):
-            if comm.rank == 0:
-                print(path)
-        return 0
-    with stopping.heard():
-        evaluate(study, folder, comm, args.test)
-    return 0
 
 
 def evaluate(study: Study, folder: Path, comm: MPI.Intracomm, test: Path | None = None) -> None:

@@ -21,6 +21,7 @@ from mlsel.pool.copies import content_hash, later_copies
 from mlsel.pool.elements import formula
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX
 from mlsel.pool.plausible import closeness
+from mlsel.pool.thresholds import Thresholds
 from mlsel.pool.volumes import shape_hash, slopes
 
 if TYPE_CHECKING:
@@ -34,21 +35,6 @@ FEWEST = 8
 """Frames of a composition, below which none can stand out."""
 NET_FORCE = 0.05
 """eV/Å; electrons' convergence leaves a hundredth of it."""
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """From where on a frame is told.
-
-    Attributes
-    ----------
-    closest : share of the two covalent radii's sum
-    outlier : distance from the median in units of 1.4826 × MAD, the standard deviation of a normal
-        distribution (Rousseeuw & Croux 1993, doi:10.1080/01621459.1993.10476408)
-    """
-
-    closest: float = 0.5
-    outlier: float = 10.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.files import DurableFile, creating, write_text
+from mlsel.pool.label_names import ASE, Names
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -48,48 +49,25 @@ class Outgoing:
         return stress
 
 
-@dataclass(frozen=True)
-class Names:
-    """What a program calls the labels; is_stress: stress in place of the virial."""
-
-    energy: str = "REF_energy"
-    forces: str = "REF_forces"
-    virial: str = "REF_stress"
-    atomic_energies: str = "REF_atomic_energies"
-    is_stress: bool = True
-
-    def named(self, frame: Outgoing) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Return info and arrays of a frame with its labels; what collides gets a suffix."""
-        info: dict[str, Any] = {}
-        arrays: dict[str, Array] = {}
-        for label, value in frame.labels.items():
-            name = getattr(self, label)
-            if label == "virial":
-                stress = frame.stress if self.is_stress else value
-                if stress is not None:
-                    info[name] = stress
-            elif label == "energy":
-                info[name] = float(value)
-            else:
-                arrays[name] = value
-        mine = {self.energy, self.forces, self.virial, self.atomic_energies}
-        for here, more in ((info, frame.info), (arrays, frame.arrays)):
-            for key, value in more.items():
-                here[f"{key}_of_source" if key in mine else key] = value
-        return info, arrays
-
-
-ASE = Names("energy", "forces", "stress", "energies")
-NAMES = {
-    "mace": Names(),
-    "nequip": ASE,
-    "gap": Names("energy", "force", "virial", is_stress=False),
-    "deepmd": Names("energy", "force", "virial", "atom_ener", is_stress=False),
-    "nep": Names("energy", "force", "virial", is_stress=False),
-    "n2p2": Names(),
-    "schnetpack": ASE,
-}
-"""Of each program that `mlsel export --for` knows."""
+def named(names: Names, frame: Outgoing) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return info and arrays of a frame with its labels; what collides gets a suffix."""
+    info: dict[str, Any] = {}
+    arrays: dict[str, Array] = {}
+    for label, value in frame.labels.items():
+        name = getattr(names, label)
+        if label == "virial":
+            stress = frame.stress if names.is_stress else value
+            if stress is not None:
+                info[name] = stress
+        elif label == "energy":
+            info[name] = float(value)
+        else:
+            arrays[name] = value
+    mine = {names.energy, names.forces, names.virial, names.atomic_energies}
+    for here, more in ((info, frame.info), (arrays, frame.arrays)):
+        for key, value in more.items():
+            here[f"{key}_of_source" if key in mine else key] = value
+    return info, arrays
 
 
 def write_extxyz(file: TextIO, frame: Outgoing, names: Names) -> None:
@@ -103,7 +81,7 @@ def write_extxyz(file: TextIO, frame: Outgoing, names: Names) -> None:
     from ase.data import chemical_symbols
     from ase.io.extxyz import key_val_dict_to_str
 
-    info, arrays = names.named(frame)
+    info, arrays = named(names, frame)
     columns: list[list[str]] = [[chemical_symbols[z] for z in frame.numbers]]
     properties = ["species:S:1"]
     for name, array in {"pos": frame.positions, **arrays}.items():
@@ -153,7 +131,7 @@ def write_n2p2(file: TextIO, frame: Outgoing, names: Names) -> None:
 
     energy, forces = _needed(frame, "energy"), _needed(frame, "forces")
     charges = frame.arrays.get("charges", np.zeros(len(frame.numbers)))
-    info, arrays = names.named(frame)
+    info, arrays = named(names, frame)
     told = {key: _comment(value) for key, value in info.items() if key != names.energy}
     told |= {key: value.tolist() for key, value in arrays.items() if key != names.forces}
     lines = ["begin", f"comment {key_val_dict_to_str(told)}"]
@@ -197,7 +175,7 @@ def with_labels(frame: Outgoing, names: Names) -> Atoms:
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.stress import full_3x3_to_voigt_6_stress
 
-    info, arrays = names.named(frame)
+    info, arrays = named(names, frame)
     results: dict[str, Any] = {}
     if names is ASE:
         for home, labels in ((info, (ASE.energy, ASE.virial)), (arrays, (ASE.forces, "energies"))):
@@ -224,7 +202,7 @@ def write_db(path: Path, frames: Iterable[Outgoing], references: dict[int, float
     seen: set[str] | None = None
     with connect(str(path), type="db", append=False) as database:
         for frame in frames:
-            info, arrays = ASE.named(frame)
+            info, arrays = named(ASE, frame)
             data: dict[str, Any] = {**info, **arrays}
             for key, value in data.items():
                 if isinstance(value, np.ndarray) and value.dtype.kind == "U":
@@ -274,10 +252,10 @@ def write_deepmd(folder: Path, frames: Iterable[Outgoing], names: Names) -> None
             "coord": [m.positions for m in members],
             "box": [m.cell if any(m.periodic) else np.zeros((3, 3)) for m in members],
         }
-        named = [names.named(m) for m in members]
-        for key in (*named[0][0], *named[0][1]):
+        told = [named(names, m) for m in members]
+        for key in (*told[0][0], *told[0][1]):
             free = f"{key}_of_source" if key in ("coord", "box") else key
-            columns[free] = [{**info, **arrays}[key] for info, arrays in named]
+            columns[free] = [{**info, **arrays}[key] for info, arrays in told]
         for key, values in columns.items():
             known = key in ("coord", "box", "force", "virial", "atom_ener")
             stacked = _stacked(values)

@@ -6,11 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlsel.cli import Parser
+from mlsel.cli import Parser, run_stage
 from mlsel.core.errors import MlselError, nearest
-from mlsel.pool import stage
-from mlsel.pool.importing import import_trajectories
-from mlsel.pool.labels import LABELS, LabelOptions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,13 +15,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     of_study = ("-o", "--output", "--set", "--again")
     if any(word.endswith(".toml") or word.partition("=")[0] in of_study for word in words):
-        return stage.main(words)
+        return _of_study(words)
     args = _parser().parse_args(words)
     if args.pool.exists() and not args.force:
         raise MlselError(
             f"{args.pool} is there already: choose another name, or --force to replace it."
         )
     _check_species(args.species)
+    from mlsel.pool.importing import import_trajectories
+    from mlsel.pool.labels import LABELS, LabelOptions
+
     options = LabelOptions(
         **{label: tuple(getattr(args, f"{label}_key") or ()) for label in (*LABELS, "stress")},
         without=args.without_labels,
@@ -39,6 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{args.pool}: {report.lines()[0]}")
     print("\n".join(report.lines()[1:]))
     return 0
+
+
+def _of_study(words: Sequence[str]) -> int:
+    from mlsel.pool.stage import import_study
+
+    return run_stage(
+        words,
+        "mlsel import",
+        "Make the pool of a study from its files of frames.",
+        import_study,
+        "make a pool anew whose files or options changed",
+    )
 
 
 def _check_species(species: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mlsel.cli import Parser
 from mlsel.core import units
-from mlsel.pool.copies import hashes, later_copies
 
 if TYPE_CHECKING:
     from mlsel.pool.pool import Pool
@@ -34,6 +33,8 @@ def describe(pool: Pool) -> list[str]:
     """Return the lines of the table: the pool as a whole, then a line a run."""
     from ase.data import atomic_masses, chemical_symbols
     from ase.formula import Formula
+
+    from mlsel.pool.copies import hashes, later_copies
 
     lines = [f"{pool.path}: {len(pool)} frames in {len(pool.runs)} runs", ""]
     held = [(field, pool.unit(field)) for field in pool.fields] if pool.runs else []

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel.cli import run_stage
 from mlsel.core.errors import MlselError, Stopped, shortened
 from mlsel.core.files import write_json
 from mlsel.core.parallel import on_root
@@ -38,17 +37,6 @@ log = logging.getLogger(__name__)
 
 SETTLED = 2 * 10**9
 """Nanoseconds after which a file that is changed again has another time of change."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`mlsel import STUDY`."""
-    return run_stage(
-        argv,
-        "mlsel import",
-        "Make the pool of a study from its files of frames.",
-        import_study,
-        "make a pool anew whose files or options changed",
-    )
 
 
 def import_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:

@@ -16,8 +16,9 @@ from mlsel.evaluate.csv_table import ERRORS, read_table
 from mlsel.evaluate.seeds import COMPARED, SUMMARIZED
 from mlsel.report.page import Cell
 from mlsel.study.folder import MODEL, StudyFolder, size_of
+from mlsel.study.preset import DEFAULT_STUDY
 from mlsel.study.seeds import family
-from mlsel.study.study import DEFAULT_STUDY, load_study, recorded_study
+from mlsel.study.study import load_study, recorded_study
 
 METHOD = "data set"
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlsel.cli import Parser, add_folder_argument
-from mlsel.core.parallel import launched_rank, on_root
+from mlsel.core.parallel import on_root
 from mlsel.report import page
 from mlsel.report.answer import answer
 from mlsel.report.figures import DISTRIBUTIONS, ERRORS, LEARNING, RDFS, figures
@@ -38,16 +36,6 @@ DEMO = (
     "This is a demo: its models were trained for seconds and its runs are short. It shows what "
     "each stage does, not what a selection is worth."
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report."""
-    parser = Parser(prog="mlsel report", description="Write report.html of a study's folder.")
-    add_folder_argument(parser)
-    args = parser.parse_args(argv)
-    if launched_rank() == 0:
-        log.info("%s", write_report(args.folder))
-    return 0
 
 
 def report(study: Study, folder: Path, comm: MPI.Intracomm) -> None:

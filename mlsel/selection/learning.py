@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlsel.selection import METHODS
+from mlsel.selection.registry import METHODS
 from mlsel.study.folder import sized_name
 from mlsel.study.seeds import seeded
 from mlsel.study.study import Study

@@ -1,30 +1,22 @@
 """Stage 2: data sets from the pool.
 
-    python -m mlsel.selection [STUDY] [-o DIR]
-    mpirun -n 4 python -m mlsel.selection
-    python -m mlsel.selection --pool pool.h5 --method atomic-energy -n 512 --seed 1 -o train.h5
-
-The first two make every data set of a study, in DIR/data, and do only what is missing:
-<method>.h5 to train on, <method>-validation.h5 (with selection.seeds also <method>-s2.h5 and
-<method>-s2-validation.h5, …), and test.h5. The last makes one data set from any
-pool. With any number of ranks the frames are the same.
+All data sets of a study, in DIR/data, and only what is missing of them: <method>.h5 to train on,
+<method>-validation.h5 (with selection.seeds also <method>-s2.h5 and <method>-s2-validation.h5, …),
+and test.h5. With any number of ranks the frames are the same.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import logging
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, nearest, shortened
-from mlsel.core.parallel import on_root, world
+from mlsel.core.parallel import on_root
 from mlsel.selection.learning import sized_sets
 from mlsel.study.folder import HELD_OUT, TEST, UNSEEN, StudyFolder
 from mlsel.study.seeds import seeded
@@ -41,146 +33,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage."""
-    parser = study_parser("mlsel selection", "Choose data sets from the pool.")
-    one = parser.add_argument_group("one data set from any pool")
-    one.add_argument("--pool", type=Path, metavar="FILE", help="the pool; -o is then a file")
-    one.add_argument("--method", metavar="NAME", help="how to choose (--list tells the methods)")
-    one.add_argument("-n", type=int, metavar="N", help="how many frames")
-    one.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    one.add_argument(
-        "--parameter",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a parameter of the method, for instance species=Na; may be repeated",
-    )
-    one.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="a data set of the same pool, or a text with a frame id a line, whose frames must not "
-        "be chosen; may be repeated",
-    )
-    one.add_argument(
-        "--given",
-        type=Path,
-        metavar="FILE",
-        help="a data set that is there already, of this pool or another: choose what goes with it",
-    )
-    parser.add_argument(
-        "--again", action="store_true", help="make data sets anew whose parameters or pool changed"
-    )
-    parser.add_argument("--list", action="store_true", help="list the methods and end")
-    args = parser.parse_args(argv)
-    if args.list:
-        print(_list_methods())
-        return 0
-    if args.pool is None:
-        for option in ("method", "n", "parameter", "exclude", "given"):
-            if getattr(args, option):
-                raise MlselError(f"--{option} is for one data set: say from which --pool, too.")
-        comm = world()
-        study, folder = open_study(args, comm)
-        with stopping.heard():
-            select_study(study, folder, comm, again=args.again)
-        return 0
-    for option in ("method", "n", "output"):
-        if getattr(args, option) is None:
-            name = {"method": "--method", "n": "-n", "output": "-o"}[option]
-            raise MlselError(f"{name} is missing: with --pool give --method NAME -n N -o FILE.")
-    if args.set or args.study != parser.get_default("study"):
-        raise MlselError("STUDY and --set are for a whole study: leave them out with --pool.")
-    _select_one(args, world())
-    return 0
-
-
-def _list_methods() -> str:
-    from dataclasses import MISSING
-
-    from mlsel.selection import METHODS
-
-    lines: list[str] = []
-    for name, kind in METHODS.items():
-        given = ", ".join(
-            parameter if default is MISSING else f"{parameter}={default}"
-            for parameter, default in kind.defaults().items()
-        )
-        lines.append(f"{name:20} {kind.summary}" + (f" ({given})" if given else ""))
-    return "\n".join(lines)
-
-
-def _select_one(args: argparse.Namespace, comm: MPI.Intracomm) -> None:
-    from mlsel.pool.pool import Pool
-    from mlsel.selection import make_selector
-
-    parameters = parse_parameters(args.parameter)
-    selector = make_selector(args.method, parameters)
-    with _opened(args.pool, comm) as pool:
-        exclude = on_root(comm, lambda: _frames_of(args.exclude, pool))
-        if args.given is None:
-            selection = selector.select(pool, args.n, args.seed, exclude, comm)
-        else:
-            with _opened(args.given, comm) as given:
-                selection = selector.select(pool, args.n, args.seed, exclude, comm, given=given)
-        on_root(comm, lambda: selection.write(pool, args.output))
-    if comm.rank == 0:
-        with Pool(args.output) as made:
-            log.info("%s: %d frames of %s by %s", args.output, len(made), args.pool, args.method)
-
-
-def parse_parameters(words: Iterable[str]) -> dict[str, Any]:
-    """Return the values of KEY=VALUE words, in TOML's notation; a bare word is a text.
-
-    Examples
-    --------
-    >>> parse_parameters(["bins=64", "species=Na"])
-    {'bins': 64, 'species': 'Na'}
-    """
-    values = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or not key.strip():
-            raise MlselError(f"--parameter {word}: write KEY=VALUE, for instance species=Na.")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text.strip()
-    return values
-
-
-def _opened(path: Path, comm: MPI.Intracomm) -> Pool:
+def opened(path: Path, comm: MPI.Intracomm) -> Pool:
     """Open a pool on every rank; a mistake is found by rank 0 for all."""
     from mlsel.pool.pool import Pool
 
     on_root(comm, lambda: Pool(path).close())
     return Pool(path)
-
-
-def _frames_of(paths: Iterable[Path], pool: Pool) -> list[int]:
-    """Return the frames of a pool that data sets hold, or that texts of `mlsel check` name."""
-    import h5py
-
-    from mlsel.pool.check import read_exclude
-    from mlsel.pool.pool import Pool
-
-    frames: list[int] = []
-    for path in paths:
-        if path.is_file() and not h5py.is_hdf5(path):
-            frames += read_exclude(path, pool)
-            continue
-        with Pool(path) as data:
-            made_from = data.attributes.get("pool_digest")
-            if made_from != pool.digest:
-                raise MlselError(
-                    f"{path} was not selected from {pool.path}: it was made from a pool with the "
-                    f"digest {made_from}, this one has {pool.digest}."
-                )
-            frames += data.values("source_frame").tolist()
-    return frames
 
 
 def select_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool = False) -> None:
@@ -196,7 +54,7 @@ def select_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool
     """
     from mlsel.core.lock import FolderLock
 
-    with _opened(StudyFolder(folder).pool, comm) as pool:
+    with opened(StudyFolder(folder).pool, comm) as pool:
         lock = FolderLock(folder)
         on_root(comm, lock.acquire)
         try:
@@ -321,7 +179,7 @@ class _Sets:
             )
 
     def _parameters(self, method: str) -> dict[str, Any]:
-        from mlsel.selection import METHODS
+        from mlsel.selection.registry import METHODS
 
         section = self._section
         if method == "single-md-random":
@@ -334,7 +192,7 @@ class _Sets:
     ) -> IntArray:
         """Make the data set of a method and a seed unless it is there; return its frames."""
         from mlsel.core.provenance import derived_seed
-        from mlsel.selection import make_selector
+        from mlsel.selection.registry import make_selector
 
         selector = make_selector(method, self._parameters(method))
         name = seeded(method, number) + suffix
@@ -358,7 +216,7 @@ class _Sets:
 
         from mlsel.core.provenance import derived_seed, digest
         from mlsel.pool.writer import write_subset
-        from mlsel.selection import make_selector
+        from mlsel.selection.registry import make_selector
 
         section, pool = self._section, self._pool
         each = section.n_test // len(section.test_methods)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mlsel.core.errors import MlselError, shortened
 from mlsel.study.folder import StudyFolder
+from mlsel.study.preset import DEFAULT_STUDY
 from mlsel.study.sections.pool import PoolSection
 from mlsel.study.sections.selection import SelectionSection
 from mlsel.study.sections.system import System
 from mlsel.study.sections.training import TrainingSection
 from mlsel.study.sections.validation import ValidationSection
-from mlsel.study.study import DEFAULT_STUDY, Study, load_study, recorded_study
+from mlsel.study.study import Study, load_study, recorded_study
 
 
 def choose_study(

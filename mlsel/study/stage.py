@@ -58,8 +58,8 @@ class Stage:
     ----------
     name : the command
     summary : what it does, for `mlsel --help`
-    module : its main(argv) is the command
-    function : of the module; function(study, folder, comm) does what is missing
+    command : a module that imports little; its main(argv) is the command
+    module, function : function(study, folder, comm) does what is missing
     scripts : the jobs that do it on a cluster, each with those that must have succeeded before
     place : the folder, in the study's, whose lock says who works on it
     state_module : has items(study, folder); the module itself unless said
@@ -67,6 +67,7 @@ class Stage:
 
     name: str
     summary: str
+    command: str
     module: str
     function: str
     scripts: Mapping[str, Sequence[str]]

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from mlsel.core.errors import MlselError, nearest, shortened
 from mlsel.core.record import Record
 from mlsel.study.folder import StudyFolder
+from mlsel.study.preset import DEFAULT_STUDY, preset_file, presets
 from mlsel.study.schema import build, default_values, plain, set_key, values_of
 from mlsel.study.sections.pool import PoolSection
 from mlsel.study.sections.refine import RefineSection
@@ -25,8 +25,6 @@ from mlsel.study.sections.system import System
 from mlsel.study.sections.training import TrainingSection
 from mlsel.study.sections.validation import ValidationSection
 from mlsel.study.toml_text import parse_toml, read_toml
-
-DEFAULT_STUDY = "paper"
 
 
 @dataclass(frozen=True)
@@ -103,14 +101,6 @@ def recorded_study(folder: Path, overrides: Sequence[str] = ()) -> Study | None:
     return study
 
 
-def presets() -> list[str]:
-    """Return the names of the studies that come with mlsel."""
-    folder = resources.files("mlsel.study") / "presets"
-    return sorted(
-        Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml")
-    )
-
-
 def load_study(source: str = DEFAULT_STUDY, overrides: Sequence[str] = ()) -> Study:
     """Read a study file, or a preset by its name, and check it.
 
@@ -136,8 +126,8 @@ def load_study(source: str = DEFAULT_STUDY, overrides: Sequence[str] = ()) -> St
         if _is_file(path):
             values, name = read_toml(path), path.stem
         elif source in presets():
-            preset = resources.files("mlsel.study") / "presets" / f"{source}.toml"
-            values, name = parse_toml(preset.read_text(encoding="utf-8"), source), source
+            preset = preset_file(source).read_text(encoding="utf-8")
+            values, name = parse_toml(preset, source), source
         else:
             raise MlselError(
                 f"There is no study {source}: give the path of a TOML file or one of the presets "

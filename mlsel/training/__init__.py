@@ -7,9 +7,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlsel.training.base import Frames, Prediction, TrainedModel, Trainer
+if TYPE_CHECKING:
+    from mlsel.training.base import Frames, Prediction, TrainedModel, Trainer
 
 __all__ = ["Frames", "Prediction", "TrainedModel", "Trainer", "load_model"]
 
@@ -19,3 +22,12 @@ def load_model(folder: str | Path) -> TrainedModel:
     from mlsel.training.registry import load_model
 
     return load_model(folder)
+
+
+if not TYPE_CHECKING:  # else mypy would take any name for one of ours
+
+    def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module 'mlsel.training' has no attribute '{name}'")
+        value = globals()[name] = getattr(import_module("mlsel.training.base"), name)
+        return value

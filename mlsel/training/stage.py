@@ -7,7 +7,6 @@ made with other parameters, from other data or by another trainer is named, neve
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
-from mlsel.core.parallel import on_root, share, world
+from mlsel.core.parallel import on_root, share
 from mlsel.core.progress import Progress, duration
-from mlsel.core.shards import Part, add_part_option
+from mlsel.core.shards import Part
 from mlsel.selection.learning import sized_sets
 from mlsel.study.folder import StudyFolder, size_of
 from mlsel.study.seeds import family
@@ -33,76 +31,6 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 log = logging.getLogger(__name__)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage, or with --data train one model."""
-    parser = study_parser("mlsel training", "Train every model of a study on every data set.")
-    one = parser.add_argument_group("one model on one data set")
-    one.add_argument("--data", type=Path, metavar="FILE", help="a pool or data set")
-    one.add_argument("--model", metavar="NAME", help="which of the study's models")
-    one.add_argument(
-        "--validation",
-        type=Path,
-        metavar="FILE",
-        help="a data set held out to stop by (default: a share of the frames)",
-    )
-    one.add_argument("-n", type=int, metavar="N", help="use the first N frames (default: all)")
-    parser.add_argument(
-        "--again", action="store_true", help="train models anew whose parameters or data changed"
-    )
-    add_part_option(parser, "model")
-    args = parser.parse_args(argv)
-    world()  # before: MPICH puts a handler of its own on SIGUSR1 when it starts
-    with stopping.heard():
-        return _main(args)
-
-
-def _main(args: argparse.Namespace) -> int:
-    if args.data is None:
-        for option in ("model", "validation", "n"):
-            if getattr(args, option) is not None:
-                raise MlselError(f"--{option} is for one model: say on which --data, too.")
-        comm = world()
-        study, folder = open_study(args, comm)
-        train_study(study, folder, comm, again=args.again, part=args.part)
-        return 0
-    if args.part is not None:
-        raise MlselError("--part is for a whole study: leave it out with --data.")
-    return _train_one(args)
-
-
-def _train_one(args: argparse.Namespace) -> int:
-    from mlsel.study.study import DEFAULT_STUDY, load_study
-    from mlsel.training.registry import trainer_named
-
-    study = load_study(args.study or DEFAULT_STUDY, args.set)  # its [training] alone is used
-    if not args.model:
-        raise MlselError("--data needs --model NAME, for instance --model schnet-small.")
-    trainer = trainer_named(study.training, args.model)
-    use_threads()
-    out = args.output or Path(trainer.name)
-    baseline = Baseline.of(study.training.baseline, study.system.species)
-    has_core = bool(study.training.core)
-    task = Task(
-        args.data.stem, args.data, args.validation, trainer, args.n, out, baseline, has_core
-    )
-    if task.is_done(again=args.again):
-        task.settle_core()
-        log.info("%s is there already, made from the same data and parameters", task.out)
-        return 0
-    progress = Progress(1.0, lambda done, rate: line[0])
-    line = [trainer.name]
-
-    def report(value: Report) -> None:
-        line[0] = value.text
-        progress.advance(value.share - progress.done)
-
-    model = task.perform(report)
-    task.settle_core()
-    progress.end()
-    log.info("%s: trained in %s", model.folder, duration(progress.elapsed))
-    return 0
 
 
 def data_sets(study: Study, folder: Path) -> list[str]:

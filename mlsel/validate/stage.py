@@ -12,19 +12,18 @@ started again with the same command. A run that blows up is a result.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlsel.cli import open_study, study_parser
-from mlsel.core import stopping, units
+from mlsel.core import units
 from mlsel.core.errors import MlselError
 from mlsel.core.files import sweep, take_away
-from mlsel.core.parallel import on_root, share, world
+from mlsel.core.parallel import on_root, share
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, read_json
-from mlsel.core.shards import Part, add_part_option
+from mlsel.core.shards import Part
 from mlsel.plugins import show_plugins
 from mlsel.study.folder import StudyFolder
 from mlsel.validate import trial
@@ -41,31 +40,6 @@ if TYPE_CHECKING:
     from mlsel.validate.verdict import Verdict
 
 log = logging.getLogger(__name__)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage."""
-    parser = study_parser("mlsel validate", "Drive large MD with trained potentials.")
-    parser.add_argument(
-        "--again", action="store_true", help="make runs anew whose inputs have changed"
-    )
-    parser.add_argument(
-        "--start", action="store_true", help="make only the snapshot that all runs start from"
-    )
-    add_part_option(parser, "run")
-    args = parser.parse_args(argv)
-    if args.start and args.part:
-        raise MlselError("--start and --part exclude each other: the start is made before parts.")
-    comm = world()
-    study, folder = open_study(args, comm)
-    with stopping.heard():
-        if args.start:
-            make_start(study, folder, comm, again=args.again)
-        elif args.part:
-            validate_part(study, folder, comm, args.part, again=args.again)
-        else:
-            validate(study, folder, comm, again=args.again)
-    return 0
 
 
 def validate(

@@ -14,12 +14,14 @@ STAGES = (
         "generate",
         "make the pool: MD runs through LAMMPS",
         "mlsel.generate",
+        "mlsel.generate",
         "generate",
         {"generate": ()},
     ),
     Stage(
         "selection",
         "choose the data sets from the pool",
+        "mlsel.selection.command",
         "mlsel.selection.stage",
         "select_study",
         {"select": ("generate", "import")},
@@ -27,6 +29,7 @@ STAGES = (
     Stage(
         "training",
         "train every model on every data set",
+        "mlsel.training.command",
         "mlsel.training.stage",
         "train_study",
         {"train": ("generate", "import", "select")},
@@ -36,6 +39,7 @@ STAGES = (
     Stage(
         "evaluate",
         "measure every model's errors on the test set",
+        "mlsel.evaluate.command",
         "mlsel.evaluate.stage",
         "evaluate",
         {"evaluate": ("generate", "import", "select", "train")},
@@ -45,6 +49,7 @@ STAGES = (
     Stage(
         "validate",
         "drive large MD with trained potentials",
+        "mlsel.validate.command",
         "mlsel.validate.stage",
         "validate",
         {"start": ("import",), "validate": ("generate", "import", "select", "train", "start")},
@@ -55,6 +60,7 @@ STAGES = (
         "refine",
         "let MD find what the data lack, label and learn it",
         "mlsel.refine.stage",
+        "mlsel.refine.stage",
         "refine_study",
         {"refine": ("generate", "import", "select", "train")},
         "refine",
@@ -63,6 +69,7 @@ STAGES = (
     Stage(
         "report",
         "write figures, tables and verdicts on one page",
+        "mlsel.report.command",
         "mlsel.report.stage",
         "report",
         {
@@ -83,6 +90,7 @@ STAGES = (
 IMPORT = Stage(
     "import",
     "make the pool: files of frames",
+    "mlsel.pool.import_command",
     "mlsel.pool.stage",
     "import_study",
     {"import": ()},

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlsel.cli import Parser, add_folder_argument
 from mlsel.core.errors import MlselError, nearest
-from mlsel.study.choice import study_of_contents
 from mlsel.study.folder import StudyFolder
+from mlsel.study.preset import presets
 from mlsel.study.stage import MISSING, StageState
-from mlsel.study.study import Study, load_study, presets, recorded_study
 from mlsel.workflow.stages import stages_of
+
+if TYPE_CHECKING:
+    from mlsel.study.study import Study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +52,9 @@ def study_of(folder: Path, source: str | None, overrides: Sequence[str] = ()) ->
     MlselError
         If none of these is there.
     """
+    from mlsel.study.choice import study_of_contents
+    from mlsel.study.study import load_study, recorded_study
+
     if source is not None:
         return load_study(source, overrides)
     if overrides:

@@ -12,10 +12,11 @@ from ase.io import write
 from mlsel.__main__ import main
 from mlsel.check import checked_pool
 from mlsel.core.errors import MlselError
-from mlsel.pool.check import Thresholds, check
+from mlsel.pool.check import check
 from mlsel.pool.importing import import_trajectories
 from mlsel.pool.labels import LabelOptions
 from mlsel.pool.pool import Pool
+from mlsel.pool.thresholds import Thresholds
 
 COPY, TORN, NEAR, ENERGY, FORCE, DRIFT = 40, 41, 5, 6, 7, 8
 

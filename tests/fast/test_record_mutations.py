@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import mlsel.evaluate.stage
-import mlsel.selection.stage
-import mlsel.training.stage
+import mlsel.evaluate.command
+import mlsel.selection.command
+import mlsel.training.command
 from mlsel.evaluate.figure import read
 from mlsel.evaluate.seeds import write_tables
 from mlsel.report.answer import answer
@@ -41,12 +41,12 @@ def make(folder: Path) -> Path:
     write_pool(place.pool, [frames(30)])
     words = ["--pool", str(place.pool), "--method", "random"]
     with contextlib.redirect_stdout(io.StringIO()):
-        mlsel.selection.stage.main([*words, "-n", "6", "-o", str(place.test_set)])
+        mlsel.selection.command.main([*words, "-n", "6", "-o", str(place.test_set)])
         for name, seed in (("random", "1"), ("other", "2")):
             data, out = str(place.data_set(name)), str(place.model(f"{name}/pair"))
-            mlsel.selection.stage.main([*words, "-n", "8", "--seed", seed, "-o", data])
-            mlsel.training.stage.main(["--data", data, "--model", "pair", "-o", out, *PAIR])
-        mlsel.evaluate.stage.main(["-o", str(folder)])
+            mlsel.selection.command.main([*words, "-n", "8", "--seed", seed, "-o", data])
+            mlsel.training.command.main(["--data", data, "--model", "pair", "-o", out, *PAIR])
+        mlsel.evaluate.command.main(["-o", str(folder)])
     record_study(load_study("quick"), folder)
     rows = read(place.errors, "force_component", "all", "all")
     seeds = [{**row, "model": f"pair-s{k}", "rmse": row["rmse"] * (1 + 0.01 * k)}
@@ -84,7 +84,7 @@ def one(originals: Path, folder: Path, chance: random.Random) -> None:
                 load_model(place.model("random/pair"))
                 recorded_study(here)
             else:
-                mlsel.evaluate.stage.main(["-o", str(here)])
+                mlsel.evaluate.command.main(["-o", str(here)])
     finally:
         for changed in read_back:
             shutil.copyfile(originals / changed, here / changed)

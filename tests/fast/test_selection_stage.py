@@ -14,7 +14,7 @@ from benchmarks.synthetic import write_synthetic_pool
 from mlsel.core.errors import MlselError
 from mlsel.pool.pool import Pool
 from mlsel.selection import PAPER_METHODS
-from mlsel.selection.stage import main
+from mlsel.selection.command import main
 
 SMALL = ["selection.n_train=20", "selection.n_validation=5", "selection.n_test=100"]
 

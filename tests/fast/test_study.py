@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlsel.core.errors import MlselError
-from mlsel.study.study import load_study, presets
+from mlsel.study.preset import presets
+from mlsel.study.study import load_study
 from tests.support import run_mlsel, write_study
 
 

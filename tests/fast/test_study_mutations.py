@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mlsel.core.errors import LONGEST, MlselError
-from mlsel.study.study import Study, load_study, presets, record_study, recorded_study
+from mlsel.study.preset import presets
+from mlsel.study.study import Study, load_study, record_study, recorded_study
 from mlsel.workflow.status import states
 
 VALUES = (

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mlsel.core.errors import MlselError
+from mlsel.training.command import main
 from mlsel.training.registry import load_model
-from mlsel.training.stage import main
 from tests.support.training_data import frames, write_pool
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "training.md"

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import mlsel.evaluate.stage
+import mlsel.evaluate.command
 import mlsel.generate
-import mlsel.report.stage
+import mlsel.report.command
 import mlsel.run
-import mlsel.selection.stage
-import mlsel.training.stage
-import mlsel.validate.stage
+import mlsel.selection.command
+import mlsel.training.command
+import mlsel.validate.command
 from mlsel.core.errors import MlselError
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import recorded_study
@@ -38,11 +38,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = StudyFolder(tmp_path_factory.mktemp("made") / "tial")
     write_pool(place.pool, [of_titanium_aluminide(frames(30))])
     words = ["--pool", str(place.pool), "--method", "random"]
-    mlsel.selection.stage.main([*words, "-n", "8", "-o", str(place.data_set("mine"))])
+    mlsel.selection.command.main([*words, "-n", "8", "-o", str(place.data_set("mine"))])
     exclude = ["--exclude", str(place.data_set("mine"))]
-    mlsel.selection.stage.main([*words, "-n", "6", "-o", str(place.test_set), *exclude])
+    mlsel.selection.command.main([*words, "-n", "6", "-o", str(place.test_set), *exclude])
     model = ["--model", "counting", "-o", str(place.model("mine/counting"))]
-    mlsel.training.stage.main(["--data", str(place.data_set("mine")), *model, *KIND])
+    mlsel.training.command.main(["--data", str(place.data_set("mine")), *model, *KIND])
     return place.root
 
 
@@ -60,8 +60,8 @@ def test_status_evaluate_and_report_find_what_is_there(
     told = capsys.readouterr().out
     for item in ("pool.h5", "mine: 8 frames", "test: 6 frames", "mine/counting"):
         assert item in told, told
-    mlsel.evaluate.stage.main(["-o", str(folder)])
-    mlsel.report.stage.main([str(folder)])
+    mlsel.evaluate.command.main(["-o", str(folder)])
+    mlsel.report.command.main([str(folder)])
     capsys.readouterr()
     assert status.main([str(folder)]) == 0, capsys.readouterr().out
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -74,9 +74,9 @@ def test_status_evaluate_and_report_find_what_is_there(
     "command",
     [
         mlsel.generate.main,
-        mlsel.selection.stage.main,
-        mlsel.training.stage.main,
-        mlsel.validate.stage.main,
+        mlsel.selection.command.main,
+        mlsel.training.command.main,
+        mlsel.validate.command.main,
         mlsel.run.main,
         slurm.main,
     ],
@@ -98,7 +98,7 @@ def test_no_stage_makes_up_a_study(
 def test_a_study_of_other_elements_is_refused(folder: Path) -> None:
     before = (folder / "pool.h5").read_bytes()
     with pytest.raises(MlselError, match="holds Al, Ti, and the study is of Na, Cl"):
-        mlsel.validate.stage.main(["quick", "-o", str(folder)])
+        mlsel.validate.command.main(["quick", "-o", str(folder)])
     with pytest.raises(MlselError, match="was not made by this stage: it would be overwritten"):
         mlsel.generate.main(["quick", "-o", str(folder)])
     assert (folder / "pool.h5").read_bytes() == before

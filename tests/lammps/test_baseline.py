@@ -17,9 +17,9 @@ from mlsel.study.sections.training import BaselineSection
 from mlsel.study.study import load_study
 from mlsel.training.base import Frames, Prediction, TrainedModel
 from mlsel.training.baseline import Baseline, SumModel, overlaid, read_baseline
+from mlsel.training.command import main as train
 from mlsel.training.core import Core, read_core
 from mlsel.training.registry import load_model
-from mlsel.training.stage import main as train
 from tests.support import Tolerance
 from tests.support.training_data import frames as pair_frames
 from tests.support.training_data import write_pool
