@@ -96,6 +96,16 @@ def factor(text: str, quantity: str) -> float:
     return found[0]
 
 
+def is_unit(text: str, quantity: str) -> bool:
+    """Whether a text is a unit of a quantity that `factor` knows.
+
+    >>> is_unit("kcal/mol", "energy"), is_unit("kcal/mol", "force")
+    (True, False)
+    """
+    found = _parse(text)
+    return found is not None and found[1] == _DIMENSIONS[quantity]
+
+
 def _parse(text: str) -> tuple[float, dict[str, int]] | None:
     plain = re.sub(r"\s+", " ", text.strip().lower())
     plain = re.sub(r"(kcal|kj)(?: ?/ ?mol| mol-1)\b", r"\1:mol", plain).replace("**", "^")

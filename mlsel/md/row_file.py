@@ -40,6 +40,7 @@ class RowFile:
         self._file: DurableFile | None = None
         self._buffer: list[bytes] = []
         self._n_bytes = 0
+        self._is_on_disk = True
 
     def __enter__(self) -> Self:
         return self
@@ -59,6 +60,7 @@ class RowFile:
             self._file.seek(0, os.SEEK_END)
         self._buffer.append(row.tobytes())
         self._n_bytes += row.nbytes
+        self._is_on_disk = False
         if self._n_bytes > BUFFER_BYTES:
             self._write()
 
@@ -68,7 +70,8 @@ class RowFile:
         self._buffer, self._n_bytes = [], 0
 
     def flush(self) -> None:
-        """Bring all rows to the disk."""
-        if self._file is not None:
+        """Bring all rows to the disk; where none was added since the last time, nothing is done."""
+        if self._file is not None and not self._is_on_disk:
             self._write()
             self._file.sync()
+            self._is_on_disk = True

@@ -102,6 +102,26 @@ def _of_group(
         yield atoms, {"not_kept": not_kept}
 
 
+def units_of_h5md(path: Path) -> dict[str, tuple[str, str]]:
+    """Return the units that a file says of what is read of it: of a quantity (length, energy,
+    force) the first element that has one, and the unit as it is written."""
+    found: dict[str, tuple[str, str]] = {}
+    with damage_told(path), h5py.File(path, "r", locking=False) as file:
+        for name in file.get("particles", {}):
+            here = f"particles/{name}"
+            places = {f"{here}/position": "length", f"{here}/box/edges": "length"}
+            places |= {f"{here}/{element}": quantity
+                       for element, (_, quantity) in _ATOM_ELEMENTS.items()}  # fmt: skip
+            places |= {f"{home}/{key}": "energy" for key in _ENERGIES
+                       for home in (f"observables/{name}", "observables")}  # fmt: skip
+            for place, quantity in places.items():
+                values = file.get(f"{place}/value", file.get(place))
+                unit = None if values is None else _unit(values, file[place])
+                if unit is not None:
+                    found.setdefault(quantity, (place.rpartition("/")[2], _text(unit)))
+    return found
+
+
 def _left(file: Any, name: str) -> list[str]:
     """Return the elements that nothing here reads, by their paths."""
     read = {"box", "position", "species", *_ATOM_ELEMENTS}
@@ -139,13 +159,17 @@ def _element(
 
 
 def _factor(values: Any, group: Any, quantity: str, where: str, default: float = 1.0) -> float:
-    unit = values.attrs.get("unit", group.attrs.get("unit"))
+    unit = _unit(values, group)
     if unit is None:
         return default
     try:
         return units.factor(_text(unit), quantity)
     except MlselError as error:
         raise MlselError(f"{where}: {error}") from None
+
+
+def _unit(values: Any, group: Any) -> Any:
+    return values.attrs.get("unit", group.attrs.get("unit"))
 
 
 def _numbers(group: Any, where: str, elements: Sequence[str]) -> Any:

@@ -28,10 +28,11 @@ from mlsel.pool.import_report import Report
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX, Incoming
 from mlsel.pool.labels import LABELS, STRESS_KEYS, USUAL_KEYS, LabelOptions, Survey
 from mlsel.pool.layout import ATOM_FIELDS, VIRIAL, Layout
-from mlsel.pool.own import references_of, refuse_units
+from mlsel.pool.own import references_of
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
 from mlsel.pool.spool import Spool
+from mlsel.pool.stated_units import refuse_units
 from mlsel.pool.writer import INTEGER, PoolWriter, RunWriter
 
 FLUSH_BYTES = 16 * 2**20

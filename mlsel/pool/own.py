@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from mlsel.core.errors import MlselError
 from mlsel.pool.copies import CONTENT_HASH
 from mlsel.pool.damage import damage_told
 from mlsel.pool.incoming import ARRAYS, INFO, PLACES, SOURCE_FILE, Incoming, Json, Value
-from mlsel.pool.labels import LABELS, LabelOptions
+from mlsel.pool.labels import LABELS
 from mlsel.pool.pool import Pool
 
 if TYPE_CHECKING:
@@ -29,20 +28,6 @@ def is_pool(path: Path) -> bool:
     """Whether an HDF5 file is a pool or data set of mlsel's."""
     with damage_told(path), h5py.File(path, "r", locking=False) as file:
         return "parameters/runs" in file
-
-
-def refuse_units(path: Path, options: LabelOptions) -> None:
-    """Raise MlselError if a source is a pool, in our units, and others are given for all sources.
-
-    They would be taken for the pool's, too: a wrong number without a word.
-    """
-    if all(options.factor(q) == 1 for q in ("energy", "length", "force", "stress")):
-        return
-    if h5py.is_hdf5(path) and is_pool(path):
-        raise MlselError(
-            f"{path} is a pool of mlsel's, in eV and Å, and other units are given for the files: "
-            "import those files alone to a pool, then both pools without units."
-        )
 
 
 def references_of(path: Path) -> dict[int, float]:

@@ -44,7 +44,7 @@ def read_batches(path: Path, source: int, options: ReadOptions) -> Iterator[list
     if path.stat().st_size == 0:
         raise MlselError(f"{path} is empty.")
     try:
-        kind = _kind_of(path)
+        kind = kind_of(path)
         if kind == "extxyz":
             yield from read_extxyz(path, source)
         elif kind == "pool":
@@ -127,7 +127,14 @@ def _unreadable(path: Path, error: Exception) -> MlselError:
     return MlselError(f"{path} can't be read: {shortened(text, 200)}")
 
 
-def _kind_of(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """Return what a file is: extxyz, pool, h5md, cp2k, db, or ASE's name of its format.
+
+    Raises
+    ------
+    MlselError
+        If that isn't known.
+    """
     import h5py
     from ase.io.formats import UnknownFileTypeError, filetype
 
@@ -270,13 +277,27 @@ def _database(path: Path) -> Iterator[tuple[Atoms, dict[str, Any]]]:
         yield atoms, {"info": info}
 
 
+def units_of_database(path: Path) -> dict[str, tuple[str, str]]:
+    """Return the units that an ASE database says, as `h5md.units_of_h5md`."""
+    from ase.db import connect
+
+    metadata = connect(str(path)).metadata
+    found: dict[str, tuple[str, str]] = {}
+    if metadata.get("_distance_unit"):
+        found["length"] = "distance", str(metadata["_distance_unit"])
+    for name, unit in metadata.get("_property_unit_dict", {}).items():
+        for quantity in _QUANTITIES:
+            if unit and units.is_unit(str(unit), quantity):
+                found.setdefault(quantity, (name, str(unit)))
+    return found
+
+
+_QUANTITIES = ("energy", "force", "stress", "length", "charge")
+
+
 def _property_factor(unit: str) -> float:
-    for quantity in ("energy", "force", "stress", "length", "charge"):
-        try:
-            return units.factor(unit, quantity)
-        except MlselError:
-            continue
-    return 1.0
+    known = (q for q in _QUANTITIES if units.is_unit(unit, q))
+    return next((units.factor(unit, quantity) for quantity in known), 1.0)
 
 
 def _scf_converged(path: Path, kind: str) -> Iterator[bool]:

@@ -37,6 +37,9 @@ N_COMPARED = 5
 """Frames whose own labels are compared with the new ones first."""
 LEFT_OUT = "label_left_out"
 """Attribute of a product: which labels it lacks, and why."""
+CONTENT = "labeller_content"
+"""Key of a record: the hash of what made the labels. Records that lack it are of versions that did
+not look."""
 ALIKE = 3.0
 """Ratio of forces beyond which the labels are in other units, or of another material."""
 
@@ -95,7 +98,7 @@ def label_pool(
     from mlsel.core.lock import FolderLock
 
     folder = output.with_name(f".{output.name}.labels")
-    made_from = {"pool": pool.digest, "labeller": labeller.name}
+    made_from = {"pool": pool.digest, "labeller": labeller.name, CONTENT: labeller.content}
 
     def is_done() -> bool:
         sweep(folder)  # a job was killed before it had removed the labels that were done with
@@ -133,7 +136,8 @@ def _label_missing(
     folder = output.with_name(f".{output.name}.labels")
 
     def begin() -> list[int]:
-        record = Record(folder / "made-from.json", product=output)
+        record = Record(folder / "made-from.json", output, {CONTENT: made_from[CONTENT]})
+        _refuse_edited(output, record.read() or made_from, made_from)
         record.settle(made_from)
         record.write(made_from)
         return [frame for frame in mine if not _file(folder, frame).is_file()]
@@ -176,12 +180,24 @@ def _is_done(output: Path, folder: Path, made_from: Mapping[str, Any]) -> bool:
         return False
     with Pool(output) as there:
         stamp = {key: there.attributes.get(f"label_{key}") for key in made_from}
+    if stamp[CONTENT] is None:
+        stamp[CONTENT] = made_from[CONTENT]
+    _refuse_edited(output, stamp, made_from)
     if stamp != dict(made_from):
         raise MlselError(
             f"{output} is there already, and is not {made_from['labeller']}'s labels of these "
             "frames: choose another name with -o."
         )
     return not folder.is_dir()
+
+
+def _refuse_edited(output: Path, there: Mapping[str, Any], made_from: Mapping[str, Any]) -> None:
+    """Raise if the labeller's content is all that has changed."""
+    if dict(made_from) != there == {**made_from, CONTENT: there.get(CONTENT)}:
+        raise MlselError(
+            f"{made_from['labeller']} was edited since it made the labels of {output}: set it "
+            "back, or choose another name with -o, so that labels of one kind are together."
+        )
 
 
 def _file(folder: Path, frame: int) -> Path:

@@ -9,16 +9,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
+from mlsel.core.provenance import digest, file_digest
+
+if TYPE_CHECKING:
+    from mlsel.study.study import Study
 
 FIELDS = ("energy", "forces", "virial", "atomic_energies")
 SHARES = 1e-6
 """Relative, and in eV: how far the sum of atomic energies may be from the energy."""
+ASE = "ase:"
+"""What a calculator's place begins with."""
 OPEN = "they are not periodic in all directions"
 NO_SHARES = "its atomic energies do not add up to the energy"
 NOT_GIVEN = "the calculator gives none"
@@ -98,7 +104,9 @@ class Labeller(ABC):
 
     name: str
     """Who made the labels, as the user named it."""
-    identity: ClassVar[str] = ""
+    content: str = ""
+    """A hash of what makes them, "" where that is code: an input that is mended so that a frame
+    converges at last is no other labeller."""
 
     @abstractmethod
     def label(
@@ -126,6 +134,7 @@ class IncludeLabeller(Labeller):
         if not path.is_file():
             raise MlselError(f"--with {path}: there is no such LAMMPS include.")
         text = path.read_text(encoding="utf-8")
+        self.content = include_content(path)
         stated = re.search(r"^#\s*species:\s*(.+)$", text, re.MULTILINE)
         if stated is None:
             raise MlselError(
@@ -150,6 +159,34 @@ class IncludeLabeller(Labeller):
             found.atomic_energies[0],
             periodic,
         )
+
+
+def include_content(path: Path) -> str:
+    """Return a hash of a LAMMPS include and of the files that it names (tables, coefficients)."""
+    text = path.read_text(encoding="utf-8")
+    named = {word: Path(word) for word in re.sub(r"#.*", "", text).split()}
+    files = {word: file_digest(file) for word, file in named.items() if _is_file(file)}
+    return digest({"text": text, "files": files})
+
+
+def include_of(study: Study) -> Path | None:
+    """Return the LAMMPS include that labels a study's new frames, None if none does."""
+    from mlsel.md import deck
+
+    text = study.refine.labeller or study.system.potential
+    if not text or text.startswith(ASE):
+        return None
+    path = Path(text)
+    if not study.refine.labeller and not path.is_file():
+        path = deck.packaged_folder("potentials") / f"{text}.lmp"
+    return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a word that is too long for a name
+        return False
 
 
 class AseLabeller(Labeller):
@@ -226,8 +263,8 @@ class AseLabeller(Labeller):
 
 def make_labeller(text: str) -> Labeller:
     """Return the labeller of `--with`: the path of a LAMMPS include, or ase:module:function."""
-    if text.startswith("ase:"):
-        return AseLabeller(text.removeprefix("ase:"))
+    if text.startswith(ASE):
+        return AseLabeller(text.removeprefix(ASE))
     return IncludeLabeller(Path(text))
 
 

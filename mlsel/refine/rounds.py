@@ -32,7 +32,8 @@ from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter, write_subset
 from mlsel.refine.bounds import Held, Watch, species_of
 from mlsel.refine.exploration import ExplorationRun
-from mlsel.refine.label import label_pool
+from mlsel.refine.label import CONTENT, label_pool
+from mlsel.refine.labeller import include_content, include_of
 from mlsel.selection import make_selector
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.training.core import model_digest
@@ -114,11 +115,17 @@ class Refinement:
         return {
             "model": model_digest(self.model(1)),
             **self.study.as_dict("refine"),
+            CONTENT: self._labeller_content,
         }
 
     @property
+    def _labeller_content(self) -> str:
+        path = include_of(self.study)
+        return include_content(path) if path is not None and path.is_file() else ""
+
+    @property
     def record(self) -> Record:
-        return Record(self.folder / "settings.json")
+        return Record(self.folder / "settings.json", defaults={CONTENT: self._labeller_content})
 
     def outcomes(self) -> list[Outcome]:
         """Return what the rounds found that have ended their MD."""

@@ -115,24 +115,19 @@ def labeller_of(study: Study) -> Labeller:
     MlselError
         If there is neither.
     """
-    from mlsel.md import deck
-    from mlsel.refine.labeller import make_labeller
+    from mlsel.refine.labeller import include_of, make_labeller
 
-    text = study.refine.labeller
-    if text:
-        return make_labeller(text)
-    name = study.system.potential
-    if not name:
-        raise MlselError(
-            f'{study.source}: [refine] needs labeller = "ase:MODULE:FUNCTION" or the path of a '
-            "LAMMPS include: the study has no reference potential."
-        )
-    path = Path(name)
-    if not path.is_file():
-        path = deck.packaged_folder("potentials") / f"{name}.lmp"
-    labeller = make_labeller(str(path))
-    labeller.name = name
-    return labeller
+    path = include_of(study)
+    if path is not None:
+        labeller = make_labeller(str(path))
+        labeller.name = study.refine.labeller or study.system.potential
+        return labeller
+    if study.refine.labeller:
+        return make_labeller(study.refine.labeller)
+    raise MlselError(
+        f'{study.source}: [refine] needs labeller = "ase:MODULE:FUNCTION" or the path of a '
+        "LAMMPS include: the study has no reference potential."
+    )
 
 
 def write_summary(study: Study, folder: Path, chosen: Sequence[Refinement]) -> None:

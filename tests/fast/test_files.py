@@ -13,6 +13,7 @@ import pytest
 
 from mlsel.core import files
 from mlsel.core.hdf5_file import creating_hdf5
+from mlsel.md.row_file import RowFile
 from tests.support.crash_points import WRITES, FullDisk, count
 
 LEAVE = """
@@ -87,3 +88,19 @@ def test_hdf5_never_meets_an_error_of_the_disk(tmp_path: Path) -> None:
     write()
     assert path.read_bytes() == expected
     h5py.File(path).close()
+
+
+def test_rows_are_brought_to_the_disk_once(tmp_path: Path) -> None:
+    """A phase without rows writes nothing: no operation that a start after it would not repeat."""
+    seen: list[str] = []
+    with (
+        files.operations(lambda kind, path: seen.append(kind)),
+        RowFile(tmp_path / "rows", 0) as rows,
+    ):
+        rows.flush()
+        for k in range(2):
+            rows.add([1.0 + k])
+            rows.flush()
+            rows.flush()
+        assert seen == ["write", "sync"] * 2
+    assert np.fromfile(tmp_path / "rows").tolist() == [1.0, 2.0]

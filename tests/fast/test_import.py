@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -334,6 +335,42 @@ def test_schnetpacks_database_says_its_units(tmp_path: Path) -> None:
     np.testing.assert_allclose(block["positions"][0], bare.positions * 0.529177210903)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "forces", "options", "said"),
+    [
+        (
+            "Bohr",
+            "kcal/mol/Bohr",
+            {"energy_unit": "Hartree"},
+            "energy is in kcal/mol, and --energy",
+        ),
+        ("Bohr", "eV/Angstrom", {"length_unit": "nm"}, "distance is in Bohr, and --length-unit nm"),
+        (None, "eV/Angstrom", {"force_unit": "Ry/Bohr"}, "forces is in eV/Angstrom, and --force"),
+        ("Bohr", None, {"stress_unit": "GPa", "force_unit": "Ry/Bohr"}, ""),
+        ("Bohr", None, {"stress_unit": "GPa"}, "per that length or per Å is not said"),
+        ("Ang", None, {"stress_unit": "GPa"}, ""),
+        ("Bohr", "kcal/mol/Bohr", {"energy_unit": "eV"}, ""),
+    ],
+)
+def test_units_are_not_put_upon_those_that_a_database_says(
+    lengths: str | None, forces: str | None, options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    database = connect(tmp_path / "a.db")
+    bare = Atoms("NaCl", np.eye(2, 3) * 2.8, cell=[9] * 3, pbc=True)
+    database.write(bare, data={"energy": np.array([-1.0]), "forces": np.full((2, 3), 1.0)})
+    database.metadata = {
+        "_distance_unit": lengths,
+        "_property_unit_dict": {"energy": "kcal/mol", **({"forces": forces} if forces else {})},
+    }
+    sources = [tmp_path / "a.db"], tmp_path / "pool.h5", LabelOptions(**options)
+    if not said:
+        assert import_trajectories(*sources).n_frames == 1
+        return
+    with pytest.raises(MlselError, match=said) as told:
+        import_trajectories(*sources)
+    assert len(str(told.value).replace(str(tmp_path), "")) < 350
+
+
 def test_zero_forces_of_fixed_atoms_are_no_label(tmp_path: Path) -> None:
     atoms = pair(0)
     forces = np.array([[0, 0, 0], [0.3, 0, 0]])
@@ -493,10 +530,41 @@ def test_a_pool_is_imported_whole(tmp_path: Path) -> None:
 
 def test_units_are_not_put_upon_a_pool(tmp_path: Path) -> None:
     bring(tmp_path, [pair(0)])
-    with pytest.raises(MlselError, match="is a pool of mlsel's, in eV and Å, and other units"):
+    with pytest.raises(MlselError, match="a pool of mlsel's is in eV and Å, and --energy-unit"):
         import_trajectories(
             [tmp_path / "pool.h5"], tmp_path / "x.h5", LabelOptions(energy_unit="Hartree")
         )
+
+
+@pytest.mark.parametrize(
+    ("unsaid", "options", "said"),
+    [
+        ((), {"energy_unit": "Hartree"}, "energy is in eV, and --energy-unit Hartree"),
+        (("energy",), {"energy_unit": "Hartree"}, "force is in eV Angstrom-1, and --energy-unit"),
+        (("energy",), {"energy_unit": "Hartree", "force_unit": "eV/Angstrom"}, ""),
+        (("energy", "force"), {"energy_unit": "Hartree"}, ""),
+        (("energy", "force"), {"length_unit": "nm"}, "position is in Å, and --length-unit nm"),
+        (("position", "edges"), {"length_unit": "nm", "force_unit": "eV/Angstrom"}, ""),
+    ],
+)
+def test_units_are_not_put_upon_those_that_an_h5md_file_says(
+    unsaid: tuple[str, ...], options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    bring(tmp_path, [pair(0)])
+    with h5py.File(tmp_path / "pool.h5", "r+") as file:  # no longer a pool
+        del file["parameters"]
+        places: list[str] = []
+        file.visit(places.append)
+        for place in places:
+            is_meant = unsaid and place.removesuffix("/value").endswith(unsaid)
+            if is_meant and "unit" in file[place].attrs:
+                del file[place].attrs["unit"]
+    sources = [tmp_path / "pool.h5"], tmp_path / "x.h5", LabelOptions(**options)
+    if not said:
+        assert import_trajectories(*sources).n_frames == 1
+        return
+    with pytest.raises(MlselError, match=said):
+        import_trajectories(*sources)
 
 
 def test_what_an_h5md_file_has_beside_is_named(tmp_path: Path) -> None:

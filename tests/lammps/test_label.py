@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -157,6 +158,29 @@ def test_by_a_lammps_include(folder: Path) -> None:
         np.testing.assert_allclose(held["forces"], atoms.get_forces(), atol=1e-9)
         stress = atoms.get_stress(voigt=False)
         np.testing.assert_allclose(held["virial"], -stress * atoms.get_volume(), atol=1e-8)
+
+
+def test_labels_of_an_include_that_was_edited_are_not_its_labels(folder: Path) -> None:
+    edited = r"pairs\.lmp was edited since it made the labels of out\.h5"
+    include, table = Path("pairs.lmp"), Path("pairs.txt")
+    include.write_text(PAIRS.replace("pair_coeff * * 0.4 2.3", "include pairs.txt"))
+    table.write_text("pair_coeff * * 0.2 2.3\n")
+    assert label("pairs.lmp", "--part", "1/2") == 0
+    table.write_text("pair_coeff * * 0.21 2.3\n")
+    with pytest.raises(MlselError, match=edited):
+        label("pairs.lmp", "--part", "2/2")
+    table.write_text("pair_coeff * * 0.2 2.3\n")
+    assert label("pairs.lmp", "--part", "2/2") == 0
+    assert label("pairs.lmp") == 0  # there already
+    for path in (include, table):
+        text = path.read_text()
+        path.write_text(text + "# edited\n")
+        with pytest.raises(MlselError, match=edited):
+            label("pairs.lmp")
+        path.write_text(text)
+    with h5py.File("out.h5", "r+") as file:  # as a version that did not look wrote it
+        del file["parameters"].attrs["label_labeller_content"]
+    assert label("pairs.lmp") == 0
 
 
 def test_a_calculation_that_fails_is_told_left_out_and_tried_again(folder: Path) -> None:

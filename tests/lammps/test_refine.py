@@ -125,6 +125,19 @@ def test_nothing_new_is_stable(trained: Path, tmp_path: Path) -> None:
         refine_study(load(tmp_path), folder, world())
 
 
+def test_rounds_of_an_include_that_was_edited_are_refused(trained: Path, tmp_path: Path) -> None:
+    folder, include = copied(trained, tmp_path), tmp_path / "mine.lmp"
+    text = "# species: Na Cl\n" + deck.read_potential("nacl-tosi-fumi", ("Na", "Cl"))
+    include.write_text(text)
+    wide = ("refine.near=0.8", "refine.force=5", "refine.temperatures=[1300]")
+    study = load(tmp_path, *wide, f'refine.labeller="{include}"')
+    refine_study(study, folder, world())
+    include.write_text(text.replace("0.317", "0.318"))
+    assert "labeller_content" in items(study, folder)[0].text
+    with pytest.raises(MlselError, match=r"made otherwise .*labeller_content"):
+        refine_study(study, folder, world())
+
+
 def prepared(trained: Path, folder: Path) -> Callable[[], object]:
     here = copied(trained, folder)
     study = load(folder, "refine.rounds=1", "refine.replicas=1")
