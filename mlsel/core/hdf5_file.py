@@ -1,4 +1,5 @@
-"""Writing HDF5 files so that the HDF5 library never meets an error of the disk.
+"""HDF5 files: written so that the library never meets an error of the disk, read so that a damaged
+one is a sentence.
 
 On a full disk the library leaves its own state broken: what follows is another error, or a crash.
 So it writes through a file of ours, which keeps the first error and takes what comes after it as if
@@ -8,12 +9,13 @@ nothing were wrong; nothing of that file is kept, and the error is raised as wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from mlsel.core.endless import told_if_endless
 from mlsel.core.files import DurableFile, creating
 
 
@@ -65,3 +67,18 @@ def creating_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
             raw.check()  # the cause of whatever came after it
             raise
         raw.check()
+
+
+def bounded(path: Path) -> AbstractContextManager[None]:
+    """Return what ends the process with a sentence if HDF5 reads a damaged file without end."""
+    return told_if_endless(
+        f"{path} is damaged: the HDF5 library reads in it without end; take a copy of it, or make "
+        "it again."
+    )
+
+
+@contextmanager
+def reading_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Yield an HDF5 file open for reading, which is read within the block and nothing else done."""
+    with bounded(path), h5py.File(path, "r", locking=False) as file:
+        yield file

@@ -10,12 +10,11 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from mlsel.core.arrays import IntArray
 from mlsel.core.files import FORMAT, DurableFile, creating
-from mlsel.core.hdf5_file import creating_hdf5
+from mlsel.core.hdf5_file import creating_hdf5, reading_hdf5
 from mlsel.core.provenance import versions
 from mlsel.evaluate.quantile import Tail, histograms, weights
 from mlsel.evaluate.statistics import (
@@ -193,14 +192,14 @@ def write_errors(path: Path, measured: Measured, against: Against, identity: str
 
 def read_errors(path: Path) -> tuple[FrameErrors, list[int]]:
     """Return the errors per frame and the elements that a model's file holds."""
-    with h5py.File(path, "r", locking=False) as file:
+    with reading_hdf5(path) as file:
         errors = FrameErrors(**{f.name: file[f.name][()] for f in fields(FrameErrors)})
         return errors, [int(z) for z in file.attrs["elements"]]
 
 
 def read_quantiles(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
     """Return the 99.99 % quantile and its standard error, eV/Å, by part and element."""
-    with h5py.File(path, "r", locking=False) as file:
+    with reading_hdf5(path) as file:
         of = json.loads(file["quantiles"].attrs["of"])
         values = file["quantiles"][()]
     return {

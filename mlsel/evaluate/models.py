@@ -6,9 +6,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-
 from mlsel.core.errors import MlselError
+from mlsel.core.hdf5_file import reading_hdf5
 from mlsel.core.provenance import digest
 from mlsel.study.folder import MODEL, StudyFolder
 
@@ -46,7 +45,7 @@ class Entry:
 
     def stored_identity(self) -> str:
         """Return the identity that the product was made for."""
-        with h5py.File(self.product, "r", locking=False) as file:
+        with reading_hdf5(self.product) as file:
             return str(file.attrs.get("identity"))
 
     def is_done(self) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlsel.cli import Parser
 from mlsel.core.errors import MlselError
+from mlsel.core.hdf5_file import reading_hdf5
 from mlsel.core.plotting import save
 
 
@@ -32,7 +33,6 @@ def draw(path: Path, title: str, output: Path) -> list[Path]:
     MlselError
         If there is no such file.
     """
-    import h5py
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -42,7 +42,7 @@ def draw(path: Path, title: str, output: Path) -> list[Path]:
 
     if not path.is_file():
         raise MlselError(f"There is no {path}: make it with `mlsel evaluate`.")
-    with h5py.File(path, "r", locking=False) as file:
+    with reading_hdf5(path) as file:
         counts = file["parity"][()]
         limit = float(file["parity"].attrs["limit"])
         energy = 1000 * file["energy"][()]

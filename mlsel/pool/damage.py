@@ -8,10 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlsel.core.errors import MlselError
+from mlsel.core.hdf5_file import bounded
 
 
 @contextmanager
 def damage_told(path: Path) -> Iterator[None]:
+    """Turn what h5py does with a damaged file into a sentence: what it raises, and what never ends.
+    Nothing but reading belongs into the block."""
+    with errors_told(path), bounded(path):
+        yield
+
+
+@contextmanager
+def errors_told(path: Path) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into a sentence."""
     try:
         yield

@@ -11,7 +11,8 @@ import numpy as np
 
 from mlsel.core import units
 from mlsel.core.errors import MlselError
-from mlsel.pool.damage import damage_told
+from mlsel.core.hdf5_file import reading_hdf5
+from mlsel.pool.damage import damage_told, errors_told
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -41,7 +42,17 @@ def read_h5md(
     MlselError
         If there are no positions or no species, or a unit is not known.
     """
-    with damage_told(path), h5py.File(path, "r", locking=False) as file:
+    frames = _frames(path, elements)
+    while True:
+        with damage_told(path):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def _frames(path: Path, elements: Sequence[str]) -> Iterator[tuple[Atoms, dict[str, list[str]]]]:
+    with h5py.File(path, "r", locking=False) as file:
         groups = list(file.get("particles", {}))
         if not groups:
             raise MlselError(f"{path} is HDF5 without /particles: it is no H5MD trajectory.")
@@ -106,7 +117,7 @@ def units_of_h5md(path: Path) -> dict[str, tuple[str, str]]:
     """Return the units that a file says of what is read of it: of a quantity (length, energy,
     force) the first element that has one, and the unit as it is written."""
     found: dict[str, tuple[str, str]] = {}
-    with damage_told(path), h5py.File(path, "r", locking=False) as file:
+    with errors_told(path), reading_hdf5(path) as file:
         for name in file.get("particles", {}):
             here = f"particles/{name}"
             places = {f"{here}/position": "length", f"{here}/box/edges": "length"}

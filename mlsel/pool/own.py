@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import h5py
 
+from mlsel.core.hdf5_file import reading_hdf5
 from mlsel.pool.copies import CONTENT_HASH
-from mlsel.pool.damage import damage_told
+from mlsel.pool.damage import errors_told
 from mlsel.pool.incoming import ARRAYS, INFO, PLACES, SOURCE_FILE, Incoming, Json, Value
 from mlsel.pool.labels import LABELS
 from mlsel.pool.pool import Pool
@@ -26,7 +27,7 @@ _MADE_ANEW = ("positions", "volume", CONTENT_HASH)
 
 def is_pool(path: Path) -> bool:
     """Whether an HDF5 file is a pool or data set of mlsel's."""
-    with damage_told(path), h5py.File(path, "r", locking=False) as file:
+    with errors_told(path), reading_hdf5(path) as file:
         return "parameters/runs" in file
 
 

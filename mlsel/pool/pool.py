@@ -48,6 +48,7 @@ import numpy.typing as npt
 from mlsel.core import units
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError, shortened
+from mlsel.core.hdf5_file import bounded
 from mlsel.pool.block import BLOCK_BYTES, Block, Run
 from mlsel.pool.contiguous import Descriptors, Place, take_rows
 from mlsel.pool.damage import damage_told, first_words
@@ -73,7 +74,8 @@ class Pool:
         if not self.path.is_file():
             raise MlselError(f"There is no pool {self.path}: make one with `mlsel generate`.")
         try:
-            self._file = h5py.File(self.path, "r", locking=False)
+            with bounded(self.path):
+                self._file = h5py.File(self.path, "r", locking=False)
         except OSError as error:
             raise MlselError(
                 f"{self.path} is not an HDF5 file that can be read: {first_words(error)}"

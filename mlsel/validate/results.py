@@ -24,14 +24,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.files import FORMAT
-from mlsel.core.hdf5_file import creating_hdf5
+from mlsel.core.hdf5_file import creating_hdf5, reading_hdf5
 from mlsel.core.provenance import digest
 from mlsel.core.record import check_format
 from mlsel.pool.writer import PoolWriter
@@ -283,7 +282,7 @@ def read_results(path: Path) -> Results:
     if not path.is_file():
         raise MlselError(f"There is no {path}: make it with `mlsel validate`.")
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with reading_hdf5(path) as file:
             attributes = dict(file.attrs)
             check_format(path, attributes.get("format_version", 1))
             columns = {name: values[()] for name, values in file["samples"].items()}

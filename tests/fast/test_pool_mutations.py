@@ -17,7 +17,7 @@ from mlsel.pool.layout import Layout
 from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter, write_subset
 from mlsel.selection import make_selector
-from tests.support.mutations import damage_hdf5, damaged_hdf5, run_cases
+from tests.support.mutations import damage_hdf5, damaged, run_cases
 from tests.support.training_data import frames, labels
 
 METHODS = ("random", "force", "atomic-energy", "global-energy", "random-uniform")
@@ -103,7 +103,7 @@ def one(originals: Originals, folder: Path, chance: random.Random) -> None:
     if chance.random() < 0.6:
         damage_hdf5(place / hurt, chance)
     else:
-        (place / hurt).write_bytes(damaged_hdf5((place / hurt).read_bytes(), chance))
+        (place / hurt).write_bytes(damaged((place / hurt).read_bytes(), chance))
     use(place / used, chance)
 
 

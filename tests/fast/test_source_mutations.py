@@ -17,7 +17,7 @@ from ase.io import iread, write
 
 from mlsel.__main__ import main
 from mlsel.pool.pool import Pool
-from tests.support.mutations import damage_hdf5, damaged, damaged_hdf5, damaged_text, run_cases
+from tests.support.mutations import damage_hdf5, damaged, damaged_text, run_cases
 from tests.support.training_data import frames, write_pool
 
 KINDS = ("in.extxyz",) * 5 + ("in.extxyz.gz", "in.lammpstrj", "in.db", "in.h5")
@@ -73,8 +73,7 @@ def one(originals: Path, folder: Path, chance: random.Random) -> None:
         shutil.copy(originals / name, source)
         damage_hdf5(source, chance)
     elif name.endswith((".h5", ".db")):
-        hurt = damaged_hdf5 if name.endswith(".h5") else damaged
-        source.write_bytes(hurt((originals / name).read_bytes(), chance))
+        source.write_bytes(damaged((originals / name).read_bytes(), chance))
     else:
         text = name.removesuffix(".gz")
         data = damaged_text((originals / text).read_text(encoding="ascii"), chance)

@@ -23,10 +23,13 @@ import h5py
 import numpy as np
 
 from mlsel.cli import _told
+from mlsel.core import endless
 from mlsel.core.errors import LONGEST, MlselError
 
 SECONDS = 60
 """For one case, many thousand times what it takes: only what never ends is found by it."""
+ENDLESS = 2.0
+"""s of processor time, after which the HDF5 library is known to walk in a circle."""
 ROOM = 4 * 2**30
 """Bytes of address space that a case may ask for beyond what the process has."""
 NASTY_NUMBERS = (
@@ -96,11 +99,20 @@ def _child(
             _limit_memory()
             os.fsync = lambda fd: None  # the tests of crashes are others
             signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process
+
+            def say(kind: str, text: str) -> None:
+                os.write(writing, json.dumps([kind, text]).encode() + b"\n")
+
+            def end(text: str) -> None:
+                say(*_judged(text))
+                os._exit(0)
+
+            endless.SECONDS, endless.end = ENDLESS, end
             for case in range(place, n):
                 signal.alarm(SECONDS)
-                line = json.dumps(_case(one, seed, case, told))
+                found = _case(one, seed, case, told)
                 signal.alarm(0)
-                os.write(writing, line.encode() + b"\n")
+                say(*found)
             os._exit(0)
         finally:
             os._exit(1)
@@ -133,10 +145,14 @@ def _case(
         text = str(error) if isinstance(error, MlselError) else told(error)
         if text is None:
             return "wrong", "".join(traceback.format_exception(error))[-3000:]
-        if not text.isprintable() or not 0 < len(text) <= LONGEST:
-            return "wrong", f"{len(text)} characters: {text[:1000]!r}"
-        return "refused", text
+        return _judged(text)
     return "taken", ""
+
+
+def _judged(text: str) -> tuple[str, str]:
+    if not text.isprintable() or not 0 < len(text) <= LONGEST:
+        return "wrong", f"{len(text)} characters: {text[:1000]!r}"
+    return "refused", text
 
 
 def _of_the_system(error: BaseException) -> str | None:
@@ -179,32 +195,6 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
         if not made:
             break
     return bytes(made)
-
-
-def damaged_hdf5(data: bytes, chance: random.Random) -> bytes:
-    """Return an HDF5 file's bytes, damaged, but not so that the HDF5 library itself never returns:
-    it walks a heap of attributes' texts for ever where free space has no size, whoever asks."""
-    made = damaged(data, chance)
-    while _has_endless_heap(made):
-        made = damaged(data, chance)
-    return made
-
-
-def _has_endless_heap(data: bytes) -> bool:
-    at = data.find(b"GCOL")
-    while at >= 0:
-        end = at + int.from_bytes(data[at + 8 : at + 16], "little")
-        place = at + 16
-        while place + 16 <= min(end, len(data)):
-            size = int.from_bytes(data[place + 8 : place + 16], "little")
-            if data[place : place + 2] == b"\0\0":
-                if size == 0:
-                    return True
-                place += size
-            else:
-                place += 16 + (size + 7) // 8 * 8
-        at = data.find(b"GCOL", at + 4)
-    return False
 
 
 def damaged_text(text: str, chance: random.Random) -> bytes:
