@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mlsel.core import native
 from tests.mutants.table import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
@@ -62,10 +63,15 @@ def tried(mutant: Mutant, tree: Path) -> tuple[str, str]:
     path = tree / mutant.file
     original = path.read_text(encoding="utf-8")
     path.write_text(original.replace(mutant.text, mutant.becomes), encoding="utf-8")
-    # Builds of changed C++ are of no use to anybody.
-    cache = {"XDG_CACHE_HOME": str(tree / ".cache")} if path.suffix in (".cpp", ".h") else {}
+    settings = build_settings(mutant, tree)
     try:
-        status, last = run_tests(mutant.tests, tree, cache)
+        if (
+            settings
+            and path.is_relative_to(tree / "mlsel/plugins")
+            and build_plugins(tree, settings)
+        ):
+            return BROKEN, "it does not compile"
+        status, last = run_tests(mutant.tests, tree, settings)
     except subprocess.TimeoutExpired:
         return KILLED, "the tests do not end"
     finally:
@@ -73,6 +79,28 @@ def tried(mutant: Mutant, tree: Path) -> tuple[str, str]:
     if status == 0:
         return SURVIVES, last
     return (KILLED if status == FAILED else BROKEN), last
+
+
+def build_settings(mutant: Mutant, tree: Path) -> dict[str, str]:
+    """Return the environment in which changed C++ is built: for this mutant alone, since nobody
+    else can use it, and from what was compiled for others as far as that is the same."""
+    if Path(mutant.file).suffix not in (".cpp", ".h"):
+        return {}
+    objects = tree / ".objects"
+    objects.mkdir(exist_ok=True)
+    return {
+        native.CACHE_VARIABLE: str(tree / ".builds" / mutant.name),
+        "CXX": str(Path(__file__).with_name("cached_compiler.py")),
+        "MLSEL_MUTANTS_COMPILER": native.Compiler.find().path,
+        "MLSEL_MUTANTS_OBJECTS": str(objects),
+    }
+
+
+def build_plugins(tree: Path, settings: Mapping[str, str]) -> int:
+    """Build the pair styles, so that the time that takes is not the tests'; return the status."""
+    command = [sys.executable, "-m", "mlsel.plugins", "build"]
+    environment = {**os.environ, "PYTHONPATH": str(tree), **settings}
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode
 
 
 def run_tests(tests: Iterable[str], tree: Path, environment: Mapping[str, str]) -> tuple[int, str]:

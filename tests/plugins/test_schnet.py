@@ -159,14 +159,20 @@ def test_in_a_hybrid(mode: str, files: dict[str, Path]) -> None:
     atoms = melts()[0]
     alone = evaluate(files, "schnet64", mode, atoms)
     lennard_jones = evaluate_lammps(atoms, "lj/cut 5.0", "0.01 2.0")
-    both = evaluate_lammps(
-        atoms,
-        f"hybrid/overlay schnet {mode} threads 1 lj/cut 5.0",
-        f"schnet {files['schnet64']} Na Cl",
-        "pair_coeff * * lj/cut 0.01 2.0",
-    )
-    assert np.abs(both.forces - alone.forces - lennard_jones.forces).max() < Agreement.RANKS.value
-    assert both.energy == pytest.approx(alone.energy + lennard_jones.energy, rel=1e-12)
+    styles = {
+        f"schnet {mode} threads 1": f"schnet {files['schnet64']} Na Cl",
+        "lj/cut 5.0": "lj/cut 0.01 2.0",
+    }
+    for words, coeffs in (
+        (" ".join(order), [styles[one] for one in order])
+        for order in (list(styles), list(styles)[::-1])
+    ):
+        both = evaluate_lammps(
+            atoms, f"hybrid/overlay {words}", coeffs[0], f"pair_coeff * * {coeffs[1]}"
+        )
+        difference = both.forces - alone.forces - lennard_jones.forces
+        assert np.abs(difference).max() < Agreement.RANKS.value
+        assert both.energy == pytest.approx(alone.energy + lennard_jones.energy, rel=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["torchscript", "compressed"])
