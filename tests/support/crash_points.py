@@ -15,7 +15,8 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,19 +135,27 @@ class Snapshots(Operations):
 
     def key(self) -> str:
         """Return a hash of all that a start can read in the folder."""
-        found = []
-        for path in sorted(self._place.rglob("*")):
-            if path.name.startswith(".lock") or _is_partial(path.parent):
-                continue
-            said = ""
-            if path.is_file() and not _is_partial(path) and path.name not in NOT_READ:
-                stat = path.stat()
-                mark = (str(path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
-                if mark not in self._digests:
-                    self._digests[mark] = _digest(path)
-                said = self._digests[mark]
-            found.append(f"{path.relative_to(self._place)} {said}")
-        return hashlib.sha256("\n".join(found).encode()).hexdigest()
+        found: list[str] = []
+        self._add_to(found, str(self._place), len(str(self._place)) + 1)
+        return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
+
+    def _add_to(self, found: list[str], folder: str, n: int) -> None:
+        """Add what is in a folder; by os.scandir, since this is done before each operation."""
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".lock"):
+                    continue
+                is_read, said = files.PARTIAL not in entry.path[n:], ""
+                if entry.is_dir(follow_symlinks=False):
+                    if is_read:
+                        self._add_to(found, entry.path, n)
+                elif is_read and entry.name not in NOT_READ:
+                    stat = entry.stat()
+                    mark = (entry.path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+                    if mark not in self._digests:
+                        self._digests[mark] = _digest(Path(entry.path))
+                    said = self._digests[mark]
+                found.append(f"{entry.path[n:]} {said}")
 
 
 class FullDisk(Operations):
@@ -176,6 +185,17 @@ class Refusal(Operations):
         self._is_full |= self._k == 0
         if self._is_full and kind in WRITES:
             raise OSError(self._number, os.strerror(self._number))
+
+
+@contextmanager
+def unsynced() -> Iterator[None]:
+    """Bring nothing to the disk for a while: what the process wrote, a start after it reads."""
+    fsync = os.fsync
+    os.fsync = lambda fd: None
+    try:
+        yield
+    finally:
+        os.fsync = fsync
 
 
 def count(work: Work) -> Operations:
@@ -272,7 +292,13 @@ class Trial:
         self.place, self._store = folder / "work", folder / "states"
         self.place.mkdir()
         self._store.mkdir()
-        self.work = prepare(self.place)
+        prepared = prepare(self.place)
+
+        def work() -> None:
+            with unsynced():
+                prepared()
+
+        self.work = work
         self._known: set[str] = set()
         self.whole = self._snapshots()
         with files.operations(self.whole):
