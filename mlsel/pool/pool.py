@@ -110,7 +110,9 @@ class Pool:
             )
         n_frames = table["n_frames"][()]
         n_atoms = table["n_atoms"][()]
-        if (n_frames < 1).any() or (n_atoms < 1).any() or not n_frames.dtype.kind == "i":
+        if {n_frames.dtype.kind, n_atoms.dtype.kind} != {"i"}:
+            raise TypeError("frames and atoms of the runs are no whole numbers")
+        if (n_frames < 1).any() or (n_atoms < 1).any():
             raise MlselError(
                 f"{self.path} is damaged: a run has {n_frames.min()} frames or {n_atoms.min()} "
                 "atoms; take a copy of it, or make it again."
@@ -216,6 +218,7 @@ class Pool:
 
     def numbers(self, run: Run) -> IntArray:
         """Return the atomic numbers of a run's atoms, int64 (N,)."""
+        self._place_told(run, "species")  # as many as the index tells, before they are counted out
         return self._read_rows(run, "species", np.arange(run.n_atoms), True).astype(np.int64)
 
     def periodic(self, run: Run) -> tuple[bool, bool, bool]:
@@ -325,7 +328,8 @@ class Pool:
                 start = max(frame_ids.start, run.first_frame)
                 stop = min(frame_ids.stop, run.first_frame + run.n_frames)
                 if start < stop:
-                    ids = np.arange(start, stop)
+                    with damage_told(self.path):  # as many as the index tells
+                        ids = np.arange(start, stop)
                     yield run, ids, ids - run.first_frame, True
             return
         ids = np.asarray(frame_ids, dtype=np.int64)
