@@ -14,12 +14,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.support import environment
+from tests.support.events import has_ended, is_readable
+
+PATIENCE = 900.0
+"""s; when a step of a test is given up on a machine that does other things, not a measurement."""
 
 CONFIGURATION = """
 ClusterName=mlsel
@@ -81,6 +85,7 @@ class Cluster:
 
     def __init__(self, folder: Path, cores: int = 2) -> None:
         self.folder = folder
+        self._n_waits = 0
         self.user = pwd.getpwuid(os.getuid()).pw_name
         host = socket.gethostname().split(".")[0]
         for name in ("state", "spool"):
@@ -110,7 +115,7 @@ class Cluster:
                     [program, "-f", str(self.folder / "slurm.conf")],
                     env=self.environment, check=True, timeout=30, capture_output=True,
                 )  # fmt: skip
-            self._wait_until_idle()
+            self.wait()
         except BaseException:
             self._end()
             raise
@@ -124,23 +129,42 @@ class Cluster:
     ) -> None:
         self._end()
 
-    def _wait_until_idle(self) -> None:
-        for _ in range(120):
-            if "idle" in self.command("sinfo", "-h", "-o", "%T", check=False):
-                return
-            time.sleep(0.5)
-        logs = "".join((self.folder / f"{name}.log").read_text()[-2000:]
-                       for name in ("slurmctld", "slurmd"))  # fmt: skip
-        raise AssertionError(f"the node did not get idle:\n{logs}")
+    def wait(self, jobs: Iterable[str] = ()) -> None:
+        """Wait until jobs have ended, however; without any, until a node takes jobs.
+
+        A job that depends on them tells it through a FIFO: it runs when Slurm says so.
+
+        Raises
+        ------
+        AssertionError
+            If that does not come.
+        """
+        self._n_waits += 1
+        fifo = self.folder / f"ended-{self._n_waits}"
+        os.mkfifo(fifo)
+        reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            ids = [job.partition("_")[0] for job in jobs]
+            after = [f"--dependency=afterany:{':'.join(dict.fromkeys(ids))}"] if ids else []
+            self.command("sbatch", "--output=/dev/null", "--open-mode=append", *after,
+                         "--wrap", f"echo > {fifo}")  # fmt: skip
+            came = is_readable(reading, PATIENCE)
+        finally:
+            os.close(reading)
+        assert came, f"{ids or 'a node'}: waited in vain\n{self._told()}"
+
+    def _told(self) -> str:
+        logs = [self.folder / f"{name}.log" for name in ("slurmctld", "slurmd")]
+        texts = [path.read_text()[-2000:] for path in logs if path.is_file()]
+        return "\n".join([self.command("squeue", check=False), *texts])
 
     def _end(self) -> None:
         """End the jobs, then the daemons by their pid files."""
         with contextlib.suppress(Exception):
             self.command("scancel", "--user", self.user, check=False)
-            for _ in range(20):
-                if not self.command("squeue", "-h", check=False):
-                    break
-                time.sleep(0.5)
+            for line in self.command("scontrol", "listpids", check=False).splitlines()[1:]:
+                if line.split()[0].isdigit():
+                    has_ended(int(line.split()[0]), 10)
         for daemon in ("slurmd", "slurmctld"):
             path = self.folder / f"{daemon}.pid"
             if not path.is_file():
@@ -148,10 +172,8 @@ class Cluster:
             pid = int(path.read_text())
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-                for _ in range(100):
-                    os.kill(pid, 0)
-                    time.sleep(0.1)
-                os.kill(pid, signal.SIGKILL)
+                if not has_ended(pid, 10):
+                    os.kill(pid, signal.SIGKILL)
 
     def command(self, *words: str | Path, cwd: Path | None = None, check: bool = True) -> str:
         """Run a command as a user on the login node; return its output."""

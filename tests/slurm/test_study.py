@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,8 +20,8 @@ import torch
 
 from mlsel.core.lock import holder_of
 from tests.mpi.test_generate import hashes
-from tests.slurm.cluster import Cluster
-from tests.support import environment
+from tests.slurm.cluster import PATIENCE, Cluster
+from tests.support import environment, events
 
 pytestmark = pytest.mark.slurm
 
@@ -78,9 +77,6 @@ rdf_bins = 60
 """
 """Every stage, as short as it can be."""
 
-PATIENCE = 900.0
-"""s; a limit for a step of a test on a machine that does other things, not a measurement."""
-
 
 def write_study(folder: Path) -> Path:
     path = folder / "small.toml"
@@ -89,15 +85,12 @@ def write_study(folder: Path) -> Path:
 
 
 def until(what: str, condition: Callable[[], object], cluster: Cluster, folder: Path) -> None:
-    """Wait for something; if it does not come show the queue and the jobs' logs."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > end:
-            logs = "".join(f"\n== {p.name}\n{p.read_text()[-1500:]}"
-                           for p in sorted(folder.glob("logs/*")))  # fmt: skip
-            queue = cluster.command("squeue", check=False)
-            raise AssertionError(f"{what} did not happen\n{queue}{logs}")
-        time.sleep(0.2)
+    """Wait for what a file tells; if it does not come show the queue and the jobs' logs."""
+    if not events.until(condition, folder, PATIENCE):
+        logs = "".join(f"\n== {p.name}\n{p.read_text()[-1500:]}"
+                       for p in sorted(folder.glob("**/logs/*")))  # fmt: skip
+        queue = cluster.command("squeue", check=False)
+        raise AssertionError(f"{what} did not happen\n{queue}{logs}")
 
 
 def submitted(folder: Path) -> dict[str, str]:
@@ -157,17 +150,15 @@ def test_a_study_killed_limited_and_resubmitted(
     assert again.returncode == 2 and "are still in the queue" in again.stderr
     job = submitted(folder)["generate"]
     sampling = "runs/*/sample-*.restart"
-    until("sampling", lambda: list(folder.glob(sampling)), cluster, folder)
+    until("sampling", lambda: list(folder.glob(sampling)), cluster, tmp_path)
     os.kill(worker(folder / ".lock"), signal.SIGKILL)
     others = [n for script, n in submitted(folder).items() if script != "start"]
-    until("an empty queue",
-          lambda: not {*others} & {x.partition("_")[0] for x in cluster.queue()},
-          cluster, folder)  # fmt: skip
+    cluster.wait(others)
     assert cluster.state(job)[0] == "FAILED"
     state = mlsel(cluster, tmp_path, "status", folder)
     assert state.returncode == 1
     assert re.search(r"begun +\d+K-\d+bar: \d+% of 6000 steps", state.stdout), state.stdout
-    until("the end of start", lambda: not cluster.queue(), cluster, folder)
+    cluster.wait([submitted(folder)["start"]])
 
     # 2: the same command goes on. The first model is held up until Slurm says its time is over.
     done = mlsel(cluster, tmp_path, "slurm", study)
@@ -175,29 +166,29 @@ def test_a_study_killed_limited_and_resubmitted(
     jobs = submitted(folder)
     assert "start" not in jobs
     metrics = folder / "models/random/schnet-small-e0.01/metrics.csv"
-    until("an epoch", metrics.is_file, cluster, folder)
+    until("an epoch", metrics.is_file, cluster, tmp_path)
     trainer = worker(folder / "models/.lock-1-of-4")
     os.kill(trainer, signal.SIGSTOP)
     log = folder / f"logs/train-{jobs['train']}_1.log"
     lock = folder / "models/.lock-3-of-4"
     try:
         # Meanwhile another element is cancelled, which is no reason to queue it again.
-        until("the third element", lock.is_file, cluster, folder)
+        until("the third element", lock.is_file, cluster, tmp_path)
         cancelled = worker(lock)
         os.kill(cancelled, signal.SIGSTOP)  # so that it is not done before it is cancelled
         cluster.command("scancel", f"{jobs['train']}_3")
         third = folder / f"logs/train-{jobs['train']}_3.log"
-        until("its signal", lambda: "asked to stop" in third.read_text(), cluster, folder)
+        until("its signal", lambda: "asked to stop" in third.read_text(), cluster, tmp_path)
         os.kill(cancelled, signal.SIGCONT)
-        until("the signal", lambda: "asked to stop" in log.read_text(), cluster, folder)
+        until("the signal", lambda: "asked to stop" in log.read_text(), cluster, tmp_path)
     finally:
         os.kill(trainer, signal.SIGCONT)
-    until("the requeue", lambda: "queued again" in log.read_text(), cluster, folder)
+    until("the requeue", lambda: "queued again" in log.read_text(), cluster, tmp_path)
     n_epochs = len(metrics.read_text().splitlines()) - 2
     assert 1 <= n_epochs < 30
 
     # 3: the element that was cancelled is submitted again alone.
-    until("an empty queue", lambda: not cluster.queue(), cluster, folder)
+    cluster.wait(cluster.queue())
     assert log.read_text().count("start 2 on") == 1
     assert "start 2 on" not in third.read_text()
     state = mlsel(cluster, tmp_path, "status", folder)
@@ -206,7 +197,7 @@ def test_a_study_killed_limited_and_resubmitted(
     assert "(part 1)" not in training
     done = mlsel(cluster, tmp_path, "slurm", study)
     assert "train (parts 3)" in done.stderr and "generate" not in done.stderr, done.stderr
-    until("the end", lambda: not cluster.queue(), cluster, folder)
+    cluster.wait(cluster.queue())
     state = mlsel(cluster, tmp_path, "status", folder)
     assert state.returncode == 0, state.stdout
     assert "all is done" in mlsel(cluster, tmp_path, "slurm", study).stderr
@@ -242,7 +233,7 @@ def test_srun_starts_ranks_and_passes_the_signal(
     log = tmp_path / "log"
     until("the requeue", lambda: "queued again" in log.read_text(), cluster, tmp_path)
     assert "stopped by a signal" in log.read_text() and "Killed" not in log.read_text()
-    until("the end", lambda: not cluster.queue(), cluster, tmp_path)
+    cluster.wait([job])
     assert cluster.state(job) == ("COMPLETED", 0, 1), log.read_text()
     expected = {name: bits for name, bits in hashes(serial()).items()
                 if name.startswith(("runs/", "pool.h5"))}  # fmt: skip
