@@ -1,6 +1,6 @@
 """Whether the memory of a stage grows with its input: peak RSS at n and at 8 n frames.
 
-    python -m benchmarks.memory [--frames 4000] [--only NAME]
+    python -m benchmarks.memory [--frames 2000] [--only NAME]
 
 Each command runs in a process of its own on a synthetic pool of n frames of 200 atoms and on one of
 8 n, or on a part of it where that would take long; MD and import have inputs of their own sizes. A
@@ -48,8 +48,8 @@ cutoff = 6.0
 temperatures = [1800]
 pressures = [1]
 melt_temperature = 3000
-melt = 0.01
-equilibration = 0.01
+melt = 1.0
+equilibration = 1.0
 frames_per_run = {n}
 sampling_interval = 1
 checkpoint_interval = 400
@@ -66,12 +66,12 @@ repeats = 0
 n_atoms = 64
 density_time = 0.1
 density_parts = 2
-equilibration = 0.02
+equilibration = 0.1
 duration = {duration}
 nve = 0.02
 block = 0.05
-sampling_interval = 5
-trajectory_interval = 5
+sampling_interval = 1
+trajectory_interval = 1
 checkpoint_interval = 0.5
 rdf_cutoff = 6.0
 rdf_bins = 30
@@ -136,7 +136,7 @@ def prepare(folder: Path, n: int) -> None:
     os.link(folder / "pool.h5", folder / "study/pool.h5")
     os.link(folder / "few.h5", folder / "measured/data/random.h5")
     os.link(folder / "part.h5", folder / "measured/data/test.h5")
-    study = STUDY.format(n=n // 2, duration=n / 1000)
+    study = STUDY.format(n=n // 2, duration=n / 4000)
     (folder / "tiny.toml").write_text(study, encoding="utf-8")
     for words in (
         mlsel("export", "small.h5", "in.extxyz"),
@@ -170,7 +170,7 @@ def commands(given: Input) -> dict[str, Measurement]:
             mlsel("import", "in.extxyz", "imported.h5", "--force"), "in.extxyz"),
         f"generate ({n // 2} frames of 64 atoms)": Measurement(
             mlsel("generate", "tiny.toml", "-o", "made"), "made/runs/*/run.h5"),
-        f"validate ({n // 5} frames of 64 atoms)": Measurement(
+        f"validate ({n // 4} frames of 64 atoms)": Measurement(
             mlsel("validate", "tiny.toml", "-o", "made"), "made/validation/*/trajectory.h5"),
         f"evaluate, a pair potential ({part})": Measurement(
             mlsel("evaluate", "-o", "measured"), "part.h5"),
@@ -206,7 +206,7 @@ def compare(
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.add_argument("--frames", type=int, default=4000, metavar="N")
+    parser.add_argument("--frames", type=int, default=2000, metavar="N")
     parser.add_argument("--prepare", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("--only", action="append", metavar="NAME", help="commands that begin so")
     args = parser.parse_args(argv)
