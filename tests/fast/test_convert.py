@@ -38,11 +38,11 @@ def test_export_round_trip_through_ase(tiny_pool: Path, tmp_path: Path) -> None:
     assert main(["import", str(target), str(back)]) == 0
     with Pool(tiny_pool) as pool, Pool(back) as again:
         energies = pool.values("energy")[5:120:10]
-        np.testing.assert_allclose(again.values("energy"), energies, rtol=Tolerance.ROUNDING.value)
+        np.testing.assert_allclose(again.values("energy"), energies, rtol=Tolerance.ROUNDING)
         ids = np.arange(5, 120, 10)
         forces = np.concatenate([b["forces"] for b in pool.blocks("forces", frame_ids=ids)])
         back_forces = np.concatenate([block["forces"] for block in again.blocks("forces")])
-        np.testing.assert_allclose(back_forces, forces, atol=1e-8)
+        np.testing.assert_allclose(back_forces, forces, atol=Tolerance.EIGHT_DIGITS)
     first = read(target, index=0)
     assert first.info["frame_id"] == 5
     assert first.arrays["REF_forces"].shape == (64, 3)
@@ -60,11 +60,13 @@ def test_import_of_other_sizes_and_keys(tmp_path: Path) -> None:
         for block in pool.blocks("positions", "forces", "cell"):
             for i, frame_id in enumerate(block.frame_ids):
                 there = frames()[frame_id]
-                np.testing.assert_allclose(block["positions"][i], there.positions, atol=1e-7)
                 np.testing.assert_allclose(
-                    block["forces"][i], there.arrays["REF_forces"], atol=1e-7
+                    block["positions"][i], there.positions, atol=Tolerance.SEVEN_DIGITS
                 )
-                np.testing.assert_allclose(block["cell"][i], there.cell.array, atol=1e-9)
+                np.testing.assert_allclose(
+                    block["forces"][i], there.arrays["REF_forces"], atol=Tolerance.SEVEN_DIGITS
+                )
+                np.testing.assert_allclose(block["cell"][i], there.cell.array, atol=Tolerance.SUMS)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from mlsel.md import deck
 from mlsel.md.structures import grid_shape, grid_structure, lammps_data, start_structure
 from mlsel.study.sections.system import System
 from mlsel.study.study import load_study
+from tests.support import Tolerance
 
 
 def test_every_potential_says_what_it_is() -> None:
@@ -89,7 +90,7 @@ def test_data_file_orders_types_by_species() -> None:
     text = lammps_data(grid_structure(system), ("Na", "Cl"))
     masses = re.findall(r"^\s*(\d)\s+([\d.]+)\s+# (\w+)$", text, re.MULTILINE)
     assert [(kind, symbol) for kind, _, symbol in masses] == [("1", "Na"), ("2", "Cl")]
-    assert float(masses[0][1]) == pytest.approx(22.98977, abs=1e-3)
+    assert float(masses[0][1]) == pytest.approx(22.98977, abs=Tolerance.THREE_DIGITS)
 
 
 def test_runs_of_a_pool_start_with_other_velocities(tmp_path: Path) -> None:

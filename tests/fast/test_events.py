@@ -21,7 +21,8 @@ with Path(folder, "log").open("a") as log: log.write("two\\n")
 
 
 def test_a_line_in_a_folder_that_is_made_later(tmp_path: Path) -> None:
-    path, asked = tmp_path / "later/deeper/log", []
+    path = tmp_path / "later/deeper/log"
+    asked: list[bool] = []
     with subprocess.Popen(
         [sys.executable, "-c", WRITE, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:

@@ -19,6 +19,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from mlsel.__main__ import main
 from mlsel.core.errors import MlselError
 from mlsel.pool.importing import import_trajectories
+from tests.support import Tolerance
 
 N_FRAMES = 12
 
@@ -69,7 +70,12 @@ def assert_labels(found: tuple[float, Any, Any], k: int) -> None:
     there = brought(k)
     assert found[0] == -30.0 - k
     np.testing.assert_array_equal(found[1], there.get_forces())
-    np.testing.assert_allclose(found[2], there.get_stress(voigt=False), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(
+        found[2],
+        there.get_stress(voigt=False),
+        rtol=Tolerance.SAME_NUMBERS,
+        atol=0.1 * Tolerance.LAST_DIGITS,
+    )
 
 
 @pytest.mark.parametrize("program", ["mace", "nequip", "gap", "nep"])
@@ -232,8 +238,12 @@ def test_chemiscope_has_structures_and_what_all_frames_have(chosen: Path, tmp_pa
     ):
         assert structure["size"] == len(atoms) == len(structure["x"])
         assert structure["names"] == atoms.get_chemical_symbols()
-        np.testing.assert_allclose(structure["z"], atoms.positions[:, 2], atol=1e-5)
-        np.testing.assert_allclose(structure["cell"], atoms.cell.array.ravel(), atol=1e-5)
+        np.testing.assert_allclose(
+            structure["z"], atoms.positions[:, 2], atol=Tolerance.FIVE_DIGITS
+        )
+        np.testing.assert_allclose(
+            structure["cell"], atoms.cell.array.ravel(), atol=Tolerance.FIVE_DIGITS
+        )
     for name, known in found["properties"].items():
         assert known["target"] == "structure" and len(known["values"]) == 6, name
     assert {"energy per atom", "largest force", "config_type"} <= found["properties"].keys()

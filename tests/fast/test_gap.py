@@ -52,7 +52,7 @@ def test_predictions_are_quippys(fitted: GapModel) -> None:
     for row in range(2):
         atoms = Atoms(part.numbers, part.positions[row], cell=part.cell[row], pbc=True)
         atoms.calc = quip
-        limit = Tolerance.ROUNDING.value
+        limit = Tolerance.ROUNDING
         assert prediction.energy[row] == pytest.approx(atoms.get_potential_energy(), rel=limit)
         np.testing.assert_allclose(prediction.forces[row], atoms.get_forces(), atol=limit)
         np.testing.assert_allclose(prediction.atomic_energies[row], atoms.get_potential_energies())
@@ -110,7 +110,9 @@ def test_a_pair_term_halves_the_error(fitted: GapModel, tmp_path: Path) -> None:
     alone, together = (np.std(m.predict(part).forces - part.forces) for m in (fitted, model))
     assert together < 0.5 * alone
     np.testing.assert_allclose(
-        model.predict(part).forces, model.predict_with_quippy(part).forces, atol=1e-8
+        model.predict(part).forces,
+        model.predict_with_quippy(part).forces,
+        atol=Tolerance.EIGHT_DIGITS,
     )
 
 

@@ -64,7 +64,9 @@ def test_case_forces_lost_when_first_frame_lacks_them(first: bool, tmp_path: Pat
         assert pool.element_references == {11: -0.2}
         np.testing.assert_allclose(pool.values("energy"), [a.info["REF_energy"] for a in frames])
         for forces, there in zip(in_order(pool, "forces"), frames, strict=True):
-            np.testing.assert_allclose(forces, there.arrays["REF_forces"], atol=1e-7)
+            np.testing.assert_allclose(
+                forces, there.arrays["REF_forces"], atol=Tolerance.SEVEN_DIGITS
+            )
 
 
 def test_isolated_atoms_are_frames_if_asked_for(tmp_path: Path) -> None:
@@ -236,7 +238,9 @@ def test_the_stress_of_emt_is_the_virial_of_its_energy(tmp_path: Path) -> None:
     for name in ("a.traj", "a.extxyz"):
         import_trajectories([tmp_path / name], tmp_path / "pool.h5")
         with Pool(tmp_path / "pool.h5") as pool:
-            np.testing.assert_allclose(pool.values("virial")[0], expected, atol=2e-5)
+            np.testing.assert_allclose(
+                pool.values("virial")[0], expected, atol=2 * Tolerance.FIVE_DIGITS
+            )
 
 
 def test_units_of_the_source(tmp_path: Path) -> None:
@@ -252,7 +256,9 @@ def test_units_of_the_source(tmp_path: Path) -> None:
     np.testing.assert_allclose(block["energy"], [-6 * hartree])
     np.testing.assert_allclose(block["positions"][0], atoms.positions * bohr)
     np.testing.assert_allclose(
-        block["forces"][0], atoms.arrays["REF_forces"] * hartree / 2 / bohr, rtol=1e-7
+        block["forces"][0],
+        atoms.arrays["REF_forces"] * hartree / 2 / bohr,
+        rtol=Tolerance.SEVEN_DIGITS,
     )
     np.testing.assert_allclose(
         block["virial"][0], -np.eye(3) * (9 * bohr) ** 3 / 160.21766339999998
@@ -301,7 +307,7 @@ def test_the_order_of_frames_changes_nothing(tmp_path: Path) -> None:
             assert pool.values("label").tolist() == [a.info["label"] for a in shuffled]
             assert pool.values("source_index").tolist() == list(range(60))
             for found, atoms in zip(in_order(pool, "positions"), shuffled, strict=True):
-                np.testing.assert_allclose(found, atoms.positions, atol=1e-7)
+                np.testing.assert_allclose(found, atoms.positions, atol=Tolerance.SEVEN_DIGITS)
 
 
 def test_several_sources_name_their_frames(tmp_path: Path) -> None:
@@ -431,7 +437,7 @@ def test_odd_values_are_kept_or_named(tmp_path: Path) -> None:
     report = import_trajectories([tmp_path / "in.traj"], tmp_path / "pool.h5")
     assert any("left-handed" in warning for warning in report.warnings)
     with Pool(tmp_path / "pool.h5") as pool:
-        assert pool.values("volume")[0] == pytest.approx(729, rel=Tolerance.ROUNDING.value)
+        assert pool.values("volume")[0] == pytest.approx(729, rel=Tolerance.ROUNDING)
         assert pool.values("volume_of_source")[0] == 1.0
         assert pool.values("note")[0] == "a b"
         assert pool.values("tags")[0] == "[[1], [2, 3]]"

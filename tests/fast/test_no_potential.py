@@ -123,8 +123,8 @@ def test_an_rdf_is_that_of_lammps(pool: Path, tmp_path: Path) -> None:
         session.run(0)
         table = session.global_array("rdf")
     assert results.g.shape == (120, 3, 30)
-    np.testing.assert_allclose(results.g[0], table[:, 1::2].T, atol=Tolerance.ROUNDING.value)
-    np.testing.assert_allclose(results.coordination[0], table[:, 2::2].T, rtol=1e-9)
+    np.testing.assert_allclose(results.g[0], table[:, 1::2].T, atol=Tolerance.ROUNDING)
+    np.testing.assert_allclose(results.coordination[0], table[:, 2::2].T, rtol=Tolerance.SUMS)
 
 
 def test_diffusion_through_the_boundaries_and_pressure(pool: Path) -> None:
@@ -136,7 +136,7 @@ def test_diffusion_through_the_boundaries_and_pressure(pool: Path) -> None:
     ideal = 4 * BOLTZMANN * 1000 / BOX**3
     expected = (ideal - 0.01) * BAR
     assert results.production["pressure"] == pytest.approx(np.full(200, expected))
-    assert pytest.approx(160.21766, rel=1e-6) == BAR / 1e4 and ase_units.GPa > 0
+    assert pytest.approx(160.21766, rel=Tolerance.SIX_DIGITS) == BAR / 1e4 and ase_units.GPa > 0
     assert np.isnan(compressibility.value)  # of a volume that is constant
     silent = dataclasses.replace(
         study(), validation=dataclasses.replace(study().validation, frame_time=0.0)

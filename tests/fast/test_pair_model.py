@@ -64,7 +64,7 @@ def test_forces_and_virial_are_slopes_of_the_energy(fitted: PairModel) -> None:
     h = 1e-5
     prediction = fitted.predict(part)
     assert prediction.virial is not None
-    limit = Tolerance.FINITE_DIFFERENCE.value * np.abs(prediction.forces).max()
+    limit = Tolerance.FINITE_DIFFERENCE * np.abs(prediction.forces).max()
     for atom in range(3):
         for axis in range(3):
             energies = []
@@ -83,7 +83,7 @@ def test_forces_and_virial_are_slopes_of_the_energy(fitted: PairModel) -> None:
                 strained = moved(part, x @ strain, part.cell @ strain)
                 energies.append(fitted.predict(strained).energy[0])
             slope = (energies[0] - energies[1]) / (2 * h)
-            limit = Tolerance.FINITE_DIFFERENCE.value * np.abs(prediction.virial).max()
+            limit = Tolerance.FINITE_DIFFERENCE * np.abs(prediction.virial).max()
             assert prediction.virial[0, a, b] == pytest.approx(-slope, abs=limit)
 
 
@@ -100,8 +100,8 @@ def test_the_splines_are_de_boors() -> None:
         column = np.clip(j - first, 0, DEGREE)
         found = np.where(inside, values[np.arange(len(r)), column], 0.0)
         slope = np.where(inside, slopes[np.arange(len(r)), column], 0.0)
-        np.testing.assert_allclose(found, expected(r), atol=Tolerance.ROUNDING.value)
-        np.testing.assert_allclose(slope, expected(r, 1), atol=Tolerance.ROUNDING.value)
+        np.testing.assert_allclose(found, expected(r), atol=Tolerance.ROUNDING)
+        np.testing.assert_allclose(slope, expected(r, 1), atol=Tolerance.ROUNDING)
 
 
 def test_below_the_data_stands_a_wall(fitted: PairModel) -> None:
@@ -113,7 +113,7 @@ def test_below_the_data_stands_a_wall(fitted: PairModel) -> None:
         assert energy[0] > 50
         around = start + np.array([-1e-9, 1e-9])
         for value in fitted.curves(np.full(2, curve), around):
-            assert value[0] == pytest.approx(value[1], abs=1e-6)
+            assert value[0] == pytest.approx(value[1], abs=Tolerance.SIX_DIGITS)
     everything, basis = frames(60, side=3), fitted.curves.basis
     found = [
         basis.find(everything.numbers, x, c, everything.periodic)
@@ -143,7 +143,7 @@ def test_blocks_don_t_matter_and_a_fit_repeats_to_the_bit(
     pieces = [parts.take(range(k, k + 20)) for k in (0, 20, 40)]
     small = trainer().fit(pieces, [], tmp_path / "small")
     test = frames(3, seed=5, side=3)
-    limit = Tolerance.ROUNDING.value * 100
+    limit = Tolerance.ROUNDING * 100
     np.testing.assert_allclose(
         small.predict(test).forces, fitted.predict(test).forces, atol=limit
     )  # fmt: skip

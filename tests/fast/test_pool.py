@@ -13,6 +13,7 @@ from mlsel.core.errors import MlselError
 from mlsel.pool.layout import ATOM_FIELDS, OBSERVABLE_UNITS
 from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter, write_subset
+from tests.support import Tolerance
 
 
 def two_kinds(path: Path, n_frames: int = 5) -> Path:
@@ -70,9 +71,18 @@ def test_mdanalysis_opens_a_run(tiny_folder: Path) -> None:
     universe.load_new(str(path), format="H5MD", convert_units=False)
     assert len(universe.trajectory) == 30
     for i, step in enumerate(universe.trajectory):
-        np.testing.assert_allclose(step.positions, block["positions"][i], rtol=1e-6, atol=1e-5)
-        np.testing.assert_allclose(step.forces, block["forces"][i], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(step.dimensions[:3], np.diag(block["cell"][i]), rtol=1e-6)
+        np.testing.assert_allclose(
+            step.positions,
+            block["positions"][i],
+            rtol=Tolerance.SIX_DIGITS,
+            atol=Tolerance.FIVE_DIGITS,
+        )
+        np.testing.assert_allclose(
+            step.forces, block["forces"][i], rtol=Tolerance.FIVE_DIGITS, atol=Tolerance.SIX_DIGITS
+        )
+        np.testing.assert_allclose(
+            step.dimensions[:3], np.diag(block["cell"][i]), rtol=Tolerance.SIX_DIGITS
+        )
 
 
 def test_blocks_give_every_frame_once(tmp_path: Path) -> None:

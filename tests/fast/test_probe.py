@@ -15,6 +15,7 @@ from mlsel.evaluate.command import main
 from mlsel.evaluate.probe import Approach, approaches, barrier_and_hole, judge
 from mlsel.pool.pool import Pool
 from mlsel.training.command import main as train
+from tests.support import Tolerance
 from tests.support.training_data import frames, write_pool
 
 
@@ -70,7 +71,9 @@ def test_atoms_are_moved_towards_each_other(tmp_path: Path) -> None:
         vectors = one.positions[:, second] - one.positions[:, first]
         shares = vectors @ np.linalg.inv(one.cell)
         vectors = (shares - np.round(shares[0])) @ one.cell
-        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), one.distances, rtol=1e-9)
+        np.testing.assert_allclose(
+            np.linalg.norm(vectors, axis=1), one.distances, rtol=Tolerance.SUMS
+        )
         assert one.distances[-1] == pytest.approx(0.5 * one.shortest)
 
 

@@ -23,6 +23,7 @@ from mlsel.report.page import table
 from mlsel.report.pool_map import Map, components
 from mlsel.report.stage import write_report
 from mlsel.validate.verdict import WORDS
+from tests.support import Tolerance
 from tests.support.training_data import frames, write_pool
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -290,7 +291,7 @@ def test_places_of_frames_are_what_an_svd_gives(tmp_path: Path) -> None:
     rows = np.random.default_rng(1).standard_normal((40, 6)) * [9, 1, 3, 1, 1, 1]
     places, shares = components(rows)
     left, values, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    np.testing.assert_allclose(np.abs(places), np.abs(left * values)[:, :2], atol=1e-9)
+    np.testing.assert_allclose(np.abs(places), np.abs(left * values)[:, :2], atol=Tolerance.SUMS)
     np.testing.assert_allclose(shares, (values**2 / (values**2).sum())[:2])
     with Pool(path) as pool:
         found = Map.of(pool, np.array([3, 40]))

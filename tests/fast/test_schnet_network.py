@@ -70,10 +70,10 @@ def test_energies_and_forces_are_schnetpacks(size: str) -> None:
         _, atomic, forces = schnetpack_answer(model, part, row, architecture.cutoff)
         own = slice(8 * row, 8 * row + 8)
         np.testing.assert_allclose(
-            output.atomic[own].detach(), atomic, rtol=0, atol=Tolerance.ROUNDING.value
+            output.atomic[own].detach(), atomic, rtol=0, atol=Tolerance.ROUNDING
         )
         np.testing.assert_allclose(
-            output.forces[own].detach(), forces, rtol=0, atol=Tolerance.ROUNDING.value
+            output.forces[own].detach(), forces, rtol=0, atol=Tolerance.ROUNDING
         )
 
 
@@ -129,7 +129,7 @@ def test_each_element_has_schnetpacks_own_network() -> None:
         atoms_of_row = slice(8 * row, 8 * row + 8)
         for ours, theirs in ((output.atomic, energies), (output.forces, forces)):
             np.testing.assert_allclose(
-                ours[atoms_of_row].detach(), theirs.detach(), rtol=0, atol=1e-10
+                ours[atoms_of_row].detach(), theirs.detach(), rtol=0, atol=Tolerance.ROUNDING
             )
     outnets = model.output_modules[0].outnets
     assert not torch.equal(outnets[0][0].weight, outnets[1][0].weight)
@@ -154,7 +154,7 @@ def test_virials_are_the_slope_with_strain() -> None:
             for sign in (1, -1)
         ]
         slope = -(energies[0] - energies[1]) / 2e-5
-        np.testing.assert_allclose(virials[:, a, b], slope, rtol=0, atol=1e-7)
+        np.testing.assert_allclose(virials[:, a, b], slope, rtol=0, atol=Tolerance.SEVEN_DIGITS)
 
 
 def loss_of(network: Network, batch: Batch) -> torch.Tensor:
@@ -191,7 +191,7 @@ def test_gradients_are_those_of_every_directed_edge(architecture: Architecture) 
     loss = (out["forces"].ravel() * weights).sum() + (out["atomic_energies"] ** 2).sum()
     theirs = torch.autograd.grad(loss, list(model.parameters()))
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=Tolerance.ROUNDING.value)
+        np.testing.assert_allclose(a, b, rtol=Tolerance.SUMS, atol=Tolerance.ROUNDING)
 
 
 class TestTables:
@@ -214,7 +214,7 @@ class TestTables:
             (table(batch).atomic, plain(batch).atomic),
             (table(batch).forces, plain(batch).forces),
         ):
-            np.testing.assert_allclose(a.detach(), b.detach(), rtol=0, atol=1e-5)
+            np.testing.assert_allclose(a.detach(), b.detach(), rtol=0, atol=Tolerance.FIVE_DIGITS)
         assert 0 < table.interpolation_error(graphs) < 1e-5
 
     def test_their_gradients_are_those_of_finite_differences(self) -> None:
@@ -236,7 +236,7 @@ class TestTables:
                 for p, d in zip(parameters, direction, strict=True):
                     p.sub_(d, alpha=sign * step)
         assert (values[0] - values[1]) / (2 * step) == pytest.approx(
-            slope, rel=Tolerance.FINITE_DIFFERENCE.value
+            slope, rel=Tolerance.FINITE_DIFFERENCE
         )
 
     def test_the_same_threads_give_the_same_bits(self) -> None:
@@ -269,7 +269,7 @@ def test_forces_are_the_slope_of_the_energy(tabulate: bool) -> None:
         step = np.zeros_like(part.positions[0])
         step[atom, axis] = 1e-4
         slope = (energy(part.positions[0] - step) - energy(part.positions[0] + step)) / 2e-4
-        assert slope == pytest.approx(float(forces[atom, axis]), abs=1e-7)
+        assert slope == pytest.approx(float(forces[atom, axis]), abs=Tolerance.SEVEN_DIGITS)
 
 
 def test_batches_hold_their_frames_in_order() -> None:

@@ -91,7 +91,9 @@ def test_the_papers_options_train_and_run(tmp_path: Path) -> None:
     prediction = SchNetModel.load(tmp_path).predict(held_out)
     energy = np.mean(((prediction.energy - held_out.energy) / held_out.n_atoms) ** 2)
     forces = np.mean((prediction.forces - held_out.forces) ** 2)
-    assert curves["validation_loss"][best] == pytest.approx(0.01 * energy + 0.99 * forces, rel=1e-4)
+    assert curves["validation_loss"][best] == pytest.approx(
+        0.01 * energy + 0.99 * forces, rel=Tolerance.FOUR_DIGITS
+    )
 
 
 def test_the_learning_rate_stops_at_its_floor(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(tmp_path: Path) -> None:
     assert part.forces is not None
     error = model.predict(part).forces - part.forces
     assert np.sqrt((error**2).mean()) == pytest.approx(
-        curve["validation_force_rmse"][best], rel=1e-4
+        curve["validation_force_rmse"][best], rel=Tolerance.FOUR_DIGITS
     )
 
 
@@ -171,8 +173,8 @@ def test_prediction_and_reference_agree(tmp_path: Path) -> None:
     model = trainer(max_epochs=2).fit([frames(8)], [frames(2, seed=2)], tmp_path)
     part = frames(3, seed=5)
     fast, exact = model.predict(part), model.double().predict(part)
-    np.testing.assert_allclose(fast.forces, exact.forces, rtol=0, atol=2e-5)
-    np.testing.assert_allclose(fast.energy, exact.energy, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(fast.forces, exact.forces, rtol=0, atol=2 * Tolerance.FIVE_DIGITS)
+    np.testing.assert_allclose(fast.energy, exact.energy, rtol=0, atol=Tolerance.FOUR_DIGITS)
     np.testing.assert_allclose(fast.atomic_energies.sum(1), fast.energy)
 
     from ase import Atoms
@@ -190,7 +192,7 @@ def test_prediction_and_reference_agree(tmp_path: Path) -> None:
         strained.set_cell(atoms.cell.array @ (np.eye(3) + sign * strain), scale_atoms=True)
         energies.append(strained.get_potential_energy())
     slope = (energies[0] - energies[1]) / 2e-5 / atoms.get_volume()
-    assert stress[0, 1] == pytest.approx(slope, abs=1e-7)
+    assert stress[0, 1] == pytest.approx(slope, abs=Tolerance.SEVEN_DIGITS)
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -249,7 +251,9 @@ def test_without_a_compiler_it_learns_the_same(
     trainer(max_epochs=2).fit(train, validation, tmp_path / "tables")
     trainer(max_epochs=2, tabulate=False).fit(train, validation, tmp_path / "plain")
     one, two = (read_metrics(tmp_path / name / "metrics.csv") for name in ("tables", "plain"))
-    np.testing.assert_allclose(one["validation_loss"], two["validation_loss"], rtol=1e-3)
+    np.testing.assert_allclose(
+        one["validation_loss"], two["validation_loss"], rtol=Tolerance.THREE_DIGITS
+    )
 
 
 def test_non_finite_labels_are_refused(tmp_path: Path) -> None:
@@ -291,8 +295,8 @@ def test_the_weight_is_the_energys(tmp_path: Path) -> None:
     curve = {name: values[0] for name, values in read_metrics(tmp_path / "metrics.csv").items()}
     energy = 8 * curve["validation_energy_rmse"]
     loss = 0.2 * energy**2 + 0.8 * curve["validation_force_rmse"] ** 2
-    assert curve["validation_loss"] == pytest.approx(loss, rel=1e-4)
-    assert curve["train_loss"] == pytest.approx(loss, rel=1e-4)
+    assert curve["validation_loss"] == pytest.approx(loss, rel=Tolerance.FOUR_DIGITS)
+    assert curve["train_loss"] == pytest.approx(loss, rel=Tolerance.FOUR_DIGITS)
 
 
 def penalties(wrong: Any, delta: float | None) -> float:
@@ -334,10 +338,12 @@ def test_the_loss_by_its_formula(tmp_path: Path, delta: float | None) -> None:
         + 0.5 * penalties(atomic, delta)
         + 0.3 * penalties(virial, delta)
     )
-    assert curves["validation_loss"][best] == pytest.approx(loss, rel=1e-3)
+    assert curves["validation_loss"][best] == pytest.approx(loss, rel=Tolerance.THREE_DIGITS)
     for name, wrong in (("atomic_energy", atomic), ("virial", virial), ("energy", energy)):
         rmse = np.sqrt((wrong**2).mean())
-        assert curves[f"validation_{name}_rmse"][best] == pytest.approx(rmse, rel=1e-3)
+        assert curves[f"validation_{name}_rmse"][best] == pytest.approx(
+            rmse, rel=Tolerance.THREE_DIGITS
+        )
     means = [held_out.atomic_energies[:, held_out.numbers == z].mean() for z in (11, 17)]
     np.testing.assert_allclose(list(model.references.values()), means, rtol=0.2)
 
@@ -369,7 +375,7 @@ def test_the_gradient_of_every_term_is_that_of_finite_differences() -> None:
                     p.add_(d, alpha=step)
                 values.append(float(loss(network, batch)[0]))
         found = (values[0] - values[1]) / 2e-5
-        assert found == pytest.approx(slope, rel=Tolerance.FINITE_DIFFERENCE.value)
+        assert found == pytest.approx(slope, rel=Tolerance.FINITE_DIFFERENCE)
 
 
 def test_a_network_for_each_element_resumes_and_predicts(tmp_path: Path) -> None:
@@ -386,9 +392,13 @@ def test_a_network_for_each_element_resumes_and_predicts(tmp_path: Path) -> None
     atoms = validation[0].atoms(0)
     atoms.calc = model.calculator()
     prediction = model.predict(validation[0])
-    np.testing.assert_allclose(atoms.get_forces(), prediction.forces[0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        atoms.get_forces(), prediction.forces[0], rtol=0, atol=Tolerance.SIX_DIGITS
+    )
     exact = model.double().predict(validation[0])
-    np.testing.assert_allclose(prediction.forces, exact.forces, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(
+        prediction.forces, exact.forces, rtol=0, atol=2 * Tolerance.FIVE_DIGITS
+    )
 
 
 def test_labels_that_are_not_there_or_do_not_fit_are_told(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from mlsel.evaluate.seeds import comparisons, sentences, summary, write_tables
 from mlsel.study.study import load_study
 from mlsel.training.registry import trainers
 from mlsel.training.stage import tasks_of
+from tests.support import Tolerance
 
 
 def rows(values: dict[str, list[float]], model: str = "net") -> list[dict[str, object]]:
@@ -47,7 +48,7 @@ def test_what_a_seed_does_to_both_cancels() -> None:
     """Unpaired, 0.01 is lost in 0.02; paired, it is ten standard errors and more."""
     found = {row["measure"]: row for row in comparisons(rows(PAIRED))}
     assert found["rmse"]["difference"] == pytest.approx(0.01)
-    assert found["rmse"]["error"] == pytest.approx(0.001 / np.sqrt(5), rel=1e-6)
+    assert found["rmse"]["error"] == pytest.approx(0.001 / np.sqrt(5), rel=Tolerance.SIX_DIGITS)
     assert found["rmse"]["smaller"] == "force"
     spread = [row["rmse_error"] for row in summary(rows(PAIRED))]
     assert all(error > 0.008 for error in spread)

@@ -24,6 +24,7 @@ from mlsel.selection.methods.cur import by_leverage
 from mlsel.selection.methods.entropy import greedy_entropy, log_kernel_sums
 from mlsel.selection.methods.fps import farthest_points
 from mlsel.selection.methods.network_distillation import OUTPUTS, Network
+from tests.support import Tolerance
 
 ROUNDING = 1e-9
 """Relative; of sums in double precision done in another order."""
@@ -149,7 +150,7 @@ def test_a_network_is_trained_down_its_slopes() -> None:
             weight[at] += step
             sides.append(float(np.square(network(x) - y).mean()))
         weight[at] += 1e-5
-        assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(slope[at], rel=1e-6)
+        assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(slope[at], rel=Tolerance.SIX_DIGITS)
 
 
 def test_network_distillation_by_a_plain_loop(pool: Pool) -> None:
@@ -277,13 +278,13 @@ def test_radial_counts_images(tmp_path: Path) -> None:
         radial = Radial((11,), cutoff=7.0, n_shells=8)
         first, second = (radial.atoms(pool, b)[0] for b in pool.blocks("positions", "cell"))
     # Single precision is what descriptors are kept in.
-    assert np.allclose(second, first[0], rtol=1e-5, atol=1e-5)
+    assert np.allclose(second, first[0], rtol=Tolerance.FIVE_DIGITS, atol=Tolerance.FIVE_DIGITS)
     lattice = np.array(list(np.ndindex(7, 7, 7))) - 3
     distance = side * np.sqrt((lattice**2).sum(axis=1))
     distance = distance[(distance > 0) & (distance < 7.0)]
     hat = np.maximum(0, 1 - np.abs(distance[:, None] / (7 / 8) - np.arange(8) - 0.5))
     expected = (hat * (0.5 + 0.5 * np.cos(np.pi * distance / 7))[:, None]).sum(axis=0)
-    assert np.allclose(first[0], expected, rtol=1e-5, atol=1e-5)
+    assert np.allclose(first[0], expected, rtol=Tolerance.FIVE_DIGITS, atol=Tolerance.FIVE_DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +332,9 @@ def test_array_operations_give_what_the_kernels_give(
     plain = results()
     assert np.array_equal(compiled[0], plain[0])
     assert compiled[1] == plain[1]
-    assert np.allclose(compiled[2], plain[2], rtol=1e-12, atol=1e-12)
+    assert np.allclose(
+        compiled[2], plain[2], rtol=Tolerance.SAME_NUMBERS, atol=Tolerance.SAME_NUMBERS
+    )
 
 
 def test_leverage_by_explicit_orthogonalisation() -> None:

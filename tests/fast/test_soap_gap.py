@@ -213,10 +213,12 @@ def test_same_as_quip(case: str, tmp_path: Path) -> None:
         atoms.calc = quip
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         scale = max(1.0, np.abs(forces).max())
-        assert found.energy[0] == pytest.approx(energy, rel=Tolerance.ROUNDING.value), name
+        assert found.energy[0] == pytest.approx(energy, rel=Tolerance.ROUNDING), name
         np.testing.assert_allclose(found.forces[0], forces, atol=FORCE * scale, err_msg=name)
         energies = atoms.get_potential_energies()
-        np.testing.assert_allclose(found.atomic_energies[0], energies, rtol=1e-9, err_msg=name)
+        np.testing.assert_allclose(
+            found.atomic_energies[0], energies, rtol=Tolerance.SUMS, err_msg=name
+        )
         if not all(atoms.pbc):
             assert found.virial is None
             continue
@@ -237,7 +239,7 @@ def test_forces_and_virial_are_slopes(tmp_path: Path) -> None:
 
     found = model.predict(as_frames(atoms))
     assert found.virial is not None
-    assert np.abs(found.forces[0].sum(0)).max() < Tolerance.ROUNDING.value
+    assert np.abs(found.forces[0].sum(0)).max() < Tolerance.ROUNDING
     for atom, axis in ((0, 0), (3, 1), (7, 2)):
         sides = []
         for sign in (1, -1):
@@ -245,7 +247,7 @@ def test_forces_and_virial_are_slopes(tmp_path: Path) -> None:
             moved.positions[atom, axis] += sign * H
             sides.append(energy(moved))
         slope = -(sides[0] - sides[1]) / (2 * H)
-        assert found.forces[0, atom, axis] == pytest.approx(slope, abs=1e-6)
+        assert found.forces[0, atom, axis] == pytest.approx(slope, abs=Tolerance.SIX_DIGITS)
     for a, b in ((0, 0), (1, 2)):
         sides = []
         for sign in (1, -1):
@@ -256,7 +258,7 @@ def test_forces_and_virial_are_slopes(tmp_path: Path) -> None:
             strained.set_cell(atoms.cell.array @ strain, scale_atoms=True)
             sides.append(energy(strained))
         slope = -(sides[0] - sides[1]) / (2 * H)
-        assert found.virial[0, a, b] == pytest.approx(slope, abs=1e-5)
+        assert found.virial[0, a, b] == pytest.approx(slope, abs=Tolerance.FIVE_DIGITS)
 
 
 def in_soap(words: str) -> tuple[str, str]:

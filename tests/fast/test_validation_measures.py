@@ -18,6 +18,7 @@ from mlsel.validate.diffusion import diffusion, mean_square_displacement
 from mlsel.validate.distances import closest_distances
 from mlsel.validate.rdf import first_minimum, main_peak
 from mlsel.validate.stability import Bounds
+from tests.support import Tolerance
 
 
 def test_ideal_gas_has_g_of_one(tmp_path: Path) -> None:
@@ -129,11 +130,15 @@ def density_of(volumes: Any, mass: float = 1.0) -> Density:
 def test_density_and_compressibility_against_si_units() -> None:
     """Rock salt has 4 formula units of 58.44 g/mol in a cube of 5.640 Å, and 2.163 g/cm³; κ is
     var V/(V k_B T), here in m³, J and Pa."""
-    assert density_of(np.full(16, 5.640**3), 4 * 58.443).density == pytest.approx(2.163, abs=0.001)
+    assert density_of(np.full(16, 5.640**3), 4 * 58.443).density == pytest.approx(
+        2.163, abs=Tolerance.THREE_DIGITS
+    )
     volumes = 10000 + 10 * np.random.default_rng(1).standard_normal(4096)
     found = density_of(volumes)
     per_pascal = volumes.var() * 1e-60 / (volumes.mean() * 1e-30 * 1.380649e-23 * 1000)
-    assert float(found.compressibility.value) == pytest.approx(per_pascal * 1e5, rel=1e-5)
+    assert float(found.compressibility.value) == pytest.approx(
+        per_pascal * 1e5, rel=Tolerance.FIVE_DIGITS
+    )
     # Independent values: σ/√n of the mean, √(2/n) of the variance; blocking tells up to half more.
     assert 1 < found.relative_error / (100 * 0.001 / 64) < 2
     share = float(found.compressibility.error / found.compressibility.value)

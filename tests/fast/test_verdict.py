@@ -18,6 +18,7 @@ from mlsel.validate.criteria import SIGMAS, UNITS, WORDS, Comparison, drift
 from mlsel.validate.reference import Reference
 from mlsel.validate.results import Measured, Results
 from mlsel.validate.verdict import AGREES, BLOWN_UP, DIFFERS, UNKNOWN, UNPHYSICAL, as_csv, judge
+from tests.support import Tolerance
 
 N_ATOMS, N_BLOCKS, N_PRODUCTION, N_NVE = 200, 64, 1024, 64
 BOUNDARY = 0.03
@@ -202,10 +203,10 @@ def test_how_sure_is_students_chance() -> None:
     """Against the table of Student's t: 7 degrees of freedom, 1 % on two sides at 3.499; a normal
     distribution has it at 2.576."""
     mean = Mean.of(-3.499483, 1.0, 7.0)
-    assert float(mean.sigmas()) == pytest.approx(2.575829, abs=1e-4)
-    assert float(mean.resolution(2.575829)) == pytest.approx(3.499483, abs=1e-4)
+    assert float(mean.sigmas()) == pytest.approx(2.575829, abs=Tolerance.FOUR_DIGITS)
+    assert float(mean.resolution(2.575829)) == pytest.approx(3.499483, abs=Tolerance.FOUR_DIGITS)
     # The chance of any of ten is ten times as large: 10 % at 1.645.
-    assert float(mean.sigmas(10)) == pytest.approx(1.644854, abs=1e-4)
+    assert float(mean.sigmas(10)) == pytest.approx(1.644854, abs=Tolerance.FOUR_DIGITS)
     assert float(Mean.of(1.0, 0.0, 7.0).sigmas()) == 30
     assert float(Mean.of(0.0, 0.0, 7.0).sigmas()) == 0
     assert math.isnan(Mean.of(1.0, math.nan, math.nan).sigmas())
@@ -420,8 +421,12 @@ def test_neighbours_are_counted_up_to_the_onset() -> None:
     """The onset is in the bin from 2 Å on: the bin before it counts, and that bin does not."""
     last = replace(RUN, coordination=RUN.coordination + np.where(R > 1.96, 0.5, 0.0))
     first = replace(RUN, coordination=RUN.coordination + np.where(R > 2.0, 0.5, 0.0))
-    assert judge(last, REFERENCE).numbers["short_weight"].size == pytest.approx(0.5, abs=1e-3)
-    assert judge(first, REFERENCE).numbers["short_weight"].size == pytest.approx(0.0, abs=1e-3)
+    assert judge(last, REFERENCE).numbers["short_weight"].size == pytest.approx(
+        0.5, abs=Tolerance.THREE_DIGITS
+    )
+    assert judge(first, REFERENCE).numbers["short_weight"].size == pytest.approx(
+        0.0, abs=Tolerance.THREE_DIGITS
+    )
 
 
 def test_what_is_no_surer_than_the_repeats_is_chance() -> None:

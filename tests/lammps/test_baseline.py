@@ -82,19 +82,19 @@ def test_the_sum_is_the_sum_of_its_parts(settings: dict[str, Any]) -> None:
     model = SumModel(known, LennardJones())
     found = model.predict(data)
     alone, added = LennardJones().predict(data), known.evaluate(data)
-    tolerance = Tolerance.ROUNDING.value
+    tolerance = Tolerance.ROUNDING
     np.testing.assert_allclose(found.energy, alone.energy + added.energy, rtol=tolerance)
     commands = "\n".join(model.lammps_commands(("Na", "Cl")))
     with IncludePotential(commands, ("Na", "Cl")) as together:
         in_lammps = together.evaluate(data.numbers, data.positions, data.cell)
     np.testing.assert_allclose(in_lammps.energy, found.energy, rtol=tolerance)
-    np.testing.assert_allclose(in_lammps.forces, found.forces, atol=1e-10)
+    np.testing.assert_allclose(in_lammps.forces, found.forces, atol=Tolerance.ROUNDING)
     assert found.virial is not None
-    np.testing.assert_allclose(in_lammps.virial, found.virial, atol=1e-8)
+    np.testing.assert_allclose(in_lammps.virial, found.virial, atol=Tolerance.EIGHT_DIGITS)
     atoms = Atoms(data.numbers, data.positions[1], cell=data.cell[1], pbc=True)
     atoms.calc = model.calculator()
     assert atoms.get_potential_energy() == pytest.approx(found.energy[1], rel=tolerance)
-    np.testing.assert_allclose(atoms.get_forces(), found.forces[1], atol=1e-10)
+    np.testing.assert_allclose(atoms.get_forces(), found.forces[1], atol=Tolerance.ROUNDING)
 
 
 def test_labels_and_prediction_are_inverse() -> None:
@@ -103,8 +103,8 @@ def test_labels_and_prediction_are_inverse() -> None:
     added = known.evaluate(data)
     assert left.energy is not None and left.forces is not None
     assert data.energy is not None and data.forces is not None
-    np.testing.assert_allclose(left.energy + added.energy, data.energy, atol=1e-12)
-    np.testing.assert_allclose(left.forces + added.forces, data.forces, atol=1e-12)
+    np.testing.assert_allclose(left.energy + added.energy, data.energy, atol=Tolerance.SAME_NUMBERS)
+    np.testing.assert_allclose(left.forces + added.forces, data.forces, atol=Tolerance.SAME_NUMBERS)
 
 
 @pytest.mark.parametrize("distance", [0.5, 0.8, 1.4, 2.1, 3.0, 3.9])
@@ -121,7 +121,7 @@ def test_the_wall_pushes_apart_down_to_half_an_angstrom(distance: float) -> None
 
     slope = (pair(distance - step)[0] - pair(distance + step)[0]) / (2 * step)
     energy, force = pair(distance)
-    assert force == pytest.approx(slope, rel=Tolerance.FINITE_DIFFERENCE.value)
+    assert force == pytest.approx(slope, rel=Tolerance.FINITE_DIFFERENCE)
     assert force > 0 and energy > 0
 
 
@@ -136,7 +136,7 @@ def test_a_guard_rail_is_zero_in_the_data_and_a_wall_below(tmp_path: Path) -> No
     atoms = data.atoms(0)
     apart = [data.atoms(k).get_all_distances(mic=True) for k in range(len(data))]
     unlike = np.not_equal.outer(atoms.numbers, atoms.numbers)
-    assert shortest == pytest.approx(min(d[unlike].min() for d in apart), abs=1e-5)
+    assert shortest == pytest.approx(min(d[unlike].min() for d in apart), abs=Tolerance.FIVE_DIGITS)
 
     def placed(numbers: tuple[int, int], r: float) -> Frames:
         places = np.array([[[0.0, 0, 0], [r, 0, 0]]])
@@ -150,8 +150,12 @@ def test_a_guard_rail_is_zero_in_the_data_and_a_wall_below(tmp_path: Path) -> No
     text = "\n".join(model.lammps_commands(("Na", "Cl")))
     with IncludePotential(text, ("Na", "Cl")) as potential:
         in_lammps = potential.evaluate(both.numbers, both.positions, both.cell)
-    np.testing.assert_allclose(in_lammps.energy, model.predict(both).energy, rtol=1e-10)
-    np.testing.assert_allclose(in_lammps.forces, model.predict(both).forces, rtol=1e-10)
+    np.testing.assert_allclose(
+        in_lammps.energy, model.predict(both).energy, rtol=Tolerance.ROUNDING
+    )
+    np.testing.assert_allclose(
+        in_lammps.forces, model.predict(both).forces, rtol=Tolerance.ROUNDING
+    )
     last = 0.0
     for r in shortest - np.array([0.05, 0.2, 0.4, 1.0]):
         energy, force = pair((11, 17), r)
@@ -198,7 +202,9 @@ def test_the_production_preset_trains_what_runs_in_lammps(tmp_path: Path) -> Non
     assert np.isfinite(prediction.forces).all()
     atoms = part.atoms(1)
     atoms.calc = model.calculator()
-    np.testing.assert_allclose(atoms.get_forces(), prediction.forces[1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        atoms.get_forces(), prediction.forces[1], rtol=0, atol=Tolerance.SIX_DIGITS
+    )
 
 
 def test_a_frame_that_makes_no_sense_is_refused_by_number() -> None:
@@ -230,7 +236,7 @@ def test_an_include_of_ones_own(tmp_path: Path) -> None:
     model = SumModel(known, LennardJones())
     with IncludePotential("\n".join(model.lammps_commands(("Na", "Cl"))), ("Na", "Cl")) as both:
         found = both.evaluate(data.numbers, data.positions, data.cell)
-    np.testing.assert_allclose(found.energy, model.predict(data).energy, rtol=1e-10)
+    np.testing.assert_allclose(found.energy, model.predict(data).energy, rtol=Tolerance.ROUNDING)
 
 
 @pytest.mark.parametrize(
@@ -283,8 +289,8 @@ def test_a_model_trained_on_what_a_baseline_leaves(kind: str, tmp_path: Path) ->
     with IncludePotential(commands, ("Na", "Cl")) as together:
         in_lammps = together.evaluate(part.numbers, part.positions, part.cell)
     # what a model's file for LAMMPS rounds to (tables, float32) is tested where it is written
-    np.testing.assert_allclose(in_lammps.energy, found.energy, rtol=1e-6)
-    np.testing.assert_allclose(in_lammps.forces, found.forces, atol=1e-4)
+    np.testing.assert_allclose(in_lammps.energy, found.energy, rtol=Tolerance.SIX_DIGITS)
+    np.testing.assert_allclose(in_lammps.forces, found.forces, atol=Tolerance.FOUR_DIGITS)
     at = next(k for k, word in enumerate(words) if word.startswith("training.baseline"))
     with pytest.raises(MlselError, match="baseline"):
         train([*words[: at - 1], *words[at + 1 :]])

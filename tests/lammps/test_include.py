@@ -65,7 +65,7 @@ def cluster() -> Atoms:
 )
 def test_forces_are_the_slope_of_the_energy(zbl: IncludePotential, atoms: Atoms) -> None:
     found = evaluate(zbl, atoms)
-    assert found.atomic_energies.sum() == pytest.approx(found.energy[0], rel=1e-12)
+    assert found.atomic_energies.sum() == pytest.approx(found.energy[0], rel=Tolerance.SAME_NUMBERS)
     for atom, axis in ((0, 0), (1, 1), (2, 2)):
         energies = []
         for step in (STEP, -STEP):
@@ -74,7 +74,7 @@ def test_forces_are_the_slope_of_the_energy(zbl: IncludePotential, atoms: Atoms)
             energies.append(evaluate(zbl, moved).energy[0])
         slope = (energies[1] - energies[0]) / (2 * STEP)
         assert found.forces[0, atom, axis] == pytest.approx(
-            slope, rel=Tolerance.FINITE_DIFFERENCE.value, abs=1e-6
+            slope, rel=Tolerance.FINITE_DIFFERENCE, abs=Tolerance.SIX_DIGITS
         )
 
 
@@ -91,8 +91,8 @@ def test_virial_is_the_slope_with_strain(zbl: IncludePotential, strained: tuple[
         energies.append(evaluate(zbl, moved).energy[0])
     slope = (energies[1] - energies[0]) / (2 * STEP)
     virial = evaluate(zbl, atoms).virial[0]
-    assert virial[strained] == pytest.approx(slope, rel=Tolerance.FINITE_DIFFERENCE.value)
-    np.testing.assert_allclose(virial, virial.T, rtol=1e-9)
+    assert virial[strained] == pytest.approx(slope, rel=Tolerance.FINITE_DIFFERENCE)
+    np.testing.assert_allclose(virial, virial.T, rtol=Tolerance.SUMS)
 
 
 def test_charges_against_a_plain_ewald_sum() -> None:
@@ -108,7 +108,7 @@ def test_charges_against_a_plain_ewald_sum() -> None:
     energies, forces = energies_and_forces(
         atoms.positions, 5.6, types, charges, read_table("nacl-tosi-fumi"), 10.0
     )
-    tolerance = Tolerance.EWALD.value
+    tolerance = Tolerance.EWALD
     np.testing.assert_allclose(found.atomic_energies[0], energies, rtol=tolerance)
     np.testing.assert_allclose(found.forces[0], forces, atol=10 * tolerance)
 
@@ -124,8 +124,8 @@ def test_frames_one_after_the_other_are_each_alone(zbl: IncludePotential) -> Non
     for atoms, found in zip(frames, together, strict=True):
         with IncludePotential(ZBL, ("Na", "Cl")) as potential:
             alone = evaluate(potential, atoms)
-        np.testing.assert_allclose(found.energy, alone.energy, rtol=1e-13)
-        np.testing.assert_allclose(found.forces, alone.forces, atol=1e-12)
+        np.testing.assert_allclose(found.energy, alone.energy, rtol=10 * Tolerance.LAST_DIGITS)
+        np.testing.assert_allclose(found.forces, alone.forces, atol=Tolerance.SAME_NUMBERS)
 
 
 def test_wrong_input_is_told(zbl: IncludePotential) -> None:

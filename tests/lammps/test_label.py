@@ -17,6 +17,7 @@ from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter
 from mlsel.refine.label import main
 from mlsel.refine.labeller import Label, NotLabelled
+from tests.support import Tolerance
 
 FACTORIES = """
 from ase.calculators.calculator import (
@@ -133,11 +134,17 @@ def test_by_an_ase_calculator(folder: Path) -> None:
     assert len(found) == 8
     for (atoms, held), (_, before) in zip(found, frames_of("frames.h5"), strict=True):
         atoms.calc = EMT()
-        assert held["energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
-        np.testing.assert_allclose(held["forces"], atoms.get_forces(), atol=1e-12)
+        assert held["energy"] == pytest.approx(
+            atoms.get_potential_energy(), rel=Tolerance.SAME_NUMBERS
+        )
+        np.testing.assert_allclose(held["forces"], atoms.get_forces(), atol=Tolerance.SAME_NUMBERS)
         stress = atoms.get_stress(voigt=False)
-        np.testing.assert_allclose(held["virial"], -stress * atoms.get_volume(), atol=1e-12)
-        np.testing.assert_allclose(held["atomic_energies"].sum(), held["energy"], rtol=1e-9)
+        np.testing.assert_allclose(
+            held["virial"], -stress * atoms.get_volume(), atol=Tolerance.SAME_NUMBERS
+        )
+        np.testing.assert_allclose(
+            held["atomic_energies"].sum(), held["energy"], rtol=Tolerance.SUMS
+        )
         assert held["mark"] == before["mark"]
     assert sorted(path.name for path in folder.glob("*out*")) == ["out.h5"]
     assert label("ase:factories:emt") == 0  # there already
@@ -154,10 +161,12 @@ def test_by_a_lammps_include(folder: Path) -> None:
     assert main(["bare.h5", "-o", "out.h5", "--with", "pairs.lmp"]) == 0
     for atoms, held in frames_of("out.h5"):
         atoms.calc = LennardJones(epsilon=0.4, sigma=2.3, rc=5.0)  # ASE shifts it, too
-        assert held["energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-9)
-        np.testing.assert_allclose(held["forces"], atoms.get_forces(), atol=1e-9)
+        assert held["energy"] == pytest.approx(atoms.get_potential_energy(), rel=Tolerance.SUMS)
+        np.testing.assert_allclose(held["forces"], atoms.get_forces(), atol=Tolerance.SUMS)
         stress = atoms.get_stress(voigt=False)
-        np.testing.assert_allclose(held["virial"], -stress * atoms.get_volume(), atol=1e-8)
+        np.testing.assert_allclose(
+            held["virial"], -stress * atoms.get_volume(), atol=Tolerance.EIGHT_DIGITS
+        )
 
 
 def test_labels_of_an_include_that_was_edited_are_not_its_labels(folder: Path) -> None:
@@ -218,7 +227,7 @@ def test_atomic_energies_that_are_no_shares_are_left_out_and_told(
         f"to the energy (frame {moved[0]}: "
     )
     sums = [float(word) for word in said.split() if word.replace(".", "").strip("-").isdigit()][-2:]
-    assert sums[0] - sums[1] == pytest.approx(4 * 0.25, rel=1e-6)
+    assert sums[0] - sums[1] == pytest.approx(4 * 0.25, rel=Tolerance.SIX_DIGITS)
     assert said in caplog.text
     caplog.clear()
     assert label("ase:factories:no_shares") == 0  # there already

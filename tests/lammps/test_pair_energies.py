@@ -31,7 +31,7 @@ def test_stored_energies_are_the_sum_to_the_cutoff(tmp_path: Path) -> None:
         side, none = block["cell"][frame, 0, 0], np.zeros(len(numbers))
         expected, _ = energies_and_forces(block["positions"][frame], side, types, none, table, 6.5)
         np.testing.assert_allclose(
-            block[PAIR_ENERGIES][frame], expected, rtol=Tolerance.ROUNDING.value, atol=1e-10
+            block[PAIR_ENERGIES][frame], expected, rtol=Tolerance.ROUNDING, atol=Tolerance.ROUNDING
         )
         assert np.abs(block["atomic_energies"][frame] - expected).min() > 1.0  # the charges
 

@@ -44,7 +44,7 @@ def compute(
         assert made is not None
         thermo = session.thermo()
         total = made.atomic_energies.sum()
-        assert total == pytest.approx(thermo["PotEng"], rel=Tolerance.ROUNDING.value)
+        assert total == pytest.approx(thermo["PotEng"], rel=Tolerance.ROUNDING)
         return thermo["PotEng"], made.atomic_energies, made.forces, thermo["Press"]
 
 
@@ -64,10 +64,10 @@ def test_a_frame_against_an_independent_ewald_sum(tiny_pool: Path, tmp_path: Pat
     expected, expected_forces = energies_and_forces(
         atoms.positions, side, types, charges, read_table("nacl-tosi-fumi"), 10.0
     )
-    np.testing.assert_allclose(atomic, expected, rtol=Tolerance.EWALD.value)
+    np.testing.assert_allclose(atomic, expected, rtol=Tolerance.EWALD)
     scale = np.abs(expected_forces).max()
-    np.testing.assert_allclose(forces, expected_forces, atol=Tolerance.EWALD.value * scale)
-    assert energy == pytest.approx(expected.sum(), rel=Tolerance.EWALD.value)
+    np.testing.assert_allclose(forces, expected_forces, atol=Tolerance.EWALD * scale)
+    assert energy == pytest.approx(expected.sum(), rel=Tolerance.EWALD)
 
 
 def test_forces_are_the_energys_slope(tiny_pool: Path, tmp_path: Path) -> None:
@@ -86,9 +86,7 @@ def test_forces_are_the_energys_slope(tiny_pool: Path, tmp_path: Path) -> None:
     for index, axis in ((0, 0), (20, 1), (40, 2), (63, 0)):
         slope = (energy_at(index, axis, h) - energy_at(index, axis, -h)) / (2 * h)
         scale = np.abs(forces).max()
-        assert -slope == pytest.approx(
-            forces[index, axis], abs=Tolerance.FINITE_DIFFERENCE.value * scale
-        )
+        assert -slope == pytest.approx(forces[index, axis], abs=Tolerance.FINITE_DIFFERENCE * scale)
 
 
 def test_pool_invariants(tiny_folder: Path) -> None:
@@ -96,10 +94,10 @@ def test_pool_invariants(tiny_folder: Path) -> None:
     with Pool(tiny_folder / "pool.h5") as pool:
         for block in pool.blocks("atomic_energies", "forces", "energy", "volume", "cell"):
             total = block["atomic_energies"].sum(axis=1)
-            np.testing.assert_allclose(total, block["energy"], rtol=Tolerance.ROUNDING.value)
+            np.testing.assert_allclose(total, block["energy"], rtol=Tolerance.ROUNDING)
             assert np.abs(block["forces"].sum(axis=1)).max() < 1e-9
             np.testing.assert_allclose(
-                np.linalg.det(block["cell"]), block["volume"], rtol=Tolerance.ROUNDING.value
+                np.linalg.det(block["cell"]), block["volume"], rtol=Tolerance.ROUNDING
             )
         for run in pool.runs:
             log = (tiny_folder / "runs" / run.name / "log.lammps").read_text()
@@ -112,7 +110,7 @@ def test_pool_invariants(tiny_folder: Path) -> None:
             block = next(pool.blocks("step", "energy", frame_ids=ids))
             for step, energy in zip(block["step"], block["energy"], strict=True):
                 # LAMMPS prints eight digits.
-                assert energy == pytest.approx(printed[int(step)], rel=1e-7)
+                assert energy == pytest.approx(printed[int(step)], rel=Tolerance.SEVEN_DIGITS)
 
 
 # Rocksalt lattice constants at room temperature (Å) and lattice energies (kJ/mol), measured:
@@ -165,8 +163,8 @@ def test_the_sign_of_d_makes_another_potential(tmp_path: Path) -> None:
     """A positive D is not Tosi and Fumi's potential: the crystal is larger and binds less."""
     right = lattice("nacl-tosi-fumi", ("Na", "Cl"), 5.64, tmp_path)
     wrong = lattice("nacl-tosi-fumi-positive-d", ("Na", "Cl"), 5.64, tmp_path)
-    assert wrong[0] / right[0] == pytest.approx(1.007, abs=0.003)
-    assert wrong[1] / right[1] == pytest.approx(0.993, abs=0.003)
+    assert wrong[0] / right[0] == pytest.approx(1.007, abs=3 * Tolerance.THREE_DIGITS)
+    assert wrong[1] / right[1] == pytest.approx(0.993, abs=3 * Tolerance.THREE_DIGITS)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from mlsel.refine.state import items
 from mlsel.selection.stage import select_study
 from mlsel.study.study import Study, load_study
 from mlsel.training.stage import train_study
-from tests.support import TINY_STUDY, run_mlsel, write_study
+from tests.support import TINY_STUDY, Tolerance, run_mlsel, write_study
 from tests.support.crash_points import Trial, contents
 
 # Bounds so narrow that a sound model meets them, too.
@@ -89,8 +89,8 @@ def test_rounds_label_and_learn_what_is_new(trained: Path, tmp_path: Path) -> No
                 says = reference.evaluate(
                     pool.numbers(block.run), block["positions"], block["cell"]
                 )
-                assert block["energy"] == pytest.approx(says.energy, abs=1e-9)
-                assert block["forces"] == pytest.approx(says.forces, abs=1e-9)
+                assert block["energy"] == pytest.approx(says.energy, abs=Tolerance.SUMS)
+                assert block["forces"] == pytest.approx(says.forces, abs=Tolerance.SUMS)
         assert (place / f"round-{k}/model/model.json").is_file()
     lines = (folder / "refine/refine.csv").read_text().splitlines()
     assert [line.split(",")[1:3] for line in lines[1:]] == [["1", "0"], ["2", "2"], ["3", "3"]]
@@ -170,7 +170,7 @@ def test_what_the_training_set_holds(trained: Path) -> None:
         apart = x[frame][:, None] - x[frame][None]
         d = np.linalg.norm(apart[..., None, :] + shifts @ cell[frame], axis=-1).min(-1)
         shortest = min(shortest, d[numbers == 11][:, numbers == 17].min())
-    assert held.closest[1] == pytest.approx(shortest, abs=1e-12)
+    assert held.closest[1] == pytest.approx(shortest, abs=Tolerance.SAME_NUMBERS)
 
 
 @pytest.mark.parametrize(

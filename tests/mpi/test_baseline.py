@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import Tolerance
+
 MPIRUN = Path(sys.executable).with_name("mpirun")
 SUM_AND_PARTS = """
 import json
@@ -64,5 +66,5 @@ def test_the_sum_is_its_parts_on_two_ranks() -> None:
             difference = np.abs(total - sum(part[index] for part in parts))
             assert difference.max() <= 1e-10 * max(np.abs(part[index]).max() for part in parts)
     for a, b in zip(one, two, strict=True):
-        assert b[1][0] == pytest.approx(a[1][0], rel=1e-10)
-        np.testing.assert_allclose(b[0], a[0], rtol=0, atol=1e-9)
+        assert b[1][0] == pytest.approx(a[1][0], rel=Tolerance.ROUNDING)
+        np.testing.assert_allclose(b[0], a[0], rtol=0, atol=Tolerance.SUMS)

@@ -23,7 +23,7 @@ from mlsel.validate.stage import validate
 from mlsel.validate.start import density_run
 from mlsel.validate.verdict import AGREES, UNPHYSICAL, Verdict
 from tests.mpi.test_generate import hashes
-from tests.support import environment, run_mlsel
+from tests.support import Tolerance, environment, run_mlsel
 
 STUDY = """
 [system]
@@ -131,13 +131,19 @@ def test_the_deck_alone_gives_the_same(whole: Path) -> None:
         lines = text.splitlines()
         atoms = np.array([line.split() for line in lines[8:]], dtype=float)
         assert int(lines[0]) == block["step"][i]
-        np.testing.assert_allclose(atoms[:, 2:5], block["positions"][i], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            atoms[:, 2:5], block["positions"][i], rtol=0, atol=Tolerance.SAME_NUMBERS
+        )
     results = read_results(whole / "validation" / "reference" / "results.h5")
     lines = [row for row in (whole / "rdf.dat").read_text().splitlines() if row[0] != "#"]
     rows = [line.split() for line in lines if len(line.split()) > 2]
     table = np.array(rows, dtype=float).reshape(len(results.g), len(results.r), -1)
-    np.testing.assert_allclose(table[:, :, 2::2], np.moveaxis(results.g, 1, 2), atol=2e-5)
-    np.testing.assert_allclose(table[:, :, 1], np.tile(results.r, (len(table), 1)), rtol=1e-5)
+    np.testing.assert_allclose(
+        table[:, :, 2::2], np.moveaxis(results.g, 1, 2), atol=2 * Tolerance.FIVE_DIGITS
+    )
+    np.testing.assert_allclose(
+        table[:, :, 1], np.tile(results.r, (len(table), 1)), rtol=Tolerance.FIVE_DIGITS
+    )
     for leftover in ("trajectory.lammpstrj", "rdf.dat"):
         (whole / leftover).unlink()
 
@@ -160,7 +166,7 @@ def test_rdfs_are_those_that_mdanalysis_finds(whole: Path) -> None:
         )
         rdf.run()
         g = results.g[:, index].mean(axis=0)
-        np.testing.assert_allclose(rdf.results.bins, results.r, rtol=1e-10)
+        np.testing.assert_allclose(rdf.results.bins, results.r, rtol=Tolerance.ROUNDING)
         np.testing.assert_allclose(g, rdf.results.rdf, rtol=0.01)
         assert g.max() > 1.5
 
@@ -279,7 +285,7 @@ def test_the_density_run_goes_on_until_it_is_known(tmp_path: Path) -> None:
     # ⟨δV²⟩/(⟨V⟩ k_B T), of a melt about 5e-5/bar; 15 frames tell it within a factor of ten
     assert 5e-6 < start["compressibility"] < 5e-4
     known = np.concatenate(volumes).var() / start["volume"] / (1.380649e-23 * 1400) * 1e-30 * 1e5
-    assert start["compressibility"] == pytest.approx(known, rel=1e-6)
+    assert start["compressibility"] == pytest.approx(known, rel=Tolerance.SIX_DIGITS)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.plugins.support import Agreement, environment
+from tests.support import Tolerance
 
 STYLES = {
     "zbl": ("zbl 5.0 6.0", "pair_coeff 1 1 11 11\npair_coeff 1 2 11 17\npair_coeff 2 2 17 17"),
@@ -54,7 +55,7 @@ def check_as_anew(said: str) -> None:
     assert set(changed) == set(anew) == set(STYLES)
     for name in STYLES:
         assert float(changed[name]) == pytest.approx(
-            float(anew[name]), rel=Agreement.RANKS.value, abs=1e-9
+            float(anew[name]), rel=Agreement.RANKS.value, abs=Tolerance.SUMS
         ), name
 
 

@@ -12,7 +12,7 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from tests.support import environment, run_mlsel
+from tests.support import Tolerance, environment, run_mlsel
 from tests.support.documents import ROOT, code_blocks, run_blocks
 from tests.support.labelled import write_trajectory
 from tests.support.training_data import frames, write_pool
@@ -63,7 +63,7 @@ def test_the_door_for_a_potential(folder: Path) -> None:
     (folder / "in.melt").write_text(deck)
     energy, largest = map(float, run_blocks(blocks, folder).split())
     assert first_energy(run(LMP, "-in", "in.melt", cwd=folder)) == pytest.approx(
-        energy, rel=1e-6, abs=SINGLE_PRECISION
+        energy, rel=Tolerance.SIX_DIGITS, abs=SINGLE_PRECISION
     )
     assert largest >= 0
 
@@ -92,5 +92,5 @@ def test_examples_from_a_model(folder: Path) -> None:
     here = re.search(r"potential energy (\S+) eV", told)
     log = run(LMP, "-in", deck, *words, cwd=folder)
     assert here is not None and first_energy(log) == pytest.approx(
-        float(here[1]), rel=1e-6, abs=SINGLE_PRECISION
+        float(here[1]), rel=Tolerance.SIX_DIGITS, abs=SINGLE_PRECISION
     )

@@ -34,6 +34,7 @@ from tests.plugins.potentials import (
     with_zbl,
 )
 from tests.plugins.support import Agreement, evaluate_lammps, melts
+from tests.support import Tolerance
 
 SPECIES = ("Na", "Cl")
 SENTENCE = 400
@@ -83,7 +84,7 @@ def test_a_network_for_each_element_runs_in_both_modes(tmp_path: Path) -> None:
     right = schnetpack_says(model, atoms)
     check_lammps(path, "torchscript", atoms, right)
     check_lammps(path, "compressed", atoms, right)
-    assert WrittenFile(path).tables(atoms).energy == pytest.approx(right.energy, rel=1e-9)
+    assert WrittenFile(path).tables(atoms).energy == pytest.approx(right.energy, rel=Tolerance.SUMS)
     swapped = potential([elemental((11, 17))])  # the other element has each network
     assert abs(schnetpack_says(swapped, atoms).energy - right.energy) > 1e-3
 
@@ -93,7 +94,7 @@ def test_painn_with_a_network_for_each_element(tmp_path: Path) -> None:
     path = export_painn(model, tmp_path / "model.pt", SPECIES)
     atoms = melts()[0]
     found = WrittenFile(path).torchscript(atoms, 2)
-    assert found.energy == pytest.approx(schnetpack_says(model, atoms).energy, rel=1e-9)
+    assert found.energy == pytest.approx(schnetpack_says(model, atoms).energy, rel=Tolerance.SUMS)
 
 
 def test_an_element_without_a_network_is_refused(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_what_is_no_part_of_the_energy_is_left_out_and_said(
     assert "dipole (ScaleProperty)" in caplog.text
     atoms = melts()[0]
     right = schnetpack_says(model, atoms)
-    assert WrittenFile(path).tables(atoms).energy == pytest.approx(right.energy, rel=1e-9)
+    assert WrittenFile(path).tables(atoms).energy == pytest.approx(right.energy, rel=Tolerance.SUMS)
 
 
 def np_tensor(value: float) -> Any:
@@ -403,6 +404,6 @@ def test_a_module_of_ones_own_must_be_the_same_on_two_ranks(tmp_path: Path) -> N
     path = export_message_passing(layers, tmp_path / "own.pt", SPECIES, **facts)
     right = schnetpack_says(potential(), melts()[0])
     found = WrittenFile(path).torchscript(melts()[0], 2)
-    assert found.energy == pytest.approx(right.energy, rel=1e-10)
+    assert found.energy == pytest.approx(right.energy, rel=Tolerance.ROUNDING)
     path.unlink()
     assert "two ranks" in refused(without_mirror(layers), tmp_path, export_message_passing, **facts)

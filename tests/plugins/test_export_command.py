@@ -24,6 +24,7 @@ from mlsel.export_model.units import ENERGIES, LENGTHS, in_angstrom, in_ev
 from tests.plugins.potentials import atomwise, potential, schnetpack_says
 from tests.plugins.support import Agreement, evaluate_lammps, melts
 from tests.plugins.test_export import SENTENCE, check_lammps
+from tests.support import Tolerance
 
 EV = ("--energy-unit", "eV", "--length-unit", "Ang")
 
@@ -78,7 +79,9 @@ def test_a_model_in_kcal_per_mol(told: str, tmp_path: Path) -> None:
         unit = "kcal/mol" if told == "config.yaml" else "${globals.unit}"
         configure(tmp_path, property_units={"energy": unit}, distance_unit="Ang")
     right = schnetpack_says(model, atoms, "kcal/mol")
-    assert right.energy == pytest.approx(schnetpack_says(model, atoms).energy / 23.0605, rel=1e-4)
+    assert right.energy == pytest.approx(
+        schnetpack_says(model, atoms).energy / 23.0605, rel=Tolerance.FOUR_DIGITS
+    )
     check_lammps(export(path, *options), "compressed", atoms, right)
 
 
@@ -95,7 +98,7 @@ def test_a_model_in_hartree_and_bohr(mode: str, tmp_path: Path) -> None:
     model, atoms = potential(cutoff=9.5, postprocessors=[offsets]), melts()[0]
     configure(tmp_path, property_units={"energy": "Ha"}, distance_unit="Bohr")
     path = export(saved(tmp_path, model))
-    assert read_metadata(path)["cutoff"] == pytest.approx(9.5 * 0.529177, rel=1e-6)
+    assert read_metadata(path)["cutoff"] == pytest.approx(9.5 * 0.529177, rel=Tolerance.SIX_DIGITS)
     check_lammps(path, mode, atoms, schnetpack_says(model, atoms, "Ha", "Bohr"))
 
 
@@ -166,9 +169,13 @@ def test_units_are_those_of_schnetpack() -> None:
         from schnetpack.units import convert_units
 
     for unit in ("eV", "kcal/mol", "kJ/mol", "Ha", "Hartree", "Ry", "Rydberg"):
-        assert in_ev(unit, "") == pytest.approx(convert_units(unit, "eV"), rel=1e-12)
+        assert in_ev(unit, "") == pytest.approx(
+            convert_units(unit, "eV"), rel=Tolerance.SAME_NUMBERS
+        )
     for unit in ("Ang", "Angstrom", "nm", "Bohr"):
-        assert in_angstrom(unit, "") == pytest.approx(convert_units(unit, "Ang"), rel=1e-12)
+        assert in_angstrom(unit, "") == pytest.approx(
+            convert_units(unit, "Ang"), rel=Tolerance.SAME_NUMBERS
+        )
     assert {"meV", "a0"} <= ENERGIES.keys() | LENGTHS.keys()
 
 

@@ -13,6 +13,7 @@ import pytest
 from mlsel.core.errors import MlselError
 from mlsel.export_model import SLOPE_ERROR_WANTED, export_painn, export_schnet, read_metadata
 from tests.plugins.support import evaluate_lammps, melts, open_lammps
+from tests.support import Tolerance
 
 
 def test_metadata(files: dict[str, Path]) -> None:
@@ -36,7 +37,7 @@ def test_offsets_are_added_in_double(models: dict[str, Any], tmp_path: Path, plu
         evaluate_lammps(atoms, "schnet compressed threads 1", f"{file} Na Cl").energy
         for file in (plain, path)
     ]
-    assert energies[1] - energies[0] == pytest.approx(32 * (-1e6 + 2.5), rel=1e-14)
+    assert energies[1] - energies[0] == pytest.approx(32 * (-1e6 + 2.5), rel=Tolerance.LAST_DIGITS)
 
 
 def test_export_refuses(models: dict[str, Any], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from mlsel.training.base import Frames
 from mlsel.training.gap.evaluator import open_gap
 from tests.plugins.support import Agreement, environment, evaluate_lammps, melts, voigt
+from tests.support import Tolerance
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -118,7 +119,7 @@ def test_all_terms_as_the_library(gap_sum: Path) -> None:
     weights that cancel each other leave some 1e-11 eV an atom."""
     for atoms in (melts()[1], sheared()):
         own, library = (evaluate_lammps(atoms, style, f"{gap_sum} 11 17") for style in STYLES)
-        assert own.energy == pytest.approx(library.energy, abs=1e-10 * len(atoms))
+        assert own.energy == pytest.approx(library.energy, abs=Tolerance.ROUNDING * len(atoms))
         assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
         # QUIP halves a pair's energy between its atoms, and ghosts have no energy there
         difference = np.abs(own.atomic_energies - library.atomic_energies).max()
@@ -142,7 +143,7 @@ def test_a_core_potential_is_taken_or_left(gap_sum: Path) -> None:
     label = gap_sum.read_text().split('<Potential label="', 1)[1].split('"', 1)[0]
     for init, said in (("", f"xml_label={label}"), ('"IP GAP"', f"IP GAP label={label}")):
         found = evaluate_lammps(atoms, "quip", f"{gap_sum} {init} 11 17")
-        expected = pytest.approx(quippy_energy(gap_sum, said), abs=1e-10 * len(atoms))
+        expected = pytest.approx(quippy_energy(gap_sum, said), abs=Tolerance.ROUNDING * len(atoms))
         assert found.energy == expected
 
 
@@ -161,7 +162,9 @@ def test_clusters_as_quippy(gap_clusters: Path) -> None:
         found = evaluate_lammps(atoms, "quip", f"{gap_clusters} 11 17")
         frames = Frames(atoms.numbers, atoms.positions[None], atoms.cell.array[None])
         expected = model.predict(frames)
-        assert found.energy == pytest.approx(expected.energy[0], abs=1e-10 * len(atoms))
+        assert found.energy == pytest.approx(
+            expected.energy[0], abs=Tolerance.ROUNDING * len(atoms)
+        )
         assert np.abs(found.forces - expected.forces[0]).max() < Agreement.FORCE_SAME_MODEL.value
         difference = np.abs(found.atomic_energies - expected.atomic_energies[0]).max()
         assert difference < Agreement.FORCE_SAME_MODEL.value

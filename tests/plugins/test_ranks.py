@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.plugins.support import Agreement, environment, melts
+from tests.support import Tolerance
 
 STYLES = {
     "compressed": ("schnet compressed", "{schnet64} Na Cl"),
@@ -112,9 +113,11 @@ def check_layouts(plugins: Path, inputs: Path, styles: Mapping[str, tuple[str, s
                 atoms[tag] = np.loadtxt(tmp_path / f"{style}-{name}-{tag}.dump", skiprows=9)
                 sums[tag] = np.loadtxt(tmp_path / f"{style}-{name}-{tag}.txt")
             one = atoms["one"]
-            assert one[:, 4].sum() == pytest.approx(sums["one"][0], rel=1e-12)
+            assert one[:, 4].sum() == pytest.approx(sums["one"][0], rel=Tolerance.SAME_NUMBERS)
             for tag in layouts:
-                assert sums[tag] == pytest.approx(sums["one"], rel=Agreement.RANKS.value, abs=1e-7)
+                assert sums[tag] == pytest.approx(
+                    sums["one"], rel=Agreement.RANKS.value, abs=Tolerance.SEVEN_DIGITS
+                )
                 assert np.abs(atoms[tag][:, 1:5] - one[:, 1:5]).max() < Agreement.RANKS.value
                 stress = np.abs(one[:, 5:]).max()
                 assert np.abs(atoms[tag][:, 5:] - one[:, 5:]).max() < Agreement.RANKS.value * stress

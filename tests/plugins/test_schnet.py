@@ -17,6 +17,7 @@ from tests.plugins.support import (
     melts,
     open_lammps,
 )
+from tests.support import Tolerance
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -86,7 +87,9 @@ def test_sums(files: dict[str, Path]) -> None:
     atoms = melts()[0]
     for name, mode in (("schnet32", "compressed"), ("schnet32", "torchscript")):
         found = evaluate(files, name, mode, atoms)
-        assert found.atomic_energies.sum() == pytest.approx(found.energy, rel=1e-12)
+        assert found.atomic_energies.sum() == pytest.approx(
+            found.energy, rel=Tolerance.SAME_NUMBERS
+        )
         assert np.abs(found.atomic_virials.sum(0) - found.virial).max() < 1e-8
         assert np.abs(found.forces.sum(0)).max() < Agreement.FORCE_COMPRESSED.value
 
@@ -172,7 +175,9 @@ def test_in_a_hybrid(mode: str, files: dict[str, Path]) -> None:
         )
         difference = both.forces - alone.forces - lennard_jones.forces
         assert np.abs(difference).max() < Agreement.RANKS.value
-        assert both.energy == pytest.approx(alone.energy + lennard_jones.energy, rel=1e-12)
+        assert both.energy == pytest.approx(
+            alone.energy + lennard_jones.energy, rel=Tolerance.SAME_NUMBERS
+        )
 
 
 @pytest.mark.parametrize("mode", ["torchscript", "compressed"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from enum import Enum
 from pathlib import Path
 
 from mlsel.core.parallel import world
@@ -13,11 +12,27 @@ from mlsel.generate import generate
 from mlsel.study.study import Study, load_study
 
 
-class Tolerance(Enum):
-    """Relative differences that mean something."""
+class Tolerance:
+    """Differences that mean something: relative, or in the unit of what is compared. What is drawn
+    by chance, or is physics, has the bound that its own test tells the reason of."""
 
+    LAST_DIGITS = 1e-14
+    """The same operations in double precision."""
+    SAME_NUMBERS = 1e-12
+    """The same numbers, in other units or put together otherwise."""
     ROUNDING = 1e-10
     """The same sum in another order."""
+    SUMS = 1e-9
+    """Sums of thousands of terms, some of which cancel."""
+    EIGHT_DIGITS = 1e-8
+    """What went through so many digits of a text, a format or another program's constants; the
+    same for those below."""
+    SEVEN_DIGITS = 1e-7
+    SIX_DIGITS = 1e-6
+    FIVE_DIGITS = 1e-5
+    """Of float32's arithmetic, too."""
+    FOUR_DIGITS = 1e-4
+    THREE_DIGITS = 1e-3
     EWALD = 1e-6
     """Two Ewald sums, each converged far below this."""
     FINITE_DIFFERENCE = 1e-5
