@@ -7,20 +7,28 @@ import os
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlsel.core.arrays import Array, IntArray
 from mlsel.core.errors import MlselError
+from mlsel.core.hdf5_file import bounded
 
 
-def take_rows(dataset: Any, rows: IntArray, consecutive: bool) -> Array:
-    """Read the rows of an HDF5 dataset of any layout, in the order given."""
+def take_rows(path: Path, dataset: Any, rows: IntArray, consecutive: bool) -> Array:
+    """Read the rows of an HDF5 dataset of any layout, in the order given; each call of the library
+    is bounded by itself, since there may be millions."""
+
+    def read(part: Any) -> Array:
+        with bounded(path):
+            found: Array = dataset[part]
+        return found
+
     if consecutive:
-        block: Array = dataset[rows[0] : rows[-1] + 1]
-        return block
-    return np.stack([dataset[row] for row in rows])
+        return read(slice(rows[0], rows[-1] + 1))
+    return np.stack([read(row) for row in rows])
 
 
 @dataclass(frozen=True)

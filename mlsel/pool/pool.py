@@ -51,7 +51,7 @@ from mlsel.core.errors import MlselError, shortened
 from mlsel.core.hdf5_file import bounded
 from mlsel.pool.block import BLOCK_BYTES, Block, Run
 from mlsel.pool.contiguous import Descriptors, Place, take_rows
-from mlsel.pool.damage import damage_told, first_words
+from mlsel.pool.damage import damage_told, errors_told, first_words
 from mlsel.pool.layout import ATOM_FIELDS, FORMAT_VERSION, LONG_LISTS, OBSERVABLE_UNITS, Layout
 
 
@@ -430,10 +430,12 @@ class Pool:
         return self._read_rows(run, field, rows, consecutive)
 
     def _read_rows(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
-        with damage_told(self.path):
-            place = self._place(run, field)
+        place = self._place_told(run, field)
+        with errors_told(self.path):
             if place is None:
-                found = take_rows(self._dataset(run, field), rows, consecutive)
+                with bounded(self.path):
+                    dataset = self._dataset(run, field)
+                found = take_rows(self.path, dataset, rows, consecutive)
             else:
                 found = place.take(self._descriptors[place.filename], rows, consecutive)
             return np.strings.decode(found, "utf-8") if found.dtype.kind == "S" else found

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,8 +27,11 @@ from mlsel.core import native
 from tests.mutants.table import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 900.0
-"""s, for the tests of one mutant; one that makes them hang is noticed, too."""
+LIMIT = 600
+"""s of processor time, for each process of a mutant's tests: one that goes round in a circle is
+noticed, however busy the machine is."""
+PATIENCE = 3600.0
+"""s, after which tests that wait for something are given up."""
 KILLED, SURVIVES, BROKEN = "killed", "SURVIVES", "BROKEN"
 FAILED = 1
 """pytest's exit status where tests ran and some failed; others are no tests, or no such file."""
@@ -71,13 +76,15 @@ def tried(mutant: Mutant, tree: Path) -> tuple[str, str]:
             and build_plugins(tree, settings)
         ):
             return BROKEN, "it does not compile"
-        status, last = run_tests(mutant.tests, tree, settings)
+        status, last = run_tests(mutant.tests, tree, settings, PATIENCE)
     except subprocess.TimeoutExpired:
         return KILLED, "the tests do not end"
     finally:
         path.write_text(original, encoding="utf-8")
     if status == 0:
         return SURVIVES, last
+    if status == -signal.SIGXCPU:
+        return KILLED, "the tests do not end"
     return (KILLED if status == FAILED else BROKEN), last
 
 
@@ -103,15 +110,19 @@ def build_plugins(tree: Path, settings: Mapping[str, str]) -> int:
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode
 
 
-def run_tests(tests: Iterable[str], tree: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+def run_tests(
+    tests: Iterable[str], tree: Path, environment: Mapping[str, str], patience: float | None = None
+) -> tuple[int, str]:
     """Return pytest's exit status, and the last line that it wrote."""
+    limit = (LIMIT, LIMIT) if patience else (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=patience,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, limit),
     )
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
     return done.returncode, lines[-1]
