@@ -83,6 +83,7 @@ def test_mdanalysis_opens_a_run(tiny_folder: Path) -> None:
         np.testing.assert_allclose(
             step.dimensions[:3], np.diag(block["cell"][i]), rtol=Tolerance.SIX_DIGITS
         )
+    universe.trajectory.close()  # HDF5 lets nobody else in the process open it without a lock
 
 
 def test_blocks_give_every_frame_once(tmp_path: Path) -> None:
