@@ -1,11 +1,14 @@
 """What SchNet's options do to its errors: the same data, the same seeds, one table.
 
     python -m benchmarks.schnet_options POOL -o DIR [-n 64] [--epochs 40] [--seeds 3]
+                                        [--only hard]
 
 Frames of POOL are dealt out once, at random: to train on, to stop by, and to be judged on; none of
 them is a test set. Every option is trained from every seed and judged with the weights of its best
 epoch. The last column is the difference of the force error to the plain network's from the same
-seed, with its standard error. DIR keeps what is done, so that a benchmark that was ended goes on.
+seed, with its standard error. A hard cutoff is no option of mlsel: the cosine is taken out here, to
+see what it does. With --only it is the options whose names begin so, and the plain network. DIR
+keeps what is done, so that a benchmark that was ended goes on.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -27,6 +32,7 @@ from mlsel.training.base import Frames, read_frames
 
 DECAY = {"decay_factor": 0.8, "decay_patience": 3, "decay_to": 1e-6}
 """The paper's factor and floor; its patience of 25 epochs is longer than these trainings."""
+HARD = "hard cutoff: no cosine"
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "plain: silu, one output network, constant rate": {},
     "softplus": {"activation": "shifted_softplus"},
@@ -45,6 +51,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         **DECAY,
     },
     "atomic energies, weight 0.1": {"atomic_energy_weight": 0.1},
+    HARD: {},
 }  # fmt: skip
 COLUMNS = {
     "force": "forces, meV/Å", "energy": "energy, meV/atom", "atomic_energy": "atomic energies, meV",
@@ -82,8 +89,8 @@ def errors_of(
         while not run.is_over:
             run.do_epoch()
     run.network.model.load_state_dict(run.best)
-    graphs = Graphs(judged, run.numbers, trainer.cutoff, torch.float32, run.references)
     run.network.tabulate = False
+    graphs = Graphs(judged, run.numbers, trainer.cutoff, torch.float32, run.references)
     errors = Errors()
     with torch.no_grad():
         for batch in graphs.batches(4):
@@ -91,6 +98,23 @@ def errors_of(
                 1
             ]
     return {name: 1000 * errors.mean(f"{name}_square") ** 0.5 for name in COLUMNS}
+
+
+@contextmanager
+def without_cosine(name: str) -> Iterator[None]:
+    """Let networks made meanwhile see neighbours up to the cutoff in full, where the name asks."""
+    import torch
+
+    from mlsel.training.schnet.network import Network
+
+    usual = Network._radial
+
+    def hard(network: Network, r: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        both, cut, slope = usual(network, r, dtype)
+        return both, torch.ones_like(cut), torch.zeros_like(slope)
+
+    with patch.object(Network, "_radial", hard if name == HARD else usual):
+        yield
 
 
 def with_error(values: Sequence[float]) -> str:
@@ -111,28 +135,31 @@ def main() -> int:
     parser.add_argument("--judged", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=[""], metavar="NAME")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     parts = deal(args.pool, (args.n, args.held_out, args.judged))
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in OPTIONS}
+    plain, *others = OPTIONS
+    chosen = [plain, *(name for name in others if name.startswith(tuple(args.only)))]
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
     for seed in range(1, args.seeds + 1):
-        for name, options in OPTIONS.items():
+        for name in found:
             file = args.output / f"{name.partition(':')[0].replace(' ', '-')}-{seed}.json"
             if not file.is_file():
-                write_json(file, errors_of(options, seed, parts, args.epochs))
+                with without_cosine(name):
+                    write_json(file, errors_of(OPTIONS[name], seed, parts, args.epochs))
             found[name].append(json.loads(file.read_text(encoding="utf-8")))
     claims = Claims()
     claims.note(
         f"{args.n} frames of {args.pool.name}, {args.epochs} epochs, {args.seeds} seeds, judged on "
         f"{args.judged} others"
     )
-    plain = next(iter(found.values()))
     print(f"| | {' | '.join(COLUMNS.values())} | forces less plain's |")
     print(f"| --- |{' ---: |' * (len(COLUMNS) + 1)}")
     for name, rows in found.items():
         cells = [with_error([row[column] for row in rows]) for column in COLUMNS]
-        difference = [a["force"] - b["force"] for a, b in zip(rows, plain, strict=True)]
-        last = "" if rows is plain else with_error(difference)
+        pairs = zip(rows, found[plain], strict=True)
+        last = "" if name == plain else with_error([a["force"] - b["force"] for a, b in pairs])
         print(f"| {name} | {' | '.join(cells)} | {last} |")
     return claims.end()
 

@@ -1,6 +1,7 @@
 """Whether the verdict tells liquids apart, and calls the same liquid the same.
 
     python -m benchmarks.verdict -o DIR [--atoms 216] [--runs 14] [--duration 10] [--first-seed 101]
+                                 [--null] [--cut 3 5]
 
 Runs of the reference (NaCl of Tosi and Fumi, 1400 K), of the same with the sign of D that many
 public decks have by mistake, and of one with a Na–Cl repulsion 5 % too strong, all with velocities
@@ -8,7 +9,8 @@ of their own, are kept in DIR: what is there is not made again, so that a benchm
 goes on. Each run is judged beside each run of the reference alone. 42 runs of 216 ions and 10 ps
 take about 20 minutes of one core. The way of telling the error of a mean (blocking, its largest
 level) was chosen on runs with the seeds 1 to 14; those from 101 on took no part in it. With --null
-the reference alone is run.
+the reference alone is run. With --cut its runs are also judged in pieces of so many ps, as runs of
+that length: a verdict on a short run must not be wrong, it may only say less.
 """
 
 from __future__ import annotations
@@ -20,20 +22,24 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.claims import Claims
 from mlsel.core.files import write_text
 from mlsel.core.parallel import world
 from mlsel.core.provenance import digest
 from mlsel.md import deck
+from mlsel.pool.pool import Pool
 from mlsel.study.sections.validation import ToleranceSection
 from mlsel.study.study import load_study
 from mlsel.validate.criteria import UNITS
+from mlsel.validate.diffusion import mean_square_displacement
 from mlsel.validate.nvt_run import ValidationRun
 from mlsel.validate.reference import Reference
 from mlsel.validate.results import Results, read_results
 from mlsel.validate.snapshot import prepare_start
 from mlsel.validate.start import compressibility, make_start
-from mlsel.validate.verdict import AGREES, Verdict, judge
+from mlsel.validate.verdict import AGREES, UNKNOWN, Verdict, judge
 
 STUDY = """
 [system]
@@ -76,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--duration", type=float, default=10.0, help="ps, of each run")
     parser.add_argument("--first-seed", type=int, default=101, help="of the runs' velocities")
     parser.add_argument("--null", action="store_true", help="run the reference alone")
+    parser.add_argument(
+        "--cut", type=float, nargs="*", default=[], metavar="PS", help="also judge pieces as long"
+    )
     args = parser.parse_args(argv)
     claims = Claims()
     seeds = range(args.first_seed, args.first_seed + args.runs)
@@ -83,12 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     made, reference = runs_of(args.output, args.atoms, seeds, args.duration, others)
     for run in reference.runs:
         Reference((run,), reference.compressibility, reference.tolerances).check()
-    pairs = [(a, b) for a in reference.runs for b in reference.runs if a is not b]
-    verdicts = [verdict(a, b, reference) for a, b in pairs]
-    said = sum(one.word != AGREES for one in verdicts)
-    claims.at_most(f"{len(pairs)} pairs of one liquid, share said to differ",
-                   said / len(pairs), FALSE)  # fmt: skip
-    describe(claims, verdicts)
+    null(claims, reference, [reference.runs], f"{args.duration:g} ps")
+    for length in args.cut:
+        starts = np.arange(0.0, args.duration - length + 1e-9, length)
+        pieces = [
+            [piece(run, args.output, start, length) for run in reference.runs] for start in starts
+        ]
+        null(claims, reference, pieces, f"{length:g} ps")
     bound = APART if args.atoms < 1000 else 1.0
     for name, runs in made.items():
         # Each beside the reference's run of the same velocities, as in a study.
@@ -151,6 +161,52 @@ def runs_of(
     return made, Reference(own, compressibility(study, output), ToleranceSection())
 
 
+def null(
+    claims: Claims, reference: Reference, groups: Sequence[Sequence[Results]], length: str
+) -> None:
+    """Judge runs of one liquid beside each other, those of a group."""
+    pairs = [(a, b) for runs in groups for a in runs for b in runs if a is not b]
+    verdicts = [verdict(a, b, reference) for a, b in pairs]
+    said = sum(one.word not in (AGREES, UNKNOWN) for one in verdicts)
+    claims.at_most(
+        f"{len(pairs)} pairs of one liquid, {length}, share said to differ",
+        said / len(pairs), FALSE,
+    )  # fmt: skip
+    claims.note(", ".join(f"{n} {word}" for word, n in Counter(v.word for v in verdicts).items()))
+    describe(claims, verdicts)
+
+
+def piece(run: Results, output: Path, start: float, length: float) -> Results:
+    """Return a part of a run's average, as a run of that length gives it; times in ps."""
+    from ase.data import atomic_masses, atomic_numbers
+
+    first, last = (
+        run.phase_ends[0] + round(time / run.timestep) for time in (start, start + length)
+    )
+    block = (run.phase_ends[1] - run.phase_ends[0]) * run.timestep / len(run.g)
+    rows = slice(round(start / block), round((start + length) / block))
+    with Pool(output / "validation" / run.name / "trajectory.h5") as pool:
+        blocks = list(pool.blocks("positions", "step"))
+    steps = np.concatenate([part["step"] for part in blocks])
+    positions = np.concatenate([part["positions"] for part in blocks])
+    chosen = (steps > first) & (steps <= last)
+    types = [atomic_numbers[symbol] for symbol in run.species]
+    lag, msd = mean_square_displacement(
+        positions[chosen],
+        np.array([types.index(z) for z in run.numbers]),
+        float(steps[1] - steps[0]) * run.timestep,
+        atomic_masses[run.numbers],
+    )
+    return dataclasses.replace(
+        run,
+        phase_ends=(first, last, run.phase_ends[2]),
+        g=run.g[rows],
+        coordination=run.coordination[rows],
+        msd_lag=lag,
+        msd=msd,
+    )
+
+
 def verdict(run: Results, beside: Results, reference: Reference) -> Verdict:
     """The verdict on a run beside one run of the reference."""
     alone = dataclasses.replace(reference, runs=(beside,))
@@ -163,8 +219,6 @@ def differs_without(one: Verdict, criterion: str) -> bool:
 
 def describe(claims: Claims, verdicts: Sequence[Verdict]) -> None:
     """Note for each criterion how often it differs, how large and how sure it is."""
-    import numpy as np
-
     found = Counter(name for one in verdicts for name, c in one.numbers.items() if c.differs)
     for name, unit in UNITS.items():
         numbers = [one.numbers[name] for one in verdicts]

@@ -33,6 +33,7 @@ from mlsel.pool.pool import Pool
 from mlsel.study.folder import MODEL, StudyFolder, size_of
 from mlsel.study.seeds import family
 from mlsel.study.study import Study
+from mlsel.training.ending import CONVERGED, ending
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -190,7 +191,7 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
     write_text(place.worst, as_csv(tuple(worst[0]), worst))
     whole = [row for row in rows if size_of(row["dataset"])[1] is None]
     if whole:
-        print(table(whole))
+        print(table(whole, _endings(described)))
     frames = {title: int(of["data"]["n_frames"]) for title, of in described.items()}
     whole += _seeds_of_curves(rows, frames)
     of_stress = [row for row in whole if (row["part"], row["quantity"]) == (ALL, STRESS_QUANTITY)]
@@ -211,6 +212,17 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
             continue  # there are many: `mlsel figure parity` draws one that is asked for
         parity.draw(entry.product, entry.title, entry.product.with_suffix(""))
     log.info("%s: %s", place.evaluation, made)
+
+
+def _endings(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """What is to be said of models whose training patience did not end, by data set and name."""
+    notes = {}
+    for title, of in described.items():
+        ended = ending(of.get("parameters", {}), of.get("result", {}))
+        if ended not in ("", CONVERGED):
+            dataset, _, name = title.partition("/")
+            notes[dataset, name] = f"{ended}: not converged"
+    return notes
 
 
 def _seeds_of_curves(

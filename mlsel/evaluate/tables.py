@@ -129,8 +129,10 @@ _FURTHER = (
 """Quantities whose RMSE stands beside the forces': head, unit, factor and digits."""
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the errors on the whole test set as a table for a terminal."""
+def table(
+    rows: Sequence[Mapping[str, Any]], notes: Mapping[tuple[str, str], str] | None = None
+) -> str:
+    """Return the errors on the whole test set as a table for a terminal, with a note on models."""
     whole = [row for row in rows if row["part"] == ALL and row["element"] == ALL]
     further = [f for f in _FURTHER if any(row["quantity"] == f[0] for row in whole)]
     known = {(row["dataset"], row["model"], row["quantity"]): row["rmse"] for row in whole}
@@ -149,5 +151,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         for quantity, _, _, factor, digits in further:
             value = known.get((row["dataset"], row["model"], quantity))
             line += f" {'–' if value is None else format(factor * value, digits):>9}"
-        lines.append(line + ("  loses to the pair potential" if loses else ""))
+        said = ["loses to the pair potential"] if loses else []
+        said += [text for text in [(notes or {}).get((row["dataset"], row["model"]), "")] if text]
+        lines.append("  ".join([line, "; ".join(said)]).rstrip())
     return "\n".join(lines)

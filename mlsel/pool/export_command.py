@@ -31,10 +31,15 @@ def export_main(argv: Sequence[str] | None = None) -> int:
         choices=NAMES,
         help="name the labels as this program does (default: MACE's names; in .traj and .db ASE's)",
     )
+    parser.add_argument(
+        "--chemiscope", action="store_true", help="for that viewer; FILE is a .json or .json.gz"
+    )
     parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
     args = parser.parse_args(argv)
     _refuse_existing(args.target, args)
     kind = _kind(args.target, args.program)
+    if args.chemiscope and not kind.startswith("json"):
+        raise MlselError(f"{args.target}: chemiscope reads .json and .json.gz: end FILE so.")
     from mlsel.pool.exporting import write
     from mlsel.pool.pool import Pool
 

@@ -11,7 +11,13 @@ from mlsel.report.findings import Findings
 
 def answer(found: Findings) -> list[str]:
     """Return the answer's sentences, the most important one first."""
-    told = [_best_data(found), *found.learning, _others_agree(found), _in_md(found)]
+    told = [
+        _best_data(found),
+        *found.learning,
+        _others_agree(found),
+        _in_md(found),
+        _not_converged(found),
+    ]
     return [sentence for sentence in told if sentence]
 
 
@@ -102,6 +108,19 @@ def _others_agree(found: Findings) -> str:
     return (
         f"Told by the other models beyond {RESOLVED:g} standard errors, {front} is: "
         f"{'; '.join(told)} data sets."
+    )
+
+
+def _not_converged(found: Findings) -> str:
+    """What is to be said of models that max_epochs stopped."""
+    stopped = len(found.not_converged)
+    if not stopped:
+        return ""
+    n = sum(row["ended"] is not None for row in found.models)
+    return (
+        f"{stopped} of {n} models that learn in epochs were stopped at max_epochs while their "
+        "held-out loss could still fall: they are not converged, and what is said of them is of "
+        "trainings as short as these (training.schnet.max_epochs)."
     )
 
 

@@ -19,6 +19,7 @@ from mlsel.study.folder import MODEL, StudyFolder, size_of
 from mlsel.study.preset import DEFAULT_STUDY
 from mlsel.study.seeds import family
 from mlsel.study.study import load_study, recorded_study
+from mlsel.training.ending import CONVERGED, ending
 
 METHOD = "data set"
 
@@ -67,6 +68,15 @@ class Findings:
         here = self.settings.get("system", {})
         return all(here.get(key) == paper[key] for key in ("species", "potential"))
 
+    @property
+    def not_converged(self) -> dict[tuple[str, str], str]:
+        """How trainings ended that patience didn't end, by data set and model."""
+        return {
+            (str(row[METHOD]), str(row["model"])): str(row["ended"])
+            for row in self.models
+            if row["ended"] not in (None, CONVERGED)
+        }
+
     @classmethod
     def of(cls, folder: Path) -> Findings:
         settings: dict[str, Any] = {}
@@ -97,7 +107,7 @@ class Findings:
                 continue  # learning curves' models are told of by their curves
             described = read_json(place.model(title) / MODEL)
             versions |= described.get("versions", {})
-            parameters = described.get("parameters", {})
+            parameters, result = (described.get(key, {}) for key in ("parameters", "result"))
             models.append(
                 {
                     METHOD: title.partition("/")[0],
@@ -106,7 +116,8 @@ class Findings:
                     "frames": described.get("data", {}).get("n_frames"),
                     "seed": parameters.get("seed"),
                     "cutoff": parameters.get("cutoff"),
-                    "epochs": described.get("result", {}).get("n_epochs"),
+                    "epochs": result.get("n_epochs"),
+                    "ended": ending(parameters, result) or None,
                 }
             )
         errors = [r for r in rows_of(place.errors, ERRORS) if size_of(r["dataset"])[1] is None]

@@ -36,6 +36,7 @@ def errors(found: Findings) -> list[str]:
         "atomic": "atomic energies / meV",
         "stress": "stress / GPa",
         "floor": "against the pair potential",
+        "ended": "training",
     }
     columns |= {k: head for k, head in heads.items() if any(r.get(k) is not None for r in rows)}
     has_atomic = "atomic" in columns
@@ -104,6 +105,8 @@ def _models(found: Findings) -> list[dict[str, page.Cell]]:
         floor = floors.get(row["dataset"])
         if floor is not None and row["kind"] != "pair":
             made["floor"] = "▲ loses" if float(row["rmse"]) > floor else "better"
+        if title in found.not_converged:
+            made["ended"] = f"▲ {found.not_converged[title]}: not converged"
         rows.append(made)
     return rows
 
@@ -188,6 +191,7 @@ def data_sets(found: Findings) -> list[str]:
             "frames": "frames",
             "cutoff": "cutoff / Å",
             "epochs": "epochs",
+            "ended": "training",
             "seed": "seed",
         }
         parts += [page.heading("Models"), page.table(columns, found.models)]

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.core.errors import MlselError
-from mlsel.core.record import told
+from mlsel.core.record import read_json, told
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.stage import BEGUN, DONE, FAILED, MISSING, STALE, Item
+from mlsel.training.ending import ending
 
 if TYPE_CHECKING:
     from mlsel.study.study import Study
@@ -38,7 +39,8 @@ def _state(task: Task) -> tuple[str, str]:
         if changed:
             return STALE, told(changed)
     if (task.out / MODEL).is_file():
-        return DONE, ""
+        described = read_json(task.out / MODEL)
+        return DONE, ending(described.get("parameters", {}), described.get("result", {}))
     if task.failure.is_file():
         return FAILED, task.failure.read_text(encoding="utf-8").partition("\n")[0]
     text = task.trainer.progress(task.out)

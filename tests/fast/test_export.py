@@ -179,6 +179,7 @@ def test_n2p2s_input_data(chosen: Path, tmp_path: Path) -> None:
         ("x.xyz", ["--for", "schnetpack"], "schnetpack reads .db"),
         ("x.db", ["--for", "mace"], "mace reads extended XYZ"),
         ("x.xyz", ["--for", "deepmd"], "deepmd reads a folder"),
+        ("x.xyz", ["--chemiscope"], "chemiscope reads .json and .json.gz"),
     ],
 )
 def test_a_name_that_does_not_fit_gets_a_sentence(
@@ -228,7 +229,7 @@ def test_arrays_that_ase_does_not_know_are_kept(tmp_path: Path) -> None:
 
 def test_chemiscope_has_structures_and_what_all_frames_have(chosen: Path, tmp_path: Path) -> None:
     """As its documentation wants it: sizes agree, and each property has a value a structure."""
-    assert main(["export", str(chosen), str(tmp_path / "a.json.gz")]) == 0
+    assert main(["export", str(chosen), str(tmp_path / "a.json.gz"), "--chemiscope"]) == 0
     with gzip.open(tmp_path / "a.json.gz", "rt", encoding="utf-8") as file:
         found = json.load(file)
     assert found["meta"]["name"] == "chosen" and len(found["structures"]) == 6

@@ -143,7 +143,9 @@ def test_a_pair_potential_is_learnt(tmp_path: Path) -> None:
     assert np.sqrt((error**2).mean()) < PAIR_SHARE * unseen.forces.std()
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_it(tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept_and_patience_ends_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     model = trainer(max_epochs=40, patience=2, learning_rate=0.05).fit(
         [frames(8)], [frames(4, seed=2)], tmp_path
     )
@@ -151,6 +153,9 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(tmp_path: Path) -> None:
     best = int(curve["validation_loss"].argmin())
     assert model.facts["best_epoch"] == best + 1
     assert len(curve["epoch"]) < 40 and len(curve["epoch"]) == best + 1 + 2
+    assert "not converged" not in caplog.text
+    trainer(max_epochs=2).fit([frames(8)], [frames(4, seed=2)], tmp_path / "short")
+    assert "short: stopped at max_epochs (2)" in caplog.text and "not converged" in caplog.text
     part = frames(4, seed=2)
     assert part.forces is not None
     error = model.predict(part).forces - part.forces

@@ -75,6 +75,19 @@ def test_every_model_of_every_data_set_is_there(folder: Path) -> None:
     assert (folder / "models/random/schnet-small-e0.01/learning.png").is_file()
 
 
+def test_models_that_max_epochs_stopped_are_marked(folder: Path) -> None:
+    """In `mlsel status`, in the table of `mlsel evaluate`, and on the page."""
+    from mlsel.report.stage import write_report
+    from mlsel.training.state import items
+
+    said = {item.name: item.text for item in items(study(), folder)}
+    assert said["random/schnet-small-e0.01"] == "stopped at max_epochs (2)"
+    assert said["random/pair"] == said["force/gap-8-f0.1"] == ""
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert page.count("▲ stopped at max_epochs (2): not converged") == 2
+    assert "2 of 2 models that learn in epochs were stopped at max_epochs" in page
+
+
 def test_nothing_is_done_twice_and_stale_models_are_named(folder: Path) -> None:
     assert all(task.is_done() for task in tasks_of(study(), folder))
     changed = tasks_of(study("training.schnet.seed=5"), folder)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from mlsel.core.arrays import Array, IntArray
 from mlsel.pool.block import Block
 from mlsel.pool.pool import Pool
-from mlsel.selection.base import Task, not_finite, refuse
+from mlsel.selection.base import Selector, Task, not_finite, refuse
 from mlsel.selection.descriptors.radial import Radial
 
 Floats = npt.NDArray[np.floating]
@@ -152,6 +152,28 @@ def frame_features(task: Task, given: str | Array, cutoff: float) -> Floats:
     width = max(task.every([part.shape[1] for part in parts[:1]]))
     part = np.concatenate([np.empty((0, width), dtype=np.float32), *parts])
     return task.join(part[np.argsort(np.concatenate(ids))])
+
+
+@dataclass(frozen=True)
+class OfFrames(Selector):
+    """What methods that compare frames as wholes are asked for.
+
+    Parameters
+    ----------
+    descriptor : str or array
+        See `mlsel.selection.descriptors.features`.
+    cutoff : float
+        Å, of the descriptor.
+    """
+
+    descriptor: str | Array = "radial"
+    cutoff: float = 6.0
+
+    fields: ClassVar[tuple[str, ...]] = ("positions",)
+
+    def features(self, task: Task) -> Floats:
+        """Describe every eligible frame; see `frame_features`."""
+        return frame_features(task, self.descriptor, self.cutoff)
 
 
 def described_frames(task: Task, block: Block, atoms: Floats) -> Floats:

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsel.core.arrays import Array, FloatArray, IntArray
-from mlsel.selection.base import Selector, Task
-from mlsel.selection.descriptors.features import Floats, frame_features
+from mlsel.core.arrays import FloatArray, IntArray
+from mlsel.selection.base import Task
+from mlsel.selection.descriptors.features import Floats, OfFrames
 
 EXHAUSTED = 1e-10
 """Of the features' variance: when no more is left, the frames chosen span all there is."""
 
 
 @dataclass(frozen=True)
-class Cur(Selector):
+class Cur(OfFrames):
     """Each new frame has the largest leverage on what those chosen leave of the features.
 
     The columns of the features X are brought to zero mean and unit variance. With v the leading
@@ -31,28 +31,17 @@ class Cur(Selector):
     orthogonal to its. When the chosen rows span the space, which takes at most D of them, this
     begins again with the frames that are left.
 
-    Parameters
-    ----------
-    descriptor : str or array
-        See `mlsel.selection.descriptors.features`.
-    cutoff : float
-        Å, of the descriptor.
+    Its parameters are those of `OfFrames`.
     """
-
-    descriptor: str | Array = "radial"
-    cutoff: float = 6.0
 
     name = "cur"
     summary = "each frame the one of most leverage in a descriptor's space (CUR)"
-    fields = ("positions",)
 
     def choose(self, task: Task) -> IntArray:
         keys = task.keys()
         frames = task.frame_ids
-        features = frame_features(task, self.descriptor, self.cutoff)
-        given = features[:0]
-        if task.given is not None:
-            given = frame_features(task.given, self.descriptor, self.cutoff)
+        features = self.features(task)
+        given = features[:0] if task.given is None else self.features(task.given)
         return frames[task.from_root(by_leverage(features, task.n, keys[frames], given))]
 
 

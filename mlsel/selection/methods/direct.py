@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsel.core.arrays import Array, FloatArray, IntArray
-from mlsel.selection.base import Selector, Task, refuse
-from mlsel.selection.descriptors.features import Floats, frame_features
+from mlsel.core.arrays import FloatArray, IntArray
+from mlsel.selection.base import Task, refuse
+from mlsel.selection.descriptors.features import Floats, OfFrames
 
 LLOYD_STEPS = 25
 ROWS = 8192
 
 
 @dataclass(frozen=True)
-class Direct(Selector):
+class Direct(OfFrames):
     """Clusters of frames in the principal components of a descriptor, one frame from each.
 
     The columns of the descriptor are brought to unit variance; of the principal components those
@@ -31,23 +31,18 @@ class Direct(Selector):
     frame that is farthest from its own centre and not chosen, so that there are exactly n. There
     are n clusters and one more for each given frame; those that hold given frames come last.
 
+    Its other parameters are those of `OfFrames`.
+
     Parameters
     ----------
-    descriptor : str or array
-        See `mlsel.selection.descriptors.features`.
-    cutoff : float
-        Å, of the descriptor.
     fit : int
         Centres are found from at most max(fit, 8 n) frames.
     """
 
-    descriptor: str | Array = "radial"
-    cutoff: float = 6.0
     fit: int = 16384
 
     name = "direct"
     summary = "one frame from each of n clusters in a descriptor's space"
-    fields = ("positions",)
     nested = False
 
     def __post_init__(self) -> None:
@@ -57,9 +52,9 @@ class Direct(Selector):
     def choose(self, task: Task) -> IntArray:
         keys = task.keys()
         frames = task.frame_ids
-        features = frame_features(task, self.descriptor, self.cutoff)
+        features = self.features(task)
         if task.given is not None:
-            given = frame_features(task.given, self.descriptor, self.cutoff)
+            given = self.features(task.given)
             features = np.concatenate([features, given])
         points = principal_components(task, features)
         points, given_points = points[: len(frames)], points[len(frames) :]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsel.core.arrays import Array, FloatArray, IntArray
-from mlsel.selection.base import Selector, Task, not_finite, refuse
-from mlsel.selection.descriptors.features import frame_features
+from mlsel.core.arrays import FloatArray, IntArray
+from mlsel.selection.base import Task, not_finite, refuse
+from mlsel.selection.descriptors.features import OfFrames
 from mlsel.selection.methods.fps import Distances
 
 FLOOR = 1e-8
@@ -22,7 +22,7 @@ FLOOR = 1e-8
 
 
 @dataclass(frozen=True)
-class ForceFarthestPoint(Selector):
+class ForceFarthestPoint(OfFrames):
     """Farthest-point sampling in which a frame's force norm weights its distance.
 
     With g_f = |F_f| the norm of all force components of a frame and d_f its distance from the
@@ -39,18 +39,14 @@ class ForceFarthestPoint(Selector):
     Norms grow with the root of the number of atoms: in a pool of several sizes, large frames are
     taken later.
 
+    Its other parameters are those of `OfFrames`.
+
     Parameters
     ----------
-    descriptor : str or array
-        See `mlsel.selection.descriptors.features`.
-    cutoff : float
-        Å, of the descriptor.
     beta : float
         The last exponent; the first is −beta. 0 is plain farthest-point sampling.
     """
 
-    descriptor: str | Array = "radial"
-    cutoff: float = 6.0
     beta: float = 1.0
 
     name = "force-fps"
@@ -66,10 +62,8 @@ class ForceFarthestPoint(Selector):
         keys = task.keys()
         frames = task.frame_ids
         norms = force_norms(task)
-        features = frame_features(task, self.descriptor, self.cutoff)
-        given = features[:0]
-        if task.given is not None:
-            given = frame_features(task.given, self.descriptor, self.cutoff)
+        features = self.features(task)
+        given = features[:0] if task.given is None else self.features(task.given)
         distances = Distances(features, task, len(given) + task.n)
         for row in given:
             distances.add(row)

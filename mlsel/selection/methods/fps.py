@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from mlsel.core import native
 from mlsel.core.arrays import Array, FloatArray, IntArray
-from mlsel.selection.base import Selector, Task, refuse
-from mlsel.selection.descriptors.features import Floats, frame_features
+from mlsel.selection.base import Task, refuse
+from mlsel.selection.descriptors.features import Floats, OfFrames
 
 SOURCE = Path(__file__).with_name("fps.cpp")
 LANES = 8
@@ -45,26 +45,21 @@ SAMPLE = 4096
 
 
 @dataclass(frozen=True)
-class FarthestPoint(Selector):
+class FarthestPoint(OfFrames):
     """Farthest-point sampling of frames in a descriptor's space.
+
+    Its other parameters are those of `OfFrames`.
 
     Parameters
     ----------
-    descriptor : str or array
-        See `mlsel.selection.descriptors.features`.
-    cutoff : float
-        Å, of the descriptor.
     start : int
         The frame that is chosen first; −1 draws it at random.
     """
 
-    descriptor: str | Array = "radial"
-    cutoff: float = 6.0
     start: int = -1
 
     name = "fps"
     summary = "each frame the farthest from those chosen, in a descriptor's space"
-    fields = ("positions",)
 
     def choose(self, task: Task) -> IntArray:
         first = int(task.first(task.keys(), 1)[0])
@@ -73,10 +68,8 @@ class FarthestPoint(Selector):
             if first >= task.pool.n_frames or not task.eligible[first]:
                 raise refuse(f"start is {first}, which is no frame that may be chosen.")
         frames = task.frame_ids
-        features = frame_features(task, self.descriptor, self.cutoff)
-        given = features[:0]
-        if task.given is not None:
-            given = frame_features(task.given, self.descriptor, self.cutoff)
+        features = self.features(task)
+        given = features[:0] if task.given is None else self.features(task.given)
         place = int(np.searchsorted(frames, first))
         return frames[farthest_points(features, task.n, place, task, given)]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsel.core.arrays import Array, FloatArray, IntArray
-from mlsel.selection.base import Selector, Task, refuse
-from mlsel.selection.descriptors.features import Floats, frame_features
+from mlsel.core.arrays import FloatArray, IntArray
+from mlsel.selection.base import Task, refuse
+from mlsel.selection.descriptors.features import Floats, OfFrames
 
 ROWS = 4096
 """Frames of which a network is asked at once."""
@@ -27,7 +27,7 @@ DECAY = 0.9, 0.999
 
 
 @dataclass(frozen=True)
-class NetworkDistillation(Selector):
+class NetworkDistillation(OfFrames):
     """A network of random weights (the target) is learnt by another (the predictor).
 
     Of a frame with the descriptor x the novelty is the mean square of f(x) − g(x), with the fixed
@@ -39,23 +39,18 @@ class NetworkDistillation(Selector):
     variance over the frames that may be chosen; the distance is Euclidean; g goes on from what it
     has learnt, by `epochs` steps of Adam (step 3e-3, all frames chosen in each) for every frame.
 
+    Its other parameters are those of `OfFrames`.
+
     Parameters
     ----------
-    descriptor : str or array
-        See `mlsel.selection.descriptors.features`.
-    cutoff : float
-        Å, of the descriptor.
     epochs : int
         Steps of training for each frame chosen.
     """
 
-    descriptor: str | Array = "radial"
-    cutoff: float = 6.0
     epochs: int = 50
 
     name = "network-distillation"
     summary = "each frame the one that a network trained on those chosen knows least (RND)"
-    fields = ("positions",)
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -65,7 +60,7 @@ class NetworkDistillation(Selector):
         keys = task.keys()
         weights = np.random.default_rng(task.rng.integers(2**63))
         frames = task.frame_ids
-        features = frame_features(task, self.descriptor, self.cutoff)
+        features = self.features(task)
         mean = features.mean(axis=0, dtype=np.float64)
         spread = features.std(axis=0, dtype=np.float64)
         scale = np.where(spread > 1e-9 * (np.abs(mean) + 1e-300), spread, np.inf)
@@ -73,7 +68,7 @@ class NetworkDistillation(Selector):
         predictor = Network.drawn(features.shape[1], weights)
         known = np.empty((0, features.shape[1]))
         if task.given is not None:
-            known = (frame_features(task.given, self.descriptor, self.cutoff) - mean) / scale
+            known = (self.features(task.given) - mean) / scale
             predictor = self._taught(task, predictor, known, target)
         # The same blocks whatever the ranks: how products are rounded may depend on how many rows.
         stretches = task.stretches(len(frames), ROWS)

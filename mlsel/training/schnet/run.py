@@ -17,6 +17,7 @@ from mlsel.core.files import write_json
 from mlsel.core.provenance import digest
 from mlsel.study.schema import plain
 from mlsel.training.base import Frames
+from mlsel.training.ending import CONVERGED, ending
 from mlsel.training.schnet import checkpoint
 from mlsel.training.schnet.device import choose_device, local_rank
 from mlsel.training.schnet.graphs import Graphs
@@ -273,4 +274,14 @@ class Run:
         )
         model = SchNetModel.load(self.out)
         model.export()
+        ended = ending(self.trainer.parameters, model.facts)
+        if ended != CONVERGED:
+            log.warning(
+                "%s: %s, %d epochs after its smallest held-out loss (patience: %d): it is not "
+                "converged, raise training.schnet.max_epochs.",
+                self.out,
+                ended,
+                self.epoch - self.best_epoch,
+                self.trainer.patience,
+            )
         return model
