@@ -82,10 +82,11 @@ def on_root[T](comm: MPI.Comm, function: Callable[[], T]) -> T:
 def wait_for_all(comm: MPI.Comm) -> None:
     """Wait until every rank of comm is here. MPI's own barrier spins; with more ranks than
     cores it would take the time of those that work."""
-    _wait(comm.Ibarrier())
+    wait_for(comm.Ibarrier())
 
 
-def _wait(request: Any, longest: float = 0.02) -> None:
+def wait_for(request: Any, longest: float = 0.02) -> None:
+    """Wait for one of MPI's requests, asleep most of the time."""
     pause = 2e-5
     while not request.Test():
         time.sleep(pause)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from mlsel.core.provenance import versions
 from mlsel.core.record import shape_told
 from mlsel.pool.pool import Pool
 from mlsel.study.folder import MODEL
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
@@ -175,8 +178,6 @@ class Trainer(ABC):
     kind: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions whose versions model.json records."""
-    is_external: ClassVar[bool] = False
-    """Whether the work is done by another program, one core each."""
     uses_validation: ClassVar[bool] = True
     """Whether the result depends on held-out frames."""
     uses_isolated_atoms: ClassVar[bool] = False
@@ -187,6 +188,8 @@ class Trainer(ABC):
     """Whether a fit can go on from another model's weights, `start`."""
     start: Path | None = None
     """The folder of that model."""
+    ranks: MPI.Intracomm | None = None
+    """Those that do a fit together, each of which calls it; None: this process alone."""
     name: str
     n_train: int | None
     """Frames of the data set to use, the first of them; None: all."""
@@ -218,6 +221,16 @@ class Trainer(ABC):
             GiB for all fits of a machine; 0: most of what it has.
         """
         return nullcontext()
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the work is done by another program, one core each."""
+        return False
+
+    @property
+    def shares_ranks(self) -> bool:
+        """Whether several ranks can do one fit together, told to it by `ranks`."""
+        return False
 
     @property
     def uses_gpu(self) -> bool:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
@@ -184,13 +184,14 @@ def _perform(
         progress.advance((share_now - shares[index]) * tasks[index].trainer.cost)
         shares[index] = share_now
 
-    def work(index: int, _: Any, report: Callable[[Report], None]) -> str:
+    def work(index: int, group: MPI.Intracomm | None, report: Callable[[Report], None]) -> str:
         task = tasks[index]
-        if stopping.asked():
+        ranks = group if group is not None and group.size > 1 else None
+        if ranks is None and stopping.asked():
             raise Stopped("", has_progress=False)
         try:
             with task.trainer.admission(study.training.memory):
-                task.perform(report)
+                task.perform(report, ranks)
         except Stopped:
             raise
         except MlselError as error:
@@ -202,19 +203,29 @@ def _perform(
     if len(side_by_side) > 1:
         # One rank alone: fits are programs of their own, so that all cores can have one each.
         with ThreadPoolExecutor(_cores()) as pool:
-            done = pool.map(
+            results = pool.map(
                 lambda i: work(i, None, lambda value: on_report(order.index(i), value)),
                 side_by_side,
             )
-            messages = dict(zip(side_by_side, _finished(done), strict=True))
+            messages = dict(zip(side_by_side, _finished(results), strict=True))
         for i in side_by_side:
             on_report(order.index(i), None)
+    if len(order) < comm.size:  # there are ranks to spare
+        shared = [i for i in order if tasks[i].trainer.shares_ranks]
+        done = share(
+            comm,
+            shared,
+            work,
+            ranks_per_task=comm.size // max(1, len(shared)),
+            on_report=lambda place, v: on_report(order.index(shared[place]), v),
+        )
+        messages |= dict(zip(shared, done, strict=True))
     rest = [i for i in order if i not in messages]
-    results = share(
+    done = share(
         comm, rest, work, on_report=lambda place, v: on_report(order.index(rest[place]), v)
     )
     progress.end()
-    messages |= dict(zip(rest, results, strict=True))
+    messages |= dict(zip(rest, done, strict=True))
     failures = [(tasks[i].name, messages[i]) for i in order if messages[i]]
     if comm.rank == 0 and order:
         log.info("%d models trained in %s", len(order) - len(failures), duration(progress.elapsed))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import remove, sweep, sweep_partials, take_away, write_json, write_text
+from mlsel.core.parallel import on_root
 from mlsel.core.provenance import digest
 from mlsel.core.record import Record
 from mlsel.training.base import (
@@ -25,6 +27,8 @@ from mlsel.training.core import FILE as CORE
 from mlsel.training.core import Core, read_core
 
 if TYPE_CHECKING:
+    from mpi4py import MPI
+
     from mlsel.pool.pool import Pool
 
 BEGUN = "begun.json"
@@ -150,8 +154,35 @@ class Task:
                 return record.differences(self.made_from())
         return []
 
-    def perform(self, report: Callable[[Report], None]) -> TrainedModel:
-        """Train, or go on training, and finish with model.json."""
+    def perform(
+        self, report: Callable[[Report], None], ranks: MPI.Intracomm | None = None
+    ) -> TrainedModel:
+        """Train, or go on training, and finish with model.json.
+
+        Parameters
+        ----------
+        ranks : communicator, optional
+            Those that do it together, each of which must call this; for a trainer that
+            `shares_ranks`.
+        """
+        made_from, frames, validation = _first(ranks, self._begin)
+        if self.trainer.has_weights:
+            self.trainer.start = self.start
+        if self.trainer.uses_isolated_atoms:
+            energies = made_from["references"].get("energies", {})
+            self.trainer.isolated_atoms = {int(z): e for z, e in energies.items()}
+        self.trainer.on_report = lambda share, text: report(Report(share, text))
+        self.trainer.ranks = ranks
+        try:
+            with self._failure_kept(ranks):
+                model = self.trainer.fit(frames, validation, self.out)
+        finally:
+            self.trainer.ranks = None
+        _first(ranks, lambda: self._finish(model, made_from))
+        return model
+
+    def _begin(self) -> tuple[dict[str, Any], list[Frames], list[Frames]]:
+        """Return what decides the product, and the frames with the labels that are learnt."""
         from mlsel.pool.pool import Pool
 
         made_from = self.made_from()
@@ -161,29 +192,31 @@ class Task:
         if self.validation is not None and self.trainer.uses_validation:
             with Pool(self.validation) as pool:
                 validation = self._read(pool)
-        if self.trainer.has_weights:
-            self.trainer.start = self.start
-        if self.trainer.uses_isolated_atoms:
-            energies = made_from["references"].get("energies", {})
-            self.trainer.isolated_atoms = {int(z): e for z, e in energies.items()}
-        self.trainer.on_report = lambda share, text: report(Report(share, text))
         self.out.mkdir(parents=True, exist_ok=True)
         remove(self.failure)
         if not any(self.out.glob("[!.]*")):  # else it goes on, with what an earlier mlsel left too
             Record(self.out / BEGUN).write(made_from)
-        try:
-            if self.baseline is not None:
+        if self.baseline is not None:
+            with self._failure_kept():
                 self.baseline.write(self.out)
                 frames, validation = (
                     [self.baseline.taken_from(part) for part in parts]
                     for parts in (frames, validation)
                 )
-            model = self.trainer.fit(frames, validation, self.out)
+        return made_from, frames, validation
+
+    @contextmanager
+    def _failure_kept(self, ranks: MPI.Intracomm | None = None) -> Iterator[None]:
+        try:
+            yield
         except Stopped:
             raise
         except MlselError as error:
-            write_text(self.failure, f"{error}\n")
+            if ranks is None or ranks.rank == 0:
+                write_text(self.failure, f"{error}\n")
             raise
+
+    def _finish(self, model: TrainedModel, made_from: dict[str, Any]) -> None:
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])
         whole = {
@@ -195,7 +228,6 @@ class Task:
         }
         write_json(self.out / MODEL_FILE, whole)
         take_away(self.out / BEGUN)
-        return model
 
     def settle_core(self) -> None:
         """Put the guard rail beside a finished model, or take it away, as is asked for."""
@@ -220,3 +252,8 @@ class Task:
                 )
         more = [label for label in self.trainer.labels if label != "virial"]  # comes anyway
         return list(read_frames(pool, frame_ids, more=more))
+
+
+def _first[T](ranks: MPI.Intracomm | None, function: Callable[[], T]) -> T:
+    """Call a function on the first of some ranks, or in this process alone."""
+    return function() if ranks is None else on_root(ranks, function)

@@ -517,9 +517,9 @@ def test_without_a_compiler_quippy_does_it(
     path = tmp_path / "gap.xml"
     path.write_text(text)
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
-    soap_gap._library.cache_clear()
+    soap_gap.compiled.cache_clear()
     try:
         assert open_gap(path) is None
     finally:
-        soap_gap._library.cache_clear()
+        soap_gap.compiled.cache_clear()
     assert "GAPs are evaluated by quippy" in caplog.text

@@ -74,6 +74,11 @@ class SchNetSection:
 class GapSection:
     """GAPs: one model for each pair of sparse points and force sigma."""
 
+    fit: str = quantity(
+        "gap_fit",
+        choices=("own", "gap_fit"),
+        doc="by mlsel, in little memory and shared over ranks, or by QUIP's program",
+    )
     n_sparse: tuple[int, ...] = quantity((1000,), at_least=1, doc="sparse points of each element")
     sparse_method: str = quantity(
         "random", choices=("random", "cur_points", "covariance", "kmeans"), doc="gap_fit's names"
@@ -95,6 +100,14 @@ class GapSection:
     delta: float = quantity(1.0, unit="eV", above=0)
     jitter: float = quantity(1e-8, above=0, doc="regularisation of the sparse covariance")
     seed: int = quantity(1, at_least=0)
+
+    def check(self) -> str | None:
+        if self.fit == "own" and self.sparse_method not in ("random", "cur_points"):
+            return (
+                f'training.gap.sparse_method is "{self.sparse_method}", which training.gap.fit = '
+                '"own" does not have: take "random" or "cur_points", or set fit = "gap_fit"'
+            )
+        return None
 
 
 @dataclass(frozen=True)

@@ -46,14 +46,16 @@ UNITS = (
     "files",
 )
 HEADERS = (*UNITS[1:], "buffer", "exponential", "gap_table", "kernels", "md5", "vectors")
+COVARIANCES = Path(__file__).with_name("covariances.cpp")
 MESSAGE_BYTES = 2048
 
 
 @functools.cache
-def _library() -> Any | None:
+def compiled() -> Any | None:
+    """Return the library of the evaluator and of the covariances, None where there is none."""
     library = native.load(
         "gap-evaluator",
-        [SOURCES / f"{name}.cpp" for name in UNITS],
+        [*(SOURCES / f"{name}.cpp" for name in UNITS), COVARIANCES],
         [*KERNEL_FLAGS, "-fvisibility=hidden", "-DMLSEL_KERNEL=native", "-DMLSEL_KERNEL_NATIVE"],
         "GAPs are evaluated by quippy, some fifty times slower",
         [SOURCES / f"{name}.h" for name in HEADERS],
@@ -61,7 +63,37 @@ def _library() -> Any | None:
     if library is not None:
         library.mlsel_gap_open.restype = ctypes.c_void_p
         library.mlsel_gap_cutoff.restype = ctypes.c_double
+        library.mlsel_fit_open.restype = ctypes.c_void_p
     return library
+
+
+def pointer(array: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def neighbour_list(cutoff: float) -> NeighborList:
+    return NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
+
+
+def environment(neighbours: NeighborList, frames: Frames, k: int) -> tuple[Any, ...]:
+    """Return the neighbours in a frame as our C++ wants them.
+
+    Returns
+    -------
+    numbers : int32, (n_atoms)
+    first : int32, (n_atoms + 1)
+        Those of atom i are from first[i] to first[i + 1].
+    neighbours : int32, (n_pairs)
+    vectors : float64, (n_pairs, 3)
+        Å, from the atom to its neighbour.
+    """
+    i, j, vectors = neighbours.compute(frames.positions[k], frames.cell[k], frames.periodic, "ijD")
+    return (
+        np.ascontiguousarray(frames.numbers, np.int32),
+        np.searchsorted(i, np.arange(frames.n_atoms + 1)).astype(np.int32),
+        np.ascontiguousarray(j, np.int32),
+        np.ascontiguousarray(vectors, np.float64),
+    )
 
 
 class SoapGap:
@@ -70,9 +102,7 @@ class SoapGap:
     def __init__(self, library: Any, handle: ctypes.c_void_p) -> None:
         self._library, self._handle = library, handle
         self.cutoff = float(library.mlsel_gap_cutoff(handle))
-        self._neighbours = NeighborList(
-            cutoff=self.cutoff, full_list=True, sorted=True, n_threads=1
-        )
+        self._neighbours = neighbour_list(self.cutoff)
 
     def __del__(self) -> None:
         self._library.mlsel_gap_close(self._handle)
@@ -88,22 +118,14 @@ class SoapGap:
         n = len(frames)
         virial = np.zeros((n, 3, 3))
         atomic, forces = np.zeros((n, frames.n_atoms)), np.zeros((n, frames.n_atoms, 3))
-        numbers = np.ascontiguousarray(frames.numbers, np.int32)
         for k in range(n):
-            i, j, vectors = self._neighbours.compute(
-                frames.positions[k], frames.cell[k], frames.periodic, "ijD"
-            )
-            first = np.searchsorted(i, np.arange(frames.n_atoms + 1)).astype(np.int32)
             arrays = (
-                numbers,
-                first,
-                np.ascontiguousarray(j, np.int32),
-                np.ascontiguousarray(vectors, np.float64),
+                *environment(self._neighbours, frames, k),
                 atomic[k],
                 forces[k],
                 virial[k],
             )
-            pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+            pointers = [pointer(array) for array in arrays]
             message = ctypes.create_string_buffer(MESSAGE_BYTES)
             if self._library.mlsel_gap_evaluate(
                 self._handle, frames.n_atoms, *pointers, message, MESSAGE_BYTES
@@ -125,7 +147,7 @@ def open_gap(path: Path) -> SoapGap | None:
     MlselError
         If the file is damaged.
     """
-    library = _library()
+    library = compiled()
     if library is None:
         return None
     message, is_damaged = ctypes.create_string_buffer(MESSAGE_BYTES), ctypes.c_int()

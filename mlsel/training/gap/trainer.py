@@ -1,4 +1,4 @@
-"""GAP: Gaussian approximation potentials through gap_fit, the program that quippy-ase brings.
+"""GAP: Gaussian approximation potentials, fitted by us or by gap_fit, which quippy-ase brings.
 
 References
 ----------
@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mlsel.core import stopping
+from mlsel.core import blas, stopping
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import publish, write_json
 from mlsel.core.neighbours import NeighborList
+from mlsel.core.parallel import wait_for_all
 from mlsel.study.sections.training import TrainingSection
 from mlsel.training.base import (
     LEAST_SQUARES,
@@ -30,19 +31,16 @@ from mlsel.training.base import (
     reference_energies,
     symbols,
 )
-from mlsel.training.gap import gap_fit
+from mlsel.training.gap import gap_fit, own_fit
 from mlsel.training.gap.memory import GIB, PROGRAM_BYTES, admitted, total_memory
 from mlsel.training.gap.model import FACTS, PRODUCT, GapModel, xml_label
+from mlsel.training.gap.terms import TWO_BODY_POINTS, words_of
 
-TWO_BODY_POINTS = 20
-TWO_BODY = {
-    "covariance_type": "ard_se",
-    "theta_uniform": 1.0,
-    "n_sparse": TWO_BODY_POINTS,
-    "sparse_method": "uniform",
-    "add_species": "T",
-}
-"""The descriptor distance_2b: Gaussians of the distance, 1 Å wide, at even distances."""
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+OWN, GAP_FIT = "own", "gap_fit"
+"""Who fits."""
 
 
 @dataclass
@@ -50,12 +48,12 @@ class GapTrainer(Trainer):
     """Fits one GAP; `mlsel.study.sections.training.GapSection` has the parameters (Table 3)."""
 
     kind: ClassVar[str] = "gap"
-    packages: ClassVar[tuple[str, ...]] = ("quippy-ase", "vesin", "numpy")
-    is_external: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ("quippy-ase", "vesin", "numpy", "scipy")
     uses_validation: ClassVar[bool] = False
     uses_isolated_atoms: ClassVar[bool] = True
     name: str
     n_train: int | None = None
+    fitted_by: str = GAP_FIT
     n_sparse: int = 1000
     sparse_method: str = "random"
     two_body: bool = False
@@ -76,12 +74,34 @@ class GapTrainer(Trainer):
     """Bytes that this fit may take; None: the machine's."""
     held: tuple[int, ...] = field(default=(), repr=False)
     """File descriptors that gap_fit inherits."""
+    ranks: MPI.Intracomm | None = field(default=None, repr=False)
     on_report: Callable[[float, str], None] = field(default=hear_nothing, repr=False)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        outside = {"name", "n_train", "memory_limit", "held", "on_report", "isolated_atoms"}
+        outside = {
+            "name",
+            "n_train",
+            "memory_limit",
+            "held",
+            "ranks",
+            "on_report",
+            "isolated_atoms",
+        }
         return {k: v for k, v in self.__dict__.items() if k not in outside}
+
+    @property
+    def is_own(self) -> bool:
+        """Whether mlsel fits, not gap_fit."""
+        return self.fitted_by == OWN
+
+    @property
+    def is_external(self) -> bool:
+        return not self.is_own
+
+    @property
+    def shares_ranks(self) -> bool:
+        return self.is_own
 
     @property
     def references_from(self) -> str:
@@ -146,31 +166,9 @@ class GapTrainer(Trainer):
     def arguments(self, references: Mapping[int, float]) -> list[str]:
         """Return gap_fit's arguments."""
         e0 = ":".join(f"{symbols([z])}:{e:.9f}" for z, e in references.items())
-        soap = {
-            "n_max": self.n_max,
-            "l_max": self.l_max,
-            "atom_sigma": self.atom_sigma,
-            "zeta": f"{self.zeta:g}",
-            "cutoff": self.cutoff,
-            "cutoff_transition_width": self.cutoff_transition_width,
-            "delta": self.delta,
-            "covariance_type": "dot_product",
-            "n_sparse": self.n_sparse,
-            "sparse_method": self.sparse_method,
-            "add_species": "T",
-        }
-        descriptors = [_words("soap", soap)]
-        if self.two_body:
-            pair = {
-                "cutoff": self.cutoff,
-                "cutoff_transition_width": self.cutoff_transition_width,
-                "delta": self.two_body_delta,
-                **TWO_BODY,
-            }
-            descriptors.insert(0, _words("distance_2b", pair))
         return [
             f"at_file={gap_fit.TRAINING_FILE}",
-            f"gap={{{' : '.join(descriptors)}}}",
+            f"gap={{{words_of(self)}}}",
             f"default_sigma={{{self.energy_sigma:g} {self.force_sigma:g} {self.virial_sigma:g} 0}}",
             f"e0={{{e0}}}",
             "energy_parameter_name=REF_energy",
@@ -197,6 +195,49 @@ class GapTrainer(Trainer):
             If the process was asked to stop: gap_fit is ended, and nothing of it is kept.
         """
         frames = list(train)
+        n = sum(len(part) for part in frames)
+        if self.virial_sigma and all(part.virial is None for part in frames):
+            raise MlselError(
+                f"{self.name}: training.gap.virial_sigma is {self.virial_sigma:g} eV/atom, but "
+                f"none of the {n} training frames has a virial: set it to 0, or import stress or "
+                "virials with the pool (mlsel import --stress-key, --virial-key)."
+            )
+        references = reference_energies(frames, self.isolated_atoms)
+        start = time.perf_counter()
+        found = (self._fit if self.is_own else self._run_gap_fit)(frames, references, out)
+        if self.ranks is None or self.ranks.rank == 0:
+            facts = {
+                "numbers": sorted(references),
+                "reference_energies": {str(z): e for z, e in references.items()},
+                "label": xml_label(out / PRODUCT),
+                "cutoff": self.cutoff,
+                "n_frames": n,
+                **found,
+                "seconds": round(time.perf_counter() - start, 1),
+            }
+            write_json(out / FACTS, facts)
+        if self.ranks is not None:
+            wait_for_all(self.ranks)
+        return GapModel.load(out)
+
+    def _fit(
+        self, frames: Sequence[Frames], references: Mapping[int, float], out: Path
+    ) -> dict[str, Any]:
+        """Fit by our own code; return what there is to tell."""
+        from mpi4py import MPI
+
+        comm = self.ranks or MPI.COMM_SELF
+
+        def report(share: float, text: str) -> None:
+            self.on_report(share, f"{self.name}: {text}")
+
+        with blas.threads(blas.wanted_threads()):
+            return own_fit.fit(self, frames, references, out / PRODUCT, comm, report)
+
+    def _run_gap_fit(
+        self, frames: Sequence[Frames], references: Mapping[int, float], out: Path
+    ) -> dict[str, Any]:
+        """Fit by gap_fit; return what there is to tell."""
         program = gap_fit.find_program()
         need, limit = self.memory(frames), self.memory_limit or total_memory()
         n = sum(len(part) for part in frames)
@@ -204,17 +245,10 @@ class GapTrainer(Trainer):
             raise MlselError(
                 f"{self.name}: gap_fit needs about {need / GIB:.1f} GiB for {n} frames and this "
                 f"machine has {limit / GIB:.1f} GiB: use at most "
-                f"{max(1, int(n * limit / need * 0.95))} frames (training.gap.n_train), a shorter "
-                "cutoff or smaller n_max and l_max."
-            )
-        if self.virial_sigma and all(part.virial is None for part in frames):
-            raise MlselError(
-                f"{self.name}: training.gap.virial_sigma is {self.virial_sigma:g} eV/atom, but "
-                f"none of the {n} training frames has a virial: set it to 0, or import stress or "
-                "virials with the pool (mlsel import --stress-key, --virial-key)."
+                f"{max(1, int(n * limit / need * 0.95))} frames (training.gap.n_train), or set "
+                'training.gap.fit = "own", which needs less than 1 GiB for any number.'
             )
         product, log = out / PRODUCT, out / gap_fit.LOG
-        references = reference_energies(frames, self.isolated_atoms)
         with gap_fit.scratch(out) as folder:
             gap_fit.write_frames(folder / gap_fit.TRAINING_FILE, frames)
             start = time.perf_counter()
@@ -237,24 +271,7 @@ class GapTrainer(Trainer):
             gap_fit.judge(self.name, code, unfinished, log)
             gap_fit.relabel(unfinished)
             publish(unfinished, product)
-        write_json(
-            out / FACTS,
-            {
-                "numbers": sorted(references),
-                "reference_energies": {str(z): e for z, e in references.items()},
-                "label": xml_label(product),
-                "cutoff": self.cutoff,
-                "n_frames": n,
-                "memory_estimate": need,
-                "seconds": round(seconds, 1),
-            },
-        )
-        return GapModel.load(out)
-
-
-def _words(descriptor: str, values: Mapping[str, Any]) -> str:
-    """Return a descriptor as gap_fit reads it."""
-    return " ".join([descriptor, *(f"{key}={value}" for key, value in values.items())])
+        return {"memory_estimate": need}
 
 
 def trainers(section: TrainingSection) -> list[Trainer]:
@@ -267,7 +284,13 @@ def trainers(section: TrainingSection) -> list[Trainer]:
     }
     head = "gap-2b" if chosen.two_body else "gap"
     return [
-        GapTrainer(name=f"{head}-{n}-f{sigma:g}", n_sparse=n, force_sigma=sigma, **shared)
+        GapTrainer(
+            name=f"{head}-{n}-f{sigma:g}",
+            fitted_by=chosen.fit,
+            n_sparse=n,
+            force_sigma=sigma,
+            **shared,
+        )
         for n in chosen.n_sparse
         for sigma in chosen.force_sigmas
     ]

@@ -29,10 +29,10 @@ from mlsel.training.base import (
     reference_energies,
     symbols,
 )
+from mlsel.training.least_squares import BlockedLeastSquares
 from mlsel.training.pair.basis import Basis, Pairs
 from mlsel.training.pair.curve import Curves
 from mlsel.training.pair.eam_file import write_eam
-from mlsel.training.pair.least_squares import BlockedLeastSquares
 from mlsel.training.pair.model import LAMMPS_FILE, PRODUCT, PairModel
 
 log = logging.getLogger(__name__)

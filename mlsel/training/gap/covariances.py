@@ -1,0 +1,131 @@
+"""The covariances that a GAP is fitted from, computed by the C++ of our evaluator.
+
+The energy of a frame is a sum over environments, E = Σ_s α_s Σ_i k(d_i, d_s), so that a frame's
+row of the linear system is Σ_i k(d_i, d_s) for all sparse points s; forces and virials are its
+derivatives.
+
+References
+----------
+Bartók and Csányi, Int. J. Quantum Chem. 115, 1051 (2015).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlsel.core.arrays import FloatArray
+from mlsel.core.errors import MlselError
+from mlsel.training.base import Frames
+from mlsel.training.gap.evaluator import (
+    MESSAGE_BYTES,
+    compiled,
+    environment,
+    neighbour_list,
+    pointer,
+)
+from mlsel.training.gap.terms import SparsePoints, Term
+
+VERSION = 1600000000
+"""Of GAP, whose meaning of descriptors ours have; no later one has changed it."""
+N_STRAINS = 6
+"""Of a symmetric tensor: xx, yx, zx, yy, zy, zz."""
+
+
+class Covariances:
+    """Descriptors of some terms, and covariances with their sparse points, a frame at a time.
+
+    Raises
+    ------
+    MlselError
+        If there is no compiler, or a term that is not covered.
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        library = compiled()
+        if library is None:
+            raise MlselError(
+                "mlsel's own GAP fit is C++ that must be compiled, and there is no compiler: "
+                'install g++, or set training.gap.fit = "gap_fit".'
+            )
+        self.terms, self.n_dimensions = tuple(terms), [0] * len(terms)
+        self.n_points = 0
+        self._library = library
+        self._handle = ctypes.c_void_p(library.mlsel_fit_open())
+        for k, term in enumerate(terms):
+            n = ctypes.c_int()
+            self._call(
+                "add",
+                term.line.encode(),
+                ctypes.c_long(VERSION),
+                *(ctypes.c_double(x) for x in (term.theta, term.zeta, term.delta)),
+                ctypes.byref(n),
+            )
+            self.n_dimensions[k] = n.value
+        self.neighbours = neighbour_list(max(term.cutoff for term in terms))
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self._library.mlsel_fit_close(self._handle)
+
+    def set_points(self, sparse: Sequence[SparsePoints]) -> None:
+        """Take the sparse points of all terms: the columns of `rows`, one term behind the other."""
+        for k, one in enumerate(sparse):
+            points = np.ascontiguousarray(one.points, np.float64)
+            cutoffs = np.ascontiguousarray(one.cutoffs, np.float64)
+            if points.shape != (len(cutoffs), self.n_dimensions[k]):
+                raise ValueError(f"points of shape {points.shape} for {self.terms[k].line}")
+            self._call("points", k, len(points), pointer(points), pointer(cutoffs))
+        self.n_points = sum(map(len, sparse))
+
+    def describe(self, k: int, frames: Frames, row: int) -> FloatArray:
+        """Return the SOAPs of the central atoms of term k in a frame, (n_centres, n_dimensions)."""
+        arrays = environment(self.neighbours, frames, row)
+        n_centres = np.count_nonzero(frames.numbers == self.terms[k].elements[0])
+        out = np.empty((n_centres, self.n_dimensions[k]))
+        self._call(
+            "describe", k, frames.n_atoms, *map(pointer, arrays), pointer(out), of=(frames, row)
+        )
+        return out
+
+    def rows(self, frames: Frames, row: int, has_strain: bool) -> tuple[FloatArray, ...]:
+        """Return covariances of a frame with all sparse points.
+
+        Returns
+        -------
+        energy : float64, (1, n_points)
+        positions : float64, (3 n_atoms, n_points)
+            The derivatives by the atoms' x, y and z: less the covariances of forces.
+        strain : float64, (6 or 0, n_points)
+            Those by xx, yx, zx, yy, zy and zz of the strain: less the virial's.
+
+        Raises
+        ------
+        MlselError
+            If two atoms are at the same place.
+        """
+        arrays = environment(self.neighbours, frames, row)
+        energy = np.zeros((1, self.n_points))
+        positions = np.zeros((3 * frames.n_atoms, self.n_points))
+        strain = np.zeros((N_STRAINS if has_strain else 0, self.n_points))
+        self._call(
+            "covariances",
+            frames.n_atoms,
+            *map(pointer, arrays),
+            pointer(energy),
+            pointer(positions),
+            pointer(strain) if has_strain else None,
+            of=(frames, row),
+        )
+        return energy, positions, strain
+
+    def _call(self, name: str, *arguments: Any, of: tuple[Frames, int] | None = None) -> None:
+        message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        function = getattr(self._library, f"mlsel_fit_{name}")
+        if function(self._handle, *arguments, message, MESSAGE_BYTES):
+            said = message.value.decode(errors="replace")
+            where = "" if of is None else f"a frame of {of[0].n_atoms} atoms "
+            raise MlselError(f"{where}cannot be fitted: {said}.")
