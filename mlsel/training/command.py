@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
 from mlsel.core.errors import MlselError
-from mlsel.core.parallel import world
+from mlsel.core.parallel import on_root, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.shards import add_part_option
 
@@ -65,33 +65,45 @@ def _train_one(args: argparse.Namespace) -> int:
     from mlsel.study.study import load_study
     from mlsel.training.baseline import Baseline
     from mlsel.training.registry import trainer_named
-    from mlsel.training.stage import use_threads
+    from mlsel.training.stage import has_networks, use_threads
     from mlsel.training.task import Task
 
     study = load_study(args.study or DEFAULT_STUDY, args.set)  # its [training] alone is used
     if not args.model:
         raise MlselError("--data needs --model NAME, for instance --model schnet-small.")
     trainer = trainer_named(study.training, args.model)
-    use_threads()
+    if has_networks([trainer]):
+        use_threads()
     out = args.output or Path(trainer.name)
     baseline = Baseline.of(study.training.baseline, study.system.species)
     has_core = bool(study.training.core)
     task = Task(
         args.data.stem, args.data, args.validation, trainer, args.n, out, baseline, has_core
     )
-    if task.is_done(again=args.again):
-        task.settle_core()
-        log.info("%s is there already, made from the same data and parameters", task.out)
+    comm = world()
+    if on_root(comm, lambda: task.is_done(again=args.again)):
+        on_root(comm, task.settle_core)
+        if comm.rank == 0:
+            log.info("%s is there already, made from the same data and parameters", task.out)
         return 0
     progress = Progress(1.0, lambda done, rate: line[0])
     line = [trainer.name]
 
     def report(value: Report) -> None:
-        line[0] = value.text
-        progress.advance(value.share - progress.done)
+        if comm.rank == 0:
+            line[0] = value.text
+            progress.advance(value.share - progress.done)
 
-    model = task.perform(report)
-    task.settle_core()
+    if trainer.shares_ranks and comm.size > 1:
+        task.perform(report, comm)
+    else:
+        on_root(comm, lambda: _drop(task.perform(report)))
+    on_root(comm, task.settle_core)
     progress.end()
-    log.info("%s: trained in %s", model.folder, duration(progress.elapsed))
+    if comm.rank == 0:
+        log.info("%s: trained in %s", task.out, duration(progress.elapsed))
     return 0
+
+
+def _drop(_: object) -> None:
+    """What other ranks have no use for isn't sent to them."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlsel.core import stopping
+from mlsel.core.blas import wanted_threads
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
 from mlsel.core.parallel import on_root, share
 from mlsel.core.progress import Progress, duration
@@ -142,7 +143,8 @@ def train_study(
         missing = on_root(
             comm, lambda: [i for i, task in enumerate(tasks) if not task.is_done(again=again)]
         )
-        use_threads()
+        if has_networks([tasks[i].trainer for i in missing]):
+            use_threads()
         failures = _perform(study, tasks, missing, folder, comm)
         on_root(comm, lambda: settle_cores(tasks))
     finally:
@@ -259,6 +261,11 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def has_networks(trainers: Sequence[Trainer]) -> bool:
+    """Whether one of them computes with torch, which takes seconds and 300 MB to load."""
+    return any("torch" in trainer.packages or not trainer.packages for trainer in trainers)
+
+
 def use_threads() -> None:
     """Compute with one thread, or with OMP_NUM_THREADS.
 
@@ -267,5 +274,4 @@ def use_threads() -> None:
     """
     import torch
 
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    torch.set_num_threads(int(wanted) if wanted.isdigit() and int(wanted) else 1)
+    torch.set_num_threads(wanted_threads())

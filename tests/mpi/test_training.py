@@ -73,3 +73,37 @@ def test_on_ranks_the_models_and_errors_are_the_same(alone: Path, tmp_path: Path
     assert_same_models(alone, made)
     errors = [(f / "evaluation" / "errors.csv").read_text() for f in (alone, made)]
     assert errors[0] == errors[1]
+
+
+GAP = """
+kinds = ["gap"]
+[training.gap]
+fit = "own"
+n_sparse = [10]
+n_max = 3
+l_max = 2
+cutoff = 4.0
+atom_sigma = 0.6
+n_train = 8
+"""
+
+
+def test_ranks_share_a_fit_of_a_gap(tmp_path: Path) -> None:
+    """The same file, whoever made it, of a study or alone."""
+    text = STUDY.replace('["random", "force"]', '["random"]')
+    text = text[: text.index("[training]")] + "[training]" + GAP
+    (tmp_path / "tiny.toml").write_text(text, encoding="utf-8")
+    files = []
+    for ranks, is_study in ((0, True), (2, True), (2, False)):
+        out = tmp_path / f"on-{ranks}-{is_study}"
+        data = write_pool(out / "data" / "random.h5", [frames(8)])
+        words: list[str | Path] = [] if is_study else ["--data", data, "--model", "gap"]
+        done = run_mlsel(
+            "training", "tiny.toml", "-o", out, *words, ranks=ranks, cwd=tmp_path,
+            OMP_NUM_THREADS="1",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        folder = out / "models" / "random" / "gap-10-f0.1" if is_study else out
+        assert json.loads((folder / "model.json").read_text())["parameters"]["fitted_by"] == "own"
+        files.append((folder / "gap.xml").read_bytes())
+    assert files[0] == files[1] == files[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
+
+from mlsel.training.gap.terms import SparsePoints
 
 VERSION = 1600000000
 """Of GAP: what the file's numbers mean has changed over the years."""
@@ -200,6 +203,20 @@ def write_gap(
         encoding="utf-8",
     )
     return path
+
+
+def sparse_points_of(path: Path) -> list[SparsePoints]:
+    """The sparse points of each term of a GAP file, with their cutoff functions."""
+    found = []
+    for term in ElementTree.parse(path).getroot().iter("gpCoordinates"):
+        points = list(term.iter("sparseX"))
+        found.append(
+            SparsePoints(
+                np.array([" ".join(one.itertext()).split() for one in points], float),
+                np.array([one.get("sparseCutoff") for one in points], float),
+            )
+        )
+    return found
 
 
 def _coordinates(
