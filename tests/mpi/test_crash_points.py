@@ -141,6 +141,11 @@ def probing(trained: Path, folder: Path) -> Work:
     return lambda: probe_study(study, folder / "tiny")
 
 
+def own_gap(folder: Path) -> Work:
+    """A GAP that mlsel fits itself."""
+    return training(folder, "gap", "training.gap.fit=own")
+
+
 def _written(folder: Path, text: str) -> Path:
     path = folder.parent / "tiny.toml"  # a study's folder keeps where it came from
     path.write_text(text, encoding="utf-8")
@@ -171,11 +176,12 @@ MAKERS: dict[str, Prepare] = {
     "selection": selection,
     "training": training,
     "gap": partial(training, kind="gap"),
+    "own-gap": own_gap,
     "pair": partial(training, kind="pair"),
     "models": models,
 }
 STAGES = [*MAKERS, "evaluate", "probe"]
-FEW = {"gap": 2, "evaluate": 2, "training": 2}
+FEW = {"gap": 2, "own-gap": 2, "evaluate": 2, "training": 2}
 """Points of a sample where a start is slow; of the others four."""
 SAMPLED = [stage for stage in STAGES if stage not in ("models", "probe", "evaluate")]
 
