@@ -29,7 +29,7 @@ from tests.support.gap_files import sparse_points_of
 from tests.support.training_data import frames, fully_labelled
 
 CHEAP = {"n_max": 3, "l_max": 2, "n_sparse": 10, "cutoff": 4.0, "atom_sigma": 0.6}
-AGREEMENT = 1e-8
+AGREEMENT = Tolerance.EIGHT_DIGITS
 """eV and eV/Å, of predictions; a hundredth of what is promised."""
 PAIRS = {(11, 11), (11, 17), (17, 17)}
 H = 1e-4
@@ -119,7 +119,9 @@ def test_rows_are_derivatives_of_the_energy_row(train: Frames) -> None:
         step = np.zeros_like(x)
         step[atom, axis] = H
         slope = (energy(x + step, cell) - energy(x - step, cell)) / (2 * H)
-        np.testing.assert_allclose(positions[3 * atom + axis], slope, rtol=0, atol=1e-6 * largest)
+        np.testing.assert_allclose(
+            positions[3 * atom + axis], slope, rtol=0, atol=Tolerance.SIX_DIGITS * largest
+        )
     for k, (a, b) in enumerate(STRAINS):
         deform = np.zeros((3, 3))
         deform[a, b] = H
@@ -128,9 +130,11 @@ def test_rows_are_derivatives_of_the_energy_row(train: Frames) -> None:
             for sign in (1, -1)
         )
         slope = (there - back) / (2 * H)
-        np.testing.assert_allclose(strain[k], slope, rtol=0, atol=1e-6 * np.abs(strain).max())
+        np.testing.assert_allclose(
+            strain[k], slope, rtol=0, atol=Tolerance.SIX_DIGITS * np.abs(strain).max()
+        )
     np.testing.assert_allclose(
-        positions.reshape(-1, 3, made.n_points).sum(0), 0, atol=1e-10 * largest
+        positions.reshape(-1, 3, made.n_points).sum(0), 0, atol=Tolerance.ROUNDING * largest
     )
 
 
@@ -145,10 +149,10 @@ def test_triangles_are_put_together_alike_on_any_number_of_ranks() -> None:
 
     whole = own_nodes(range(6), 6, part)[0, 6]
     expected = np.linalg.lstsq(rows, right)[0]
-    np.testing.assert_allclose(whole.solve(), expected, rtol=Tolerance.ROUNDING.value)
-    np.testing.assert_allclose(whole.solve_regular(), expected, rtol=Tolerance.ROUNDING.value)
+    np.testing.assert_allclose(whole.solve(), expected, rtol=Tolerance.ROUNDING)
+    np.testing.assert_allclose(whole.solve_regular(), expected, rtol=Tolerance.ROUNDING)
     residual = np.linalg.norm(rows @ expected - right)
-    assert whole.residual == pytest.approx(residual, rel=Tolerance.ROUNDING.value)
+    assert whole.residual == pytest.approx(residual, rel=Tolerance.ROUNDING)
     for size in (1, 2, 3, 6, 9):
         ranks = [parts_of(rank, 6, size) for rank in range(size)]
         assert [k for parts in ranks for k in parts] == list(range(6))
@@ -184,7 +188,7 @@ def test_distances_cover_their_range(train: Frames) -> None:
         low, high = all_distances.min(), all_distances.max()
         bins = [np.rint((r - low) / (high - low) * 19) for r in (points, all_distances)]
         assert set(bins[0]) == set(bins[1]) and len(np.unique(points)) == TWO_BODY_POINTS
-        assert np.abs(points[:, None] - all_distances).min(1).max() < 1e-9
+        assert np.abs(points[:, None] - all_distances).min(1).max() < Tolerance.SUMS
         inside = points < 3.5
         assert (one.cutoffs[inside] == 1).all() and (one.cutoffs[~inside] < 1).all()
 
