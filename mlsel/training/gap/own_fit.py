@@ -29,14 +29,12 @@ from mlsel.core.parallel import on_root, wait_for_all
 from mlsel.training.base import Frames
 from mlsel.training.gap.covariances import N_STRAINS, Covariances
 from mlsel.training.gap.sparse_points import choose, pairs_within
-from mlsel.training.gap.terms import SparsePoints, Term, terms_of
+from mlsel.training.gap.terms import Settings, SparsePoints, Term, terms_of
 from mlsel.training.gap.xml_file import write_gap
 from mlsel.training.least_squares import BlockedLeastSquares, Nodes, joined, own_nodes, parts_of
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-    from mlsel.training.gap.trainer import GapTrainer
 
 MOST_PARTS = 64
 """Of the frames, and so ranks that can share a fit; a triangle for each halving of it is held."""
@@ -46,7 +44,7 @@ STRAINS = ((0, 0), (1, 0), (2, 0), (1, 1), (2, 1), (2, 2))
 
 
 def fit(
-    trainer: GapTrainer,
+    settings: Settings,
     frames: Sequence[Frames],
     references: Mapping[int, float],
     product: Path,
@@ -67,24 +65,24 @@ def fit(
 
     def chosen() -> tuple[list[Term], list[SparsePoints]]:
         on_report(0.0, "chooses sparse points")
-        pairs = pairs_within(frames, trainer.cutoff) if trainer.two_body else ()
-        terms = terms_of(trainer, sorted(references), pairs)
-        return terms, choose(Covariances(terms), frames, trainer.sparse_method, trainer.seed)
+        pairs = pairs_within(frames, settings.cutoff) if settings.two_body else ()
+        terms = terms_of(settings, sorted(references), pairs)
+        return terms, choose(Covariances(terms), frames, settings.sparse_method, settings.seed)
 
     terms, sparse = on_root(comm, chosen)
-    sigmas = Sigmas(trainer.energy_sigma, trainer.force_sigma, trainer.virial_sigma)
+    sigmas = Sigmas(settings.energy_sigma, settings.force_sigma, settings.virial_sigma)
     system = System(Covariances(terms), sparse, frames, references, sigmas)
     try:
         solution = solve(
             system,
             sparse,
-            trainer.jitter,
+            settings.jitter,
             comm,
             lambda share: on_report(0.02 + 0.95 * share, "covariances"),
         )
     except Stopped as stop:
         raise Stopped(
-            f"{trainer.name}: the fit was ended after {time.perf_counter() - start:.0f} s and "
+            f"{settings.name}: the fit was ended after {time.perf_counter() - start:.0f} s and "
             "can't go on from there, so it needs a job that is longer than it",
             has_progress=False,
             everywhere=stop.is_everywhere,

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from mlsel.core.arrays import FloatArray
-
-if TYPE_CHECKING:
-    from mlsel.training.gap.trainer import GapTrainer
 
 TWO_BODY_POINTS = 20
 TWO_BODY_WIDTH = 1.0
@@ -25,6 +22,28 @@ TWO_BODY = {
     "add_species": "T",
 }
 """The descriptor distance_2b: Gaussians of the distance, at even distances."""
+
+
+class Settings(Protocol):
+    """What a GAP and its fit are to be; see `mlsel.study.sections.training.GapSection`."""
+
+    name: str
+    n_sparse: int
+    sparse_method: str
+    two_body: bool
+    two_body_delta: float
+    force_sigma: float
+    energy_sigma: float
+    virial_sigma: float
+    n_max: int
+    l_max: int
+    atom_sigma: float
+    zeta: float
+    cutoff: float
+    cutoff_transition_width: float
+    delta: float
+    jitter: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -93,28 +112,28 @@ class SparsePoints:
 
 
 def terms_of(
-    trainer: GapTrainer, elements: Sequence[int], pairs: Collection[tuple[int, int]]
+    settings: Settings, elements: Sequence[int], pairs: Collection[tuple[int, int]]
 ) -> list[Term]:
     """Return the terms of a GAP, as gap_fit makes them of `words_of`: pairs first.
 
     Parameters
     ----------
-    trainer : GapTrainer
+    settings : Settings
     elements : sequence of int
         Atomic numbers, in order.
     pairs : collection of pairs of these
         That come within the cutoff: another pair has no term.
     """
     made = []
-    for z1, z2 in combinations_with_replacement(elements, 2) if trainer.two_body else ():
+    for z1, z2 in combinations_with_replacement(elements, 2) if settings.two_body else ():
         if (z1, z2) in pairs:
             made.append(
                 Term(
-                    _line("distance_2b", {**_pair_words(trainer), "Z1": z1, "Z2": z2}),
+                    _line("distance_2b", {**_pair_words(settings), "Z1": z1, "Z2": z2}),
                     (z1, z2),
-                    trainer.cutoff,
-                    trainer.cutoff_transition_width,
-                    trainer.two_body_delta,
+                    settings.cutoff,
+                    settings.cutoff_transition_width,
+                    settings.two_body_delta,
                     TWO_BODY_POINTS,
                     theta=TWO_BODY_WIDTH,
                 )
@@ -122,51 +141,51 @@ def terms_of(
     species = f"{{{' '.join(map(str, elements))}}}"
     for z in elements:
         words = {
-            **_soap_words(trainer), "n_species": len(elements), "Z": z, "species_Z": species
+            **_soap_words(settings), "n_species": len(elements), "Z": z, "species_Z": species
         }  # fmt: skip
         made.append(
             Term(
                 _line("soap", words),
                 (z,),
-                trainer.cutoff,
-                trainer.cutoff_transition_width,
-                trainer.delta,
-                trainer.n_sparse,
-                zeta=trainer.zeta,
+                settings.cutoff,
+                settings.cutoff_transition_width,
+                settings.delta,
+                settings.n_sparse,
+                zeta=settings.zeta,
             )
         )
     return made
 
 
-def words_of(trainer: GapTrainer) -> str:
+def words_of(settings: Settings) -> str:
     """Return gap_fit's argument `gap`."""
-    descriptors = [_line("soap", _soap_words(trainer))]
-    if trainer.two_body:
-        descriptors.insert(0, _line("distance_2b", _pair_words(trainer)))
+    descriptors = [_line("soap", _soap_words(settings))]
+    if settings.two_body:
+        descriptors.insert(0, _line("distance_2b", _pair_words(settings)))
     return " : ".join(descriptors)
 
 
-def _soap_words(trainer: GapTrainer) -> dict[str, Any]:
+def _soap_words(settings: Settings) -> dict[str, Any]:
     return {
-        "n_max": trainer.n_max,
-        "l_max": trainer.l_max,
-        "atom_sigma": trainer.atom_sigma,
-        "zeta": f"{trainer.zeta:g}",
-        "cutoff": trainer.cutoff,
-        "cutoff_transition_width": trainer.cutoff_transition_width,
-        "delta": trainer.delta,
+        "n_max": settings.n_max,
+        "l_max": settings.l_max,
+        "atom_sigma": settings.atom_sigma,
+        "zeta": f"{settings.zeta:g}",
+        "cutoff": settings.cutoff,
+        "cutoff_transition_width": settings.cutoff_transition_width,
+        "delta": settings.delta,
         "covariance_type": "dot_product",
-        "n_sparse": trainer.n_sparse,
-        "sparse_method": trainer.sparse_method,
+        "n_sparse": settings.n_sparse,
+        "sparse_method": settings.sparse_method,
         "add_species": "T",
     }
 
 
-def _pair_words(trainer: GapTrainer) -> dict[str, Any]:
+def _pair_words(settings: Settings) -> dict[str, Any]:
     return {
-        "cutoff": trainer.cutoff,
-        "cutoff_transition_width": trainer.cutoff_transition_width,
-        "delta": trainer.two_body_delta,
+        "cutoff": settings.cutoff,
+        "cutoff_transition_width": settings.cutoff_transition_width,
+        "delta": settings.two_body_delta,
         **TWO_BODY,
     }
 
