@@ -21,6 +21,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ from mlsel.validate.criteria import UNITS
 from mlsel.validate.diffusion import mean_square_displacement
 from mlsel.validate.nvt_run import ValidationRun
 from mlsel.validate.reference import Reference
-from mlsel.validate.results import Results, read_results
+from mlsel.validate.results import Measured, Results, read_results
 from mlsel.validate.snapshot import prepare_start
 from mlsel.validate.start import compressibility, make_start
 from mlsel.validate.verdict import AGREES, UNKNOWN, Verdict, judge
@@ -68,6 +69,8 @@ rdf_cutoff = 9.0
 UNLIKE = "pair_coeff 1 2  0.2110 "
 STRONGER = "pair_coeff 1 2  0.22155 "
 OTHERS = ("positive-d", "repulsion")
+Pieces = Sequence[Sequence[Results]]
+"""Runs, or parts of runs, in groups of the same time."""
 APART, FALSE = 13 / 14, 0.01
 """At least this share of runs of another liquid is told apart; at most this share of pairs of runs
 of one liquid is said to differ."""
@@ -92,27 +95,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     made, reference = runs_of(args.output, args.atoms, seeds, args.duration, others)
     for run in reference.runs:
         Reference((run,), reference.compressibility, reference.tolerances).check()
-    null(claims, reference, [reference.runs], f"{args.duration:g} ps")
-    for length in args.cut:
+    for length in (args.duration, *args.cut):
         starts = np.arange(0.0, args.duration - length + 1e-9, length)
-        pieces = [
-            [piece(run, args.output, start, length) for run in reference.runs] for start in starts
-        ]
-        null(claims, reference, pieces, f"{length:g} ps")
-    bound = APART if args.atoms < 1000 else 1.0
-    for name, runs in made.items():
-        # Each beside the reference's run of the same velocities, as in a study.
-        verdicts = [verdict(a, b, reference) for a, b in zip(runs, reference.runs, strict=True)]
-        told = sum(one.word != AGREES for one in verdicts)
-        claims.at_least(f"{name}: share of {len(runs)} runs told apart", told / len(runs), bound)
-        claims.note(
-            f"{told} of {len(runs)}; without the mean energy "
-            f"{sum(differs_without(one, 'energy') for one in verdicts)}"
-        )
-        every = [verdict(a, b, reference) for a in runs for b in reference.runs]
-        told = sum(one.word != AGREES for one in every)
-        claims.note(f"of all {len(every)} pairs with runs of the reference {told}; of these")
-        describe(claims, every)
+
+        def pieces(runs: Sequence[Results], length: float = length, starts: Any = starts) -> Pieces:
+            """Runs that are as long are their only pieces."""
+            if length == args.duration:
+                return [runs]
+            return [[piece(run, args.output, start, length) for run in runs] for start in starts]
+
+        title = f"{length:g} ps"
+        own = pieces(reference.runs)
+        if len(reference.runs) > 1:
+            null(claims, reference, own, title)
+        bound = (APART if args.atoms < 1000 else 1.0) if length == args.duration else 0.0
+        for name, runs in made.items():
+            apart(claims, reference, own, pieces(runs), f"{name}, {title}", bound)
     return claims.end()
 
 
@@ -161,19 +159,46 @@ def runs_of(
     return made, Reference(own, compressibility(study, output), ToleranceSection())
 
 
-def null(
-    claims: Claims, reference: Reference, groups: Sequence[Sequence[Results]], length: str
-) -> None:
+def null(claims: Claims, reference: Reference, groups: Pieces, length: str) -> None:
     """Judge runs of one liquid beside each other, those of a group."""
     pairs = [(a, b) for runs in groups for a in runs for b in runs if a is not b]
     verdicts = [verdict(a, b, reference) for a, b in pairs]
-    said = sum(one.word not in (AGREES, UNKNOWN) for one in verdicts)
+    said = sum(is_told(one) for one in verdicts)
     claims.at_most(
         f"{len(pairs)} pairs of one liquid, {length}, share said to differ",
         said / len(pairs), FALSE,
     )  # fmt: skip
     claims.note(", ".join(f"{n} {word}" for word, n in Counter(v.word for v in verdicts).items()))
     describe(claims, verdicts)
+
+
+def apart(
+    claims: Claims, reference: Reference, own: Pieces, groups: Pieces, title: str, bound: float
+) -> None:
+    """Judge runs of another liquid, each beside the reference's of the same velocities."""
+    verdicts = [
+        verdict(run, beside, reference)
+        for runs, others in zip(groups, own, strict=True)
+        for run, beside in zip(runs, others, strict=True)
+    ]
+    told, n = sum(is_told(one) for one in verdicts), len(verdicts)
+    claims.at_least(f"{title}: share of {n} told apart", told / n, bound)
+    silent = sum(differs_without(one, "energy") for one in verdicts)
+    claims.note(f"{told} of {n}; without the mean energy {silent}")
+    every = [
+        verdict(run, beside, reference)
+        for runs, others in zip(groups, own, strict=True)
+        for run in runs
+        for beside in others
+    ]
+    told = sum(is_told(one) for one in every)
+    claims.note(f"of all {len(every)} pairs with runs of the reference {told}; of these")
+    describe(claims, every)
+
+
+def is_told(one: Verdict) -> bool:
+    """Whether a difference is said to be there; a run that is too short says nothing."""
+    return one.word not in (AGREES, UNKNOWN)
 
 
 def piece(run: Results, output: Path, start: float, length: float) -> Results:
@@ -197,8 +222,15 @@ def piece(run: Results, output: Path, start: float, length: float) -> Results:
         float(steps[1] - steps[0]) * run.timestep,
         atomic_masses[run.numbers],
     )
+    samples = run.samples
+    kept = (samples.step > first) & (samples.step <= last) | (samples.step > run.phase_ends[1])
     return dataclasses.replace(
         run,
+        samples=Measured(
+            samples.step[kept],
+            {name: values[kept] for name, values in samples.numbers.items()},
+            samples.closest[kept],
+        ),
         phase_ends=(first, last, run.phase_ends[2]),
         g=run.g[rows],
         coordination=run.coordination[rows],
