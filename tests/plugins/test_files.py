@@ -27,14 +27,16 @@ def test_metadata(files: dict[str, Path]) -> None:
     assert read_metadata(files["painn64"])["compressed"] is None
 
 
-def test_offsets_are_added_in_double(models: dict[str, Any], tmp_path: Path, plugins: Path) -> None:
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("mode", ["compressed", "torchscript"])
+def test_offsets_are_added_in_double(mode: str, models: dict[str, Any], tmp_path: Path) -> None:
     path = export_schnet(
         models["schnet"], tmp_path / "model.pt", ("Na", "Cl"), energy_offset={"Na": -1e6, "Cl": 2.5}
     )
     plain = export_schnet(models["schnet"], tmp_path / "plain.pt", (11, 17))
     atoms = melts()[0]
     energies = [
-        evaluate_lammps(atoms, "schnet compressed threads 1", f"{file} Na Cl").energy
+        evaluate_lammps(atoms, f"schnet {mode} threads 1", f"{file} Na Cl").energy
         for file in (plain, path)
     ]
     assert energies[1] - energies[0] == pytest.approx(32 * (-1e6 + 2.5), rel=Tolerance.LAST_DIGITS)
