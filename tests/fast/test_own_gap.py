@@ -163,6 +163,21 @@ def test_triangles_are_put_together_alike_on_any_number_of_ranks() -> None:
             assert (left.triangle == whole.triangle).all()
 
 
+def test_every_frame_is_in_one_part(train: Frames) -> None:
+    """Frames of several sizes, with and without a virial."""
+    several = [train, frames(5), frames(3, side=4), frames(1)]
+    made = covariances(train)
+    for n_parts in (1, 2, 3, 4, 8, 13):
+        system = own_fit.System(
+            made, [SparsePoints(np.ones((1, d)), np.ones(1)) for d in made.n_dimensions],
+            several, {11: 0.0, 17: 0.0}, own_fit.Sigmas(0.003, 0.1, 0.02),
+        )  # fmt: skip
+        assert system.n_rows == 6 * 31 + 5 * 25 + 3 * 193 + 25
+        system.n_parts = n_parts
+        found = np.concatenate([system.frames_of(k) for k in range(n_parts)])
+        assert found.tolist() == list(range(15))
+
+
 def test_copies_are_one_environment(caplog: pytest.LogCaptureFixture) -> None:
     part = frames(2)
     many = part.take([0, 1, 0, 0, 1])
@@ -210,8 +225,12 @@ def test_a_pair_that_never_meets_has_no_term(tmp_path: Path) -> None:
 def test_bad_data_are_told(train: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     double = train.positions.copy()
     double[4, 1] = double[4, 0]
-    with pytest.raises(MlselError, match="two atoms are at the same place"):
+    with pytest.raises(
+        MlselError, match=r"frame 5, of 8 atoms, .* two atoms are at the same place"
+    ):
         trainer().fit([replace(train, positions=double)], [], tmp_path / "double")
+    with pytest.raises(MlselError, match=r"has n_max=40 .*or set training\.gap\.fit = \"gap_fit\""):
+        trainer(n_max=40).fit([train], [], tmp_path / "large")
     points = covariances(train)
     same = [SparsePoints(np.ones((2, d)), np.ones(2)) for d in points.n_dimensions]
     monkeypatch.setattr(own_fit, "choose", lambda *_: same)

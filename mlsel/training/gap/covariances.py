@@ -57,13 +57,18 @@ class Covariances:
         self._handle = ctypes.c_void_p(library.mlsel_fit_open())
         for k, term in enumerate(terms):
             n = ctypes.c_int()
-            self._call(
+            said = self._call(
                 "add",
                 term.line.encode(),
                 ctypes.c_long(VERSION),
                 *(ctypes.c_double(x) for x in (term.theta, term.zeta, term.delta)),
                 ctypes.byref(n),
             )
+            if said:
+                raise MlselError(
+                    f"mlsel does not fit a GAP that {said}: change [training.gap], or set "
+                    'training.gap.fit = "gap_fit".'
+                )
             self.n_dimensions[k] = n.value
         self.neighbours = neighbour_list(max(term.cutoff for term in terms))
 
@@ -78,20 +83,23 @@ class Covariances:
             cutoffs = np.ascontiguousarray(one.cutoffs, np.float64)
             if points.shape != (len(cutoffs), self.n_dimensions[k]):
                 raise ValueError(f"points of shape {points.shape} for {self.terms[k].line}")
-            self._call("points", k, len(points), pointer(points), pointer(cutoffs))
+            said = self._call("points", k, len(points), pointer(points), pointer(cutoffs))
+            assert not said, said
         self.n_points = sum(map(len, sparse))
 
-    def describe(self, k: int, frames: Frames, row: int) -> FloatArray:
-        """Return the SOAPs of the central atoms of term k in a frame, (n_centres, n_dimensions)."""
-        arrays = environment(self.neighbours, frames, row)
+    def describe(self, k: int, frames: Frames, row: int, number: int = 0) -> FloatArray:
+        """Return the SOAPs of the central atoms of term k in a frame, (n_centres, n_dimensions).
+
+        `number` is that of the frame among all, for what is told of it.
+        """
         n_centres = np.count_nonzero(frames.numbers == self.terms[k].elements[0])
         out = np.empty((n_centres, self.n_dimensions[k]))
-        self._call(
-            "describe", k, frames.n_atoms, *map(pointer, arrays), pointer(out), of=(frames, row)
-        )
+        self._of_frame("describe", [k], frames, row, [pointer(out)], number)
         return out
 
-    def rows(self, frames: Frames, row: int, has_strain: bool) -> tuple[FloatArray, ...]:
+    def rows(
+        self, frames: Frames, row: int, has_strain: bool, number: int = 0
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return covariances of a frame with all sparse points.
 
         Returns
@@ -107,25 +115,33 @@ class Covariances:
         MlselError
             If two atoms are at the same place.
         """
-        arrays = environment(self.neighbours, frames, row)
         energy = np.zeros((1, self.n_points))
         positions = np.zeros((3 * frames.n_atoms, self.n_points))
         strain = np.zeros((N_STRAINS if has_strain else 0, self.n_points))
-        self._call(
-            "covariances",
-            frames.n_atoms,
-            *map(pointer, arrays),
-            pointer(energy),
-            pointer(positions),
-            pointer(strain) if has_strain else None,
-            of=(frames, row),
-        )
+        out = [pointer(energy), pointer(positions), pointer(strain) if has_strain else None]
+        self._of_frame("covariances", [], frames, row, out, number)
         return energy, positions, strain
 
-    def _call(self, name: str, *arguments: Any, of: tuple[Frames, int] | None = None) -> None:
+    def _of_frame(
+        self,
+        name: str,
+        before: Sequence[Any],
+        frames: Frames,
+        row: int,
+        out: Sequence[Any],
+        number: int,
+    ) -> None:
+        arrays = environment(self.neighbours, frames, row)
+        said = self._call(name, *before, frames.n_atoms, *map(pointer, arrays), *out)
+        if said:
+            raise MlselError(
+                f"training frame {number + 1}, of {frames.n_atoms} atoms, cannot be fitted: "
+                f"{said}. Leave it out (`mlsel check` names such frames)."
+            )
+
+    def _call(self, name: str, *arguments: Any) -> str:
+        """Return what went wrong, "" if nothing did."""
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
         function = getattr(self._library, f"mlsel_fit_{name}")
-        if function(self._handle, *arguments, message, MESSAGE_BYTES):
-            said = message.value.decode(errors="replace")
-            where = "" if of is None else f"a frame of {of[0].n_atoms} atoms "
-            raise MlselError(f"{where}cannot be fitted: {said}.")
+        failed = function(self._handle, *arguments, message, MESSAGE_BYTES)
+        return message.value.decode(errors="replace") if failed else ""

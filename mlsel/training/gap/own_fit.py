@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlsel.core import stopping
-from mlsel.core.arrays import FloatArray
+from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.parallel import on_root, wait_for_all
 from mlsel.training.base import Frames
@@ -164,6 +164,11 @@ class System:
     def _n_rows(self, part: Frames) -> int:
         return 1 + 3 * part.n_atoms + (N_STRAINS if self._has_virial(part) else 0)
 
+    def frames_of(self, k: int) -> IntArray:
+        """Return which frames a part has: those whose last rows lie in its share of all."""
+        begin, end = (self.n_rows * edge // self.n_parts for edge in (k, k + 1))
+        return np.flatnonzero((self._ends > begin) & (self._ends <= end))
+
     def part(self, k: int, on_rows: Callable[[int], None]) -> BlockedLeastSquares:
         """Return the triangle of a part of the frames; on_rows(n) is told of every n rows.
 
@@ -174,30 +179,30 @@ class System:
         """
         m = self._covariances.n_points
         system = BlockedLeastSquares(m)
-        edges = self.n_rows * np.arange(self.n_parts + 1) / self.n_parts
-        mine = np.flatnonzero((self._ends > edges[k]) & (self._ends <= edges[k + 1] + 0.5))
+        mine = self.frames_of(k)
         most = max((self._n_rows(self._frames[f][0]) for f in mine), default=0)
         block = np.empty((max(m, most), m + 1), order="F")
         n = 0
         for frame in mine:
             if stopping.asked():
                 raise Stopped("", has_progress=False)
-            part, row = self._frames[frame]
+            part, _ = self._frames[frame]
             if n + self._n_rows(part) > len(block):
                 system.add_system(np.asfortranarray(block[:n]))
                 on_rows(n)
                 n = 0
-            n += self._fill(block[n:], part, row)
+            n += self._fill(block[n:], frame)
         if n:
             system.add_system(np.asfortranarray(block[:n]))
             on_rows(n)
         return system
 
-    def _fill(self, out: FloatArray, part: Frames, row: int) -> int:
+    def _fill(self, out: FloatArray, frame: int) -> int:
         """Put a frame's rows into `out`, each over its sigma; return how many they are."""
+        part, row = self._frames[frame]
         assert part.energy is not None and part.forces is not None
         sigmas, n = self._sigmas, part.n_atoms
-        energy, positions, strain = self._covariances.rows(part, row, self._has_virial(part))
+        energy, positions, strain = self._covariances.rows(part, row, self._has_virial(part), frame)
         bare = part.energy[row] - sum(self._references[int(z)] for z in part.numbers)
         pieces = [
             (energy, np.array([bare]), sigmas.energy * np.sqrt(n)),

@@ -125,7 +125,7 @@ class _Centres:
         for frame, (part, row) in enumerate(self._frames):
             if self._first[frame] == self._first[frame + 1]:
                 continue
-            waiting.append(self._covariances.describe(self._k, part, row))
+            waiting.append(self._covariances.describe(self._k, part, row, frame))
             n += len(waiting[-1])
             if n >= ROWS:
                 yield np.concatenate(waiting)
@@ -140,7 +140,7 @@ class _Centres:
         for frame in np.unique(of):
             part, row = self._frames[frame]
             mine = of == frame
-            descriptors = self._covariances.describe(self._k, part, row)
+            descriptors = self._covariances.describe(self._k, part, row, frame)
             out[mine] = descriptors[centres[mine] - self._first[frame]]
         return out
 
