@@ -7,6 +7,7 @@
 // channels are kept that have a channel of its species.
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <exception>
@@ -538,5 +539,17 @@ MLSEL_EXPORT int mlsel_fit_covariances(void *handle, int n_atoms, const int *num
       }
     });
   });
+}
+
+/// Numbers in the fewest digits that give them back, one a line; returns the text's length. `out`
+/// has room for 25 characters a number.
+MLSEL_EXPORT long mlsel_fit_text(const double *numbers, long n, char *out)
+{
+  char *at = out;
+  for (long k = 0; k < n; k++) {
+    at = std::to_chars(at, at + 24, numbers[k]).ptr;
+    *at++ = '\n';
+  }
+  return at - out;
 }
 }

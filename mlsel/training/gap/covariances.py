@@ -31,8 +31,33 @@ from mlsel.training.gap.terms import SparsePoints, Term
 
 VERSION = 1600000000
 """Of GAP, whose meaning of descriptors ours have; no later one has changed it."""
+LONGEST = 25
+"""Characters of a number and the end of its line."""
 N_STRAINS = 6
 """Of a symmetric tensor: xx, yx, zx, yy, zy, zz."""
+
+
+def text_of(numbers: FloatArray) -> str:
+    """Return numbers in the fewest digits that give them back, one a line.
+
+    >>> text_of(np.array([0.1, -2.0]))
+    '0.1\\n-2\\n'
+    """
+    library = _library()
+    numbers = np.ascontiguousarray(numbers, np.float64)
+    out = ctypes.create_string_buffer(LONGEST * numbers.size)
+    length = library.mlsel_fit_text(pointer(numbers), ctypes.c_long(numbers.size), out)
+    return out.raw[:length].decode("ascii")
+
+
+def _library() -> Any:
+    library = compiled()
+    if library is None:
+        raise MlselError(
+            "mlsel's own GAP fit is C++ that must be compiled, and there is no compiler: "
+            'install g++, or set training.gap.fit = "gap_fit".'
+        )
+    return library
 
 
 class Covariances:
@@ -45,12 +70,7 @@ class Covariances:
     """
 
     def __init__(self, terms: Sequence[Term]) -> None:
-        library = compiled()
-        if library is None:
-            raise MlselError(
-                "mlsel's own GAP fit is C++ that must be compiled, and there is no compiler: "
-                'install g++, or set training.gap.fit = "gap_fit".'
-            )
+        library = _library()
         self.terms, self.n_dimensions = tuple(terms), [0] * len(terms)
         self.n_points = 0
         self._library = library

@@ -64,6 +64,7 @@ def compiled() -> Any | None:
         library.mlsel_gap_open.restype = ctypes.c_void_p
         library.mlsel_gap_cutoff.restype = ctypes.c_double
         library.mlsel_fit_open.restype = ctypes.c_void_p
+        library.mlsel_fit_text.restype = ctypes.c_long
     return library
 
 

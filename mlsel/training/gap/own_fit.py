@@ -90,8 +90,8 @@ def fit(
 
     def written() -> dict[str, Any]:
         on_report(0.98, "writes the potential")
-        write_gap(product, terms, sparse, solution.weights, references)
         return {
+            "label": write_gap(product, terms, sparse, solution.weights, references),
             "n_points": [len(one) for one in sparse],
             "n_labels": solution.n_rows,
             "residual": solution.residual,

@@ -215,7 +215,7 @@ class GapTrainer(Trainer):
             facts = {
                 "numbers": sorted(references),
                 "reference_energies": {str(z): e for z, e in references.items()},
-                "label": xml_label(out / PRODUCT),
+                "label": found.pop("label"),
                 "cutoff": self.cutoff,
                 "n_frames": n,
                 **found,
@@ -277,7 +277,7 @@ class GapTrainer(Trainer):
             gap_fit.judge(self.name, code, unfinished, log)
             gap_fit.relabel(unfinished)
             publish(unfinished, product)
-        return {"memory_estimate": need}
+        return {"label": xml_label(product), "memory_estimate": need}
 
 
 def trainers(section: TrainingSection) -> list[Trainer]:

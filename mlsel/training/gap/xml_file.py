@@ -11,7 +11,7 @@ import numpy as np
 from mlsel.core.arrays import FloatArray
 from mlsel.core.files import creating_text
 from mlsel.core.provenance import digest
-from mlsel.training.gap.covariances import VERSION
+from mlsel.training.gap.covariances import VERSION, text_of
 from mlsel.training.gap.terms import SparsePoints, Term
 
 SQUARED_EXPONENTIAL, DOT_PRODUCT = 1, 2
@@ -67,6 +67,7 @@ def write_gap(
 def _write_coordinates(
     file: IO[str], label: str, term: Term, sparse: SparsePoints, weights: FloatArray
 ) -> None:
+    # a number a line: QUIP's reader loses blanks where its buffer ends, and joins two numbers
     n, n_dimensions = sparse.points.shape
     kind = (
         f'covariance_type="{SQUARED_EXPONENTIAL}"'
@@ -86,21 +87,16 @@ def _write_coordinates(
             f'<sparseX i="{i + 1}" alpha="{float(weights[i])!r}" '
             f'sparseCutoff="{float(sparse.cutoffs[i])!r}"'
         )
-        point = sparse.points[i].tolist()
+        point = sparse.points[i]
         if n_dimensions <= SLICE:
-            file.write(f"{head}>{_lines(point)}</sparseX>\n")
+            file.write(f"{head}>{text_of(point)}</sparseX>\n")
             continue
         file.write(f'{head} sliced="T">\n')
         for start in range(0, n_dimensions, SLICE):
             piece = point[start : start + SLICE]
             file.write(
                 f'<sparseX_slice start="{start + 1}" end="{start + len(piece)}">'
-                f"{_lines(piece)}</sparseX_slice>\n"
+                f"{text_of(piece)}</sparseX_slice>\n"
             )
         file.write("</sparseX>\n")
     file.write("</gpCoordinates>\n")
-
-
-def _lines(numbers: Sequence[float]) -> str:
-    """A number a line: QUIP's reader loses blanks where its buffer ends, and joins two numbers."""
-    return "\n".join(map(repr, numbers)) + "\n"
