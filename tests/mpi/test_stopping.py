@@ -66,7 +66,8 @@ def test_gap_fit_is_ended_and_a_network_goes_on(tmp_path: Path) -> None:
         "selection.methods": '["random"]', "training.schnet.sizes": '["small"]',
         "training.schnet.n_train": "8", "training.schnet.cutoff": "4.0",
         "training.schnet.max_epochs": "100000", "training.schnet.patience": "100000",
-        "training.gap.n_train": "4", "training.gap.cutoff": "4.0", "learning.n": "[]",
+        "training.gap.fit": "gap_fit", "training.gap.n_train": "4", "training.gap.cutoff": "4.0",
+        "learning.n": "[]",
     }  # fmt: skip
     words = ["training", "quick", "-o", str(tmp_path)]
     for key, value in settings.items():
