@@ -136,7 +136,7 @@ def prepare(folder: Path, n: int) -> None:
     os.link(folder / "pool.h5", folder / "study/pool.h5")
     os.link(folder / "few.h5", folder / "measured/data/random.h5")
     os.link(folder / "part.h5", folder / "measured/data/test.h5")
-    study = STUDY.format(n=n // 2, duration=n / 4000)
+    study = STUDY.format(n=2 * n, duration=n / 500)
     (folder / "tiny.toml").write_text(study, encoding="utf-8")
     for words in (
         mlsel("export", "small.h5", "in.extxyz"),
@@ -168,9 +168,9 @@ def commands(given: Input) -> dict[str, Measurement]:
         "report": Measurement(mlsel("report", "study"), "pool.h5"),
         f"import ({small})": Measurement(
             mlsel("import", "in.extxyz", "imported.h5", "--force"), "in.extxyz"),
-        f"generate ({n // 2} frames of 64 atoms)": Measurement(
+        f"generate ({2 * n} frames of 64 atoms)": Measurement(
             mlsel("generate", "tiny.toml", "-o", "made"), "made/runs/*/run.h5"),
-        f"validate ({n // 4} frames of 64 atoms)": Measurement(
+        f"validate ({2 * n} frames of 64 atoms)": Measurement(
             mlsel("validate", "tiny.toml", "-o", "made"), "made/validation/*/trajectory.h5"),
         f"evaluate, a pair potential ({part})": Measurement(
             mlsel("evaluate", "-o", "measured"), "part.h5"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,10 +13,19 @@ from mlsel.validate.blocking import Mean
 MAX_PARTS = 8
 LONGEST_LAG = 5.0
 FIT_FROM = 0.4
+BLOCK_BYTES = 32 * 2**20
+"""Of the positions that are in memory at once: of some frames, and of some atoms in all frames."""
+
+
+class Positions(Protocol):
+    """Frames that are read in slices: an array, or what lies in a file."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> Any: ...
 
 
 def mean_square_displacement(
-    positions: FloatArray,
+    positions: Positions,
     kinds: npt.NDArray[np.int64],
     interval: float,
     masses: FloatArray | None = None,
@@ -63,14 +74,23 @@ def mean_square_displacement(
     weights = weights / weights.sum()
     msd = np.empty((n_parts, len(names), n_lags))
     length = n_frames // n_parts
+    n_frames_read = max(1, BLOCK_BYTES // (24 * len(kinds)))
+    n_atoms = max(1, BLOCK_BYTES // (24 * length))
     for part in range(n_parts):
-        frames = positions[part * length : (part + 1) * length]
-        frames = frames - np.einsum("fnd,n->fd", frames, weights)[:, None]
-        for lag in range(1, n_lags + 1):
-            moved = frames[lag:] - frames[:-lag]
-            squares = np.einsum("fnd,fnd->n", moved, moved) / len(moved)
-            for row, name in enumerate(names):
-                msd[part, row, lag - 1] = squares[kinds == name].mean()
+        squares = np.empty((n_lags, len(kinds)))
+        for atom in range(0, len(kinds), n_atoms):
+            chosen = slice(atom, min(atom + n_atoms, len(kinds)))
+            frames = np.empty((length, chosen.stop - chosen.start, 3))
+            for start in range(0, length, n_frames_read):
+                stop = min(start + n_frames_read, length)
+                read = positions[part * length + start : part * length + stop]
+                centre = np.einsum("fnd,n->fd", read, weights)[:, None]
+                frames[start:stop] = read[:, chosen] - centre
+            for lag in range(1, n_lags + 1):
+                moved = frames[lag:] - frames[:-lag]
+                squares[lag - 1, chosen] = np.einsum("fnd,fnd->n", moved, moved) / len(moved)
+        for row, name in enumerate(names):
+            msd[part, row] = squares[:, kinds == name].mean(axis=1)
     lags: FloatArray = interval * np.arange(1.0, n_lags + 1)
     return lags, msd
 

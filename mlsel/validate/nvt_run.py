@@ -47,9 +47,13 @@ from mlsel.validate.results import (
 )
 from mlsel.validate.schedule import Schedule
 from mlsel.validate.stability import FORCE_FACTOR, Bounds, pair_names
+from mlsel.validate.stored_frames import StoredFrames
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+
+TRAJECTORY = "trajectory.bin"
 
 
 def species_pairs(species: Sequence[str]) -> list[tuple[int, int]]:
@@ -87,7 +91,7 @@ class ValidationRun(ResumableRun[Recorder]):
     """Folders of models that are asked how far the run leaves the training data."""
     phases = ("equilibrate", "production", "nve")
     ensembles: ClassVar = {"equilibrate": "equilibrate", "production": "equilibrate", "nve": "nve"}
-    row_files = ("samples.bin", "blocks.bin", "trajectory.bin", "watch.bin", SOUND)
+    row_files = ("samples.bin", "blocks.bin", TRAJECTORY, "watch.bin", SOUND)
 
     @property
     def folder(self) -> Path:
@@ -205,7 +209,7 @@ class ValidationRun(ResumableRun[Recorder]):
         rows = {
             "samples.bin": (step // schedule.sample, len(self.columns) + n_pairs),
             "blocks.bin": (averaged // schedule.block, 2 * n_pairs * n_bins),
-            "trajectory.bin": (averaged // schedule.frame, 1 + 3 * self._n_atoms()),
+            TRAJECTORY: (averaged // schedule.frame, 1 + 3 * self._n_atoms()),
         }
         if self.committee:
             rows["watch.bin"] = (averaged // schedule.frame, 1 + len(WATCH))
@@ -284,7 +288,7 @@ class ValidationRun(ResumableRun[Recorder]):
     def _conclude(self) -> None:
         """Write trajectory.h5 and results.h5 from the rows, then remove these."""
         results = self._results()
-        if results.frames.size:
+        if len(results.frames):
             write_trajectory(self.folder / "trajectory.h5", results, self.study)
         write_results(self.product, results)
         self.tidy()
@@ -295,6 +299,8 @@ class ValidationRun(ResumableRun[Recorder]):
         study, schedule = self.study, self.schedule
         rows = {}
         for name, (_, length) in self.rows(0).items():
+            if name == TRAJECTORY:  # as long as the run
+                continue
             path = self.folder / name
             values = np.fromfile(path) if path.is_file() else np.empty(0)
             rows[name] = values[: len(values) // length * length].reshape(-1, length)
@@ -311,7 +317,7 @@ class ValidationRun(ResumableRun[Recorder]):
             sound = np.fromfile(self.folder / SOUND)
         width = study.validation.rdf_cutoff / study.validation.rdf_bins
         numbers = np.array(start["numbers"])
-        frames = rows["trajectory.bin"][:, 1:].reshape(-1, len(numbers), 3)
+        frames = StoredFrames(self.folder / TRAJECTORY, len(numbers))
         types = np.array([species.index(chemical_symbols[z]) for z in numbers])
         lag, msd = mean_square_displacement(
             frames,
@@ -340,7 +346,7 @@ class ValidationRun(ResumableRun[Recorder]):
             r=width * (np.arange(float(study.validation.rdf_bins)) + 0.5),
             g=np.moveaxis(blocks[..., 0], 2, 1),
             coordination=np.moveaxis(blocks[..., 1], 2, 1),
-            frame_steps=rows["trajectory.bin"][:, 0].astype(np.int64),
+            frame_steps=frames.steps(),
             frames=frames,
             sound_step=int(sound[0]) if sound.size else -1,
             sound_positions=sound[1:].reshape(-1, 3),

@@ -35,6 +35,7 @@ from mlsel.core.provenance import digest
 from mlsel.core.record import check_format
 from mlsel.pool.writer import PoolWriter
 from mlsel.study.study import Study
+from mlsel.validate.diffusion import Positions
 from mlsel.validate.stability import Bounds, pair_names
 
 WATCH = ("mean", "largest", "outside")
@@ -120,7 +121,7 @@ class Results:
     g: FloatArray
     coordination: FloatArray
     frame_steps: IntArray
-    frames: FloatArray
+    frames: Positions
     sound_step: int
     sound_positions: FloatArray
     provenance: Mapping[str, Any]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from mlsel.md.row_file import RowFile
 from mlsel.md.session import LammpsSession
 from mlsel.md.structures import lammps_data
 from mlsel.validate.blocking import blocked
@@ -18,6 +19,7 @@ from mlsel.validate.diffusion import diffusion, mean_square_displacement
 from mlsel.validate.distances import closest_distances
 from mlsel.validate.rdf import first_minimum, main_peak
 from mlsel.validate.stability import Bounds
+from mlsel.validate.stored_frames import StoredFrames
 from tests.support import Tolerance
 
 
@@ -71,6 +73,25 @@ def test_diffusion_of_a_random_walk() -> None:
         assert abs(found.value - d) < 3 * found.error + 0.015 * d
         assert found.error < 0.1 * d
         np.testing.assert_allclose(msd[:, row].mean(axis=0)[:5], 6 * d * lag[:5], rtol=0.05)
+
+
+def test_frames_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Displacements need a few frames and a few atoms in memory at a time, whatever is stored."""
+    rng = np.random.default_rng(3)
+    positions = rng.normal(size=(301, 7, 3)).cumsum(axis=0)
+    stored, kinds = StoredFrames(tmp_path / "rows", 7), np.arange(7) % 2
+    assert len(stored) == len(stored.steps()) == 0
+    with RowFile(stored.path, 0) as rows:
+        for step, frame in enumerate(positions):
+            rows.add([10 * step], frame)
+        rows.flush()
+    assert len(stored) == 301 and stored.steps().tolist() == list(range(0, 3010, 10))
+    np.testing.assert_array_equal(stored[17:20], positions[17:20])
+    whole = mean_square_displacement(positions, kinds, 0.1, 1.0 + kinds)
+    monkeypatch.setattr("mlsel.validate.diffusion.BLOCK_BYTES", 24 * 150)  # two atoms, 21 frames
+    lag, msd = mean_square_displacement(stored, kinds, 0.1, 1.0 + kinds)
+    np.testing.assert_array_equal(lag, whole[0])
+    np.testing.assert_allclose(msd, whole[1], rtol=Tolerance.SAME_NUMBERS)
 
 
 def test_displacements_of_a_trajectory_too_short() -> None:
