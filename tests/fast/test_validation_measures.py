@@ -87,9 +87,10 @@ def test_frames_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         rows.flush()
     assert len(stored) == 301 and stored.steps().tolist() == list(range(0, 3010, 10))
     np.testing.assert_array_equal(stored[17:20], positions[17:20])
-    whole = mean_square_displacement(positions, kinds, 0.1, 1.0 + kinds)
+    masses = np.array([1.0, 2.0])[kinds]
+    whole = mean_square_displacement(positions, kinds, 0.1, masses)
     monkeypatch.setattr("mlsel.validate.diffusion.BLOCK_BYTES", 24 * 150)  # two atoms, 21 frames
-    lag, msd = mean_square_displacement(stored, kinds, 0.1, 1.0 + kinds)
+    lag, msd = mean_square_displacement(stored, kinds, 0.1, masses)
     np.testing.assert_array_equal(lag, whole[0])
     np.testing.assert_allclose(msd, whole[1], rtol=Tolerance.SAME_NUMBERS)
 
