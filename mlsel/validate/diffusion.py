@@ -13,7 +13,7 @@ from mlsel.validate.blocking import Mean
 MAX_PARTS = 8
 LONGEST_LAG = 5.0
 FIT_FROM = 0.4
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 4 * 2**20
 """Of the positions that are in memory at once: of some frames, and of some atoms in all frames."""
 
 

@@ -5,6 +5,7 @@
 
 #include <csetjmp>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include <fcntl.h>
@@ -40,6 +41,16 @@ void leave_folder()
   if (fchdir(folder) != 0) std::perror("pair_style quip: back to the working folder");
   close(folder);
   folder = -1;
+}
+
+/// QUIP's XML parser ends the process where it is at a loss, with status 0: a run that was not done
+/// would look done. Called by exit(), before whatever was to be called when the potential was read.
+void come_back()
+{
+  if (!can_return) return;
+  std::snprintf(message, MESSAGE_SIZE,
+                "it can't be read as XML; what QUIP's parser says stands on the standard error");
+  std::longjmp(way_back, 1);
 }
 
 }    // namespace
@@ -86,6 +97,7 @@ __attribute__((visibility("default"))) const char *mlsel_quip_load(const char *f
     return message;
   }
   n_potential = 0;
+  std::atexit(come_back);    // each time: it must be the first that is called
   quip_lammps_potential_initialise(potential, &n_potential, cutoff, file, &n_file, init, &n_init);
   if (n_potential > static_cast<int>(sizeof(potential) / sizeof(int))) {
     can_return = false;
