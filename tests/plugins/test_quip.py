@@ -497,3 +497,15 @@ def test_found_in_lammps_potentials(
     for style in STYLES:
         found = evaluate_lammps(melts()[0], style, "gap.xml 11 17")
         assert found.energy == pytest.approx(here.energy, rel=Agreement.ENERGY_SAME_MODEL.value)
+
+
+def test_a_character_that_xml_does_not_have(gap: Path, tmp_path: Path) -> None:
+    """QUIP's parser ends the process there, with status 0 and as if all had been done."""
+    for file in gap.parent.glob("gap.xml*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "gap.xml"
+    path.write_text(path.read_text().replace("<GAP_data", "\x01<GAP_data", 1))
+    with pytest.raises(Exception, match="it can't be read as XML; what QUIP's parser says"):
+        evaluate_lammps(melts()[0], "quip library", f"{path} 11 17")
+    # the process goes on, with another file
+    assert np.isfinite(evaluate_lammps(melts()[0], "quip library", f"{gap} 11 17").energy)
