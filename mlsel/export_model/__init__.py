@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mlsel.export_model.check import check_module, check_potential
 from mlsel.export_model.layers import (
     painn_layers,
@@ -28,7 +30,7 @@ from mlsel.export_model.layers import (
 )
 from mlsel.export_model.parts import Array, Parts, atomic_numbers_of, torchscript
 from mlsel.export_model.potential_file import Potential, energy_offsets, read_metadata
-from mlsel.export_model.tables import SLOPE_ERROR_WANTED, compress_filters
+from mlsel.export_model.tables import SLOPE_ERROR_WANTED, compress_filters, rigidity_arrays
 from mlsel.export_model.units import in_angstrom, in_ev
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ def export_schnet(
     energy_unit: str | float = "eV",
     length_unit: str | float = "Ang",
     provenance: Mapping[str, object] | None = None,
+    rigidity: Array | None = None,
+    shortest_distances: Array | None = None,
 ) -> Path:
     """Write schnetpack's SchNet as a file for `pair_style schnet`.
 
@@ -77,6 +81,12 @@ def export_schnet(
         and Å.
     provenance : mapping, optional
         What JSON can hold; kept in the file's metadata.
+    rigidity : (n_networks, n + 1, n + 1), optional
+        Of each output network (one, or one for each of `species`), eV: the product with the n
+        inputs of its last layer, and 1, is as long as an atom's energy is uncertain; for
+        `fix … pair … schnet sigma 1`. Part of the tables.
+    shortest_distances : (n_species, n_species), optional
+        Å, of the training set, at most the cutoff; for `below`.
 
     Returns
     -------
@@ -93,7 +103,7 @@ def export_schnet(
 
     return _export(
         SchNet, model, path, species, energy_offset, dtype, energy_unit, length_unit, provenance,
-        compress,
+        compress, rigidity, shortest_distances,
     )  # fmt: skip
 
 
@@ -133,6 +143,8 @@ def _export(
     length_unit: str | float,
     provenance: Mapping[str, object] | None,
     compress: bool,
+    rigidity: Array | None = None,
+    shortest_distances: Array | None = None,
 ) -> Path:
     from ase.data import chemical_symbols
 
@@ -144,6 +156,9 @@ def _export(
     parts.tell()
     arrays: dict[str, Array] = {}
     compressed = compress_filters(parts, numbers, arrays) if compress else None
+    if compressed is not None and rigidity is not None:
+        compressed["rigidity"] = True
+        arrays |= rigidity_arrays(parts, numbers, rigidity)
     representation = parts.representation
     n_layers, width = len(representation.interactions), int(representation.n_atom_basis)
     if kind.__name__ == "SchNet":
@@ -168,6 +183,7 @@ def _export(
         provenance=provenance or {},
         compressed=compressed,
         arrays=arrays,
+        shortest=None if shortest_distances is None else np.asarray(shortest_distances).tolist(),
     )
     return potential.write(
         Path(path), lambda file: check_potential(file, model, given, energy_unit, length_unit)

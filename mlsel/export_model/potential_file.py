@@ -72,7 +72,7 @@ class Potential:
     """What is written: the module with the four methods, and what the metadata tell of it.
 
     `offsets` are eV by symbol; `numbers` belong to them in order. `compressed` describes `arrays`,
-    the tables of the compressed mode.
+    the tables of the compressed mode. `shortest` are the training set's distances (Å).
     """
 
     layers: Any
@@ -85,6 +85,7 @@ class Potential:
     provenance: Mapping[str, object]
     compressed: Mapping[str, object] | None = None
     arrays: Mapping[str, Array] = field(default_factory=dict)
+    shortest: Sequence[Sequence[float]] | None = None
 
     def write(self, path: Path, check: Callable[[Path], None]) -> Path:
         """Write the file, and give it its name if `check` finds nothing wrong with it.
@@ -121,6 +122,7 @@ class Potential:
             "versions": versions("torch", "schnetpack"),
             "compressed": None if self.compressed is None else {**self.compressed, "arrays": index},
             "provenance": dict(self.provenance),
+            **({} if self.shortest is None else {"shortest_distances": self.shortest}),
         }
         with torchscript():
             scripted = torch.jit.script(self.layers.eval())

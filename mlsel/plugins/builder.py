@@ -275,6 +275,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> list[str]:
             "gap_potential",
             "gap_radial",
             "gap_soap",
+            "gap_variance",
             "ghost_rows",
             "pair_schnet",
             "pair_schnet_setup",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from mlsel.core.errors import MlselError
 from mlsel.pool.pool import Pool
 from mlsel.validate.distances import closest_distances
 from mlsel.validate.stability import Bounds, pair_names
+
+TOLD_UNITS = {"sigma": "eV", "below": "Å"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Watch:
     """When a frame is worth a label, and when a run is past all use.
 
     A frame is *new* if a pair of atoms is closer than `near` times the training set's shortest
-    distance of its species, or a force is larger than `force` times its largest. A run is *lost*
+    distance of its species, a force is larger than `force` times its largest, or what the pair
+    style tells of an atom is beyond its bound in `told`. A run is *lost*
     if a pair is closer than `lost` times that distance, or temperature or energy leave the bounds
     that MD validation has, too (`mlsel.validate.stability.Bounds`).
     """
@@ -80,8 +83,30 @@ class Watch:
     near: float
     force: float
     lost: float
+    told: Mapping[str, float] = field(default_factory=dict)
 
-    def new(self, closest: FloatArray, largest_force: float) -> str:
+    def commands(self, pair_style: str, interval: int) -> list[str]:
+        """Return LAMMPS commands after which compute watch_<name> is the largest of all atoms.
+
+        >>> Watch(Held(np.array([2.0]), 5.0), ("Ar",), 0.95, 1.5, 0.75, {"sigma": 0.1}).commands(
+        ...     "schnet", 10)
+        ['fix watch all pair 10 schnet sigma 1', 'compute watch_sigma all reduce max f_watch']
+        """
+        if not self.told:
+            return []
+        asked = " ".join(f"{name} 1" for name in self.told)
+        columns = ["f_watch"] if len(self.told) == 1 else [
+            f"f_watch[{k}]" for k in range(1, len(self.told) + 1)
+        ]  # fmt: skip
+        return [
+            f"fix watch all pair {interval} {pair_style} {asked}",
+            *(
+                f"compute watch_{name} all reduce max {column}"
+                for name, column in zip(self.told, columns, strict=True)
+            ),
+        ]
+
+    def new(self, closest: FloatArray, largest_force: float, told: Sequence[float] = ()) -> str:
         """Return what is new in a frame, in a few words, or "".
 
         >>> watch = Watch(Held(np.array([2.0]), 5.0), ("Ar",), 0.95, 1.5, 0.75)
@@ -106,6 +131,10 @@ class Watch:
                 f"a force of {largest_force:.3g} eV/Å ({self.held.force:.3g} eV/Å in the training "
                 "set)"
             )
+        for (name, bound), value in zip(self.told.items(), told, strict=bool(len(told))):
+            if not value <= bound:
+                unit = TOLD_UNITS[name]
+                return f"{name} of an atom is {value:.3g} {unit} (refine.watch.{name}: {bound:g})"
         return ""
 
     def bounds(self, temperature: float, first_energy: float, n_atoms: int) -> Bounds:

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 FRAMES = "frames.bin"
 SCALARS = 4
-"""Numbers in a row before the cell and the positions: step, temperature, energy, largest force."""
+"""Numbers in a row before the cell and the positions: step, temperature, energy, largest force;
+after them what the pair style tells, where it is watched."""
 MAX_NEW = 64
 """Frames that one run offers: neighbours in time say the same."""
 
@@ -92,7 +93,8 @@ class FrameWatcher:
         broken = bounds.broken(temperature, energy, closest)
         if broken:
             raise Lost(broken)
-        self._rows.add([session.step, temperature, energy, thermo["Fmax"]], cell, positions)
+        told = [session.global_scalar(f"watch_{name}") for name in run.watch.told]
+        self._rows.add([session.step, temperature, energy, thermo["Fmax"], *told], cell, positions)
         self._steps.add(run.interval)
 
 
@@ -192,7 +194,8 @@ class ExplorationRun(ResumableRun[FrameWatcher]):
 
     def rows(self, step: int) -> dict[str, tuple[int, int]]:
         """Rows that frames.bin has at a step, and how many doubles a row is."""
-        return {FRAMES: (step // self.interval, SCALARS + 9 + 3 * len(self.numbers))}
+        n_scalars = SCALARS + len(self.watch.told)
+        return {FRAMES: (step // self.interval, n_scalars + 9 + 3 * len(self.numbers))}
 
     @contextmanager
     def recording(
@@ -223,11 +226,14 @@ class ExplorationRun(ResumableRun[FrameWatcher]):
         path, length = self.folder / FRAMES, self.rows(0)[FRAMES][1]
         numbers = np.fromfile(path) if path.is_file() else np.empty(0)
         rows = numbers[: len(numbers) // length * length].reshape(-1, length)
-        cells = rows[:, SCALARS : SCALARS + 9].reshape(-1, 3, 3)
-        positions = rows[:, SCALARS + 9 :].reshape(len(rows), -1, 3)
+        begin = SCALARS + len(self.watch.told)
+        cells = rows[:, begin : begin + 9].reshape(-1, 3, 3)
+        positions = rows[:, begin + 9 :].reshape(len(rows), -1, 3)
         n_species = len(self.watch.species)
         reasons = [
-            self.watch.new(closest_distances(x, cell, self.types, n_species), row[3])
+            self.watch.new(
+                closest_distances(x, cell, self.types, n_species), row[3], row[SCALARS:begin]
+            )
             for x, cell, row in zip(positions, cells, rows, strict=True)
         ]
         new = np.flatnonzero([bool(reason) for reason in reasons])

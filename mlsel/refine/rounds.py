@@ -236,9 +236,18 @@ class Refinement:
         """Write the inputs of a round's runs."""
         section, species = self.study.refine, self.study.system.species
         model = load_model(self.model(k))
-        potential = "\n".join([f"# {self.name}, round {k}", *model.lammps_commands(species)]) + "\n"
+        mute = [name for name in section.watch if name not in model.told_in_lammps]
+        if mute:
+            raise MlselError(
+                f"refine.watch asks for {', '.join(mute)} of {model.folder}, which tells "
+                f"{', '.join(model.told_in_lammps) or 'none of them'}: models of an older mlsel "
+                "are trained again for it; leave out what a kind of model can't tell."
+            )
         watch = Watch(Held.of(self.data(k), species), species, section.near, section.force,
-                      section.lost)  # fmt: skip
+                      section.lost, section.watch)  # fmt: skip
+        lines = [*model.lammps_commands(species),
+                 *watch.commands(model.pair_style, section.sampling_interval)]  # fmt: skip
+        potential = "\n".join([f"# {self.name}, round {k}", *lines]) + "\n"
         temperatures = section.temperatures or (self.study.validation.temperature,)
         pressures: Sequence[float | None] = section.pressures or (None,)
         starts = self._starts(k, len(temperatures) * len(pressures) * section.replicas)

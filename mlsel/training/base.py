@@ -136,6 +136,33 @@ class TrainedModel(ABC):
             If the frames hold an element that the model does not know.
         """
 
+    pair_style: str = ""
+    """LAMMPS's name of the one that evaluates it, which fix pair asks."""
+
+    @property
+    def told_in_lammps(self) -> tuple[str, ...]:
+        """Return the quantities of atoms that fix pair can ask this model for."""
+        return ("sigma",) if self.has_uncertainty and self.pair_style else ()
+
+    @property
+    def has_uncertainty(self) -> bool:
+        """Whether it can tell how sure it is of an atom."""
+        return False
+
+    def uncertainty(self, frames: Frames) -> FloatArray:
+        """Return the uncertainty of each atom's energy, (n_frames, n_atoms), eV.
+
+        The same numbers as `fix … pair … sigma 1` gives in LAMMPS.
+
+        Raises
+        ------
+        MlselError
+            If the model cannot tell.
+        """
+        raise MlselError(
+            f"{self.folder} is of the kind {self.kind}, which tells no uncertainty of atoms."
+        )
+
     @abstractmethod
     def lammps_commands(self, species: Sequence[str]) -> list[str]:
         """Return pair_style and pair_coeff for atom types 1 … n of these elements."""

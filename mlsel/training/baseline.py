@@ -25,7 +25,7 @@ from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
 from mlsel.core.neighbours import LARGEST
 from mlsel.md.include import Evaluation, IncludePotential
-from mlsel.training.base import Frames, Prediction, TrainedModel, symbols
+from mlsel.training.base import FloatArray, Frames, Prediction, TrainedModel, symbols
 
 if TYPE_CHECKING:
     from mlsel.study.sections.training import BaselineSection
@@ -205,6 +205,7 @@ class SumModel(TrainedModel):
     def __init__(self, baseline: Baseline, model: TrainedModel) -> None:
         self.baseline, self.model = baseline, model
         self.kind = model.kind  # type: ignore[misc]
+        self.pair_style = model.pair_style
         self.numbers, self.folder, self.facts = model.numbers, model.folder, model.facts
 
     @classmethod
@@ -221,6 +222,17 @@ class SumModel(TrainedModel):
             learnt.atomic_energies + known.atomic_energies,
             virial,
         )
+
+    @property
+    def told_in_lammps(self) -> tuple[str, ...]:
+        return self.model.told_in_lammps
+
+    @property
+    def has_uncertainty(self) -> bool:
+        return self.model.has_uncertainty
+
+    def uncertainty(self, frames: Frames) -> FloatArray:
+        return self.model.uncertainty(frames)
 
     def lammps_commands(self, species: Sequence[str]) -> list[str]:
         return overlaid(

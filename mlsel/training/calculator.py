@@ -13,6 +13,9 @@ from mlsel.training.base import Frames, TrainedModel
 class ModelCalculator(Calculator):
     """ASE's interface to `TrainedModel.predict`: energy, energies, forces, stress.
 
+    Of a model that can tell also "sigma", the uncertainty of each atom's energy (eV), when asked:
+    ``atoms.calc.get_property("sigma", atoms)``.
+
     Examples
     --------
     ``atoms.calc = load_model("study/models/random/schnet-small-e0.01").calculator()``
@@ -29,6 +32,8 @@ class ModelCalculator(Calculator):
     def __init__(self, model: TrainedModel) -> None:
         super().__init__()
         self.model = model
+        if model.has_uncertainty:
+            self.implemented_properties = [*self.implemented_properties, "sigma"]  # type: ignore[misc]
 
     def calculate(
         self,
@@ -53,6 +58,8 @@ class ModelCalculator(Calculator):
             "energies": prediction.atomic_energies[0],
             "forces": prediction.forces[0],
         }
+        if "sigma" in properties:
+            self.results["sigma"] = self.model.uncertainty(frames)[0]
         if prediction.virial is not None and all(atoms.pbc):
             stress = -prediction.virial[0] / atoms.get_volume()
             self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]

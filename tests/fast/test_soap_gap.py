@@ -523,3 +523,53 @@ def test_without_a_compiler_quippy_does_it(
     finally:
         soap_gap.compiled.cache_clear()
     assert "GAPs are evaluated by quippy" in caplog.text
+
+
+PLAIN = ("as gap_fit writes it", "zeta 2", "one element", "pairs", "pairs, another cutoff")
+VARIANCES: dict[str, Case] = {name: CASES[name] for name in PLAIN} | {
+    "a small delta": ({}, {"delta": 0.7, "zeta": 2.5})
+}
+VARIANCE = 1e-8
+"""eV²; a term's δ² is about 1."""
+
+
+@pytest.mark.parametrize("case", VARIANCES)
+def test_variances_are_quips(case: str, tmp_path: Path) -> None:
+    from quippy.potential import Potential
+
+    options, more = VARIANCES[case]
+    examples = structures(more.get("numbers", [11, 17]))
+    path = write_gap(
+        tmp_path / "gap.xml",
+        list(examples.values())[:2],
+        None if options is None else {**SMALL, **options},
+        scale=2.0,
+        soap_cutoffs=False,
+        **more,
+    )
+    ours = open_gap(path)
+    assert ours is not None
+    quip = Potential("xml_label=GAP_test", param_filename=str(path))
+    for name, atoms in examples.items():
+        quip.calculate(
+            atoms, ["energy"], ["positions", "numbers", "cell", "pbc"],
+            calc_args="local_gap_variance=variance",
+        )  # fmt: skip
+        np.testing.assert_allclose(
+            ours.variances(as_frames(atoms))[0],
+            quip.extra_results["atoms"]["variance"],
+            atol=VARIANCE,
+            err_msg=name,
+        )
+
+
+def test_no_variance_of_triplets(tmp_path: Path) -> None:
+    examples = structures([11, 17])
+    options, more = CASES["pairs of any element and triplets"]
+    path = write_gap(
+        tmp_path / "gap.xml", list(examples.values())[:2], {**SMALL, **(options or {})}, **more
+    )
+    ours = open_gap(path)
+    assert ours is not None
+    with pytest.raises(MlselError, match="terms over triplets"):
+        ours.variances(as_frames(next(iter(examples.values()))))

@@ -155,6 +155,7 @@ def write_gap(
     separate: bool = False,
     scale: float = 1.0,
     seed: int = 1,
+    soap_cutoffs: bool = True,
     terms: Sequence[Term] = (),
     core: str = "",
     core_init: str = "IP Glue",
@@ -172,6 +173,8 @@ def write_gap(
         As in the file; `separate` writes the sparse points beside it.
     scale : float
         Of the random weights.
+    soap_cutoffs : bool
+        Sparse cutoffs of SOAPs by chance; in gap_fit's files they are 1.
     terms : sequence of Term
     core, core_init : str
         Parameters of a core potential, and its init string.
@@ -182,7 +185,7 @@ def write_gap(
     ]  # fmt: skip
     all_terms += terms
     coordinates = [
-        _coordinates(k, term, path, frames, n_sparse, scale, rng, separate)
+        _coordinates(k, term, path, frames, n_sparse, scale, rng, separate, soap_cutoffs)
         for k, term in enumerate(all_terms, 1)
     ]
     e0 = "".join(
@@ -228,6 +231,7 @@ def _coordinates(
     scale: float,
     rng: np.random.Generator,
     separate: bool,
+    soap_cutoffs: bool,
 ) -> str:
     """<gpCoordinates> of the k-th term."""
     from quippy.descriptors import Descriptor
@@ -243,6 +247,8 @@ def _coordinates(
     n_sparse, n_dimensions = points.shape
     alphas = scale * rng.standard_normal(n_sparse) / np.sqrt(n_sparse)
     cutoffs = rng.uniform(0.5, 1.0, n_sparse)
+    if term.line.startswith("soap") and not soap_cutoffs:
+        cutoffs[:] = 1.0
     permutations = descriptor.permutations()
     name = f"{path.name}.sparseX.{LABEL}{k}"
     attributes = {

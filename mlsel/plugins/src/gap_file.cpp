@@ -18,6 +18,7 @@ void members(Term &term, Number number, List list)
     for (auto *one : {&term.slope_first, &term.slope_last}) number(*one);
   } else {
     list(term.alphas);
+    list(term.cutoffs);
     list(term.points);
     for (auto *one : {&term.cutoff, &term.transition_width, &term.delta, &term.mean}) number(*one);
     for (auto *one : {&term.n_sparse, &term.n_dimensions}) number(*one);

@@ -19,8 +19,9 @@ struct GapTerm {
   double cutoff = 0, transition_width = 0.5;
   double delta = 1, mean = 0;    // k = delta² K + mean²
   int n_sparse = 0, n_dimensions = 1;
-  std::vector<double> alphas;    // with the sparse cutoffs
-  std::vector<double> points;    // n_sparse × n_dimensions
+  std::vector<double> alphas;     // with the sparse cutoffs
+  std::vector<double> cutoffs;    // those, which the variance needs apart
+  std::vector<double> points;     // n_sparse × n_dimensions
 };
 
 /// A SOAP descriptor with the polynomial kernel.

@@ -73,6 +73,41 @@ void GapPair::make_table(const PairTerm &term)
   }
 }
 
+void GapPair::prepare_variance(const PairTerm &term)
+{
+  term_ = term;
+  variance_ = std::make_unique<GapVariance>(term, pair_covariances(term));
+}
+
+void GapPair::add_variances(const GapKernel &kernel, const GapEnvironments &block,
+                            const int *numbers, PairWorkspace &work, double *variances) const
+{
+  const auto n = static_cast<size_t>(term_.n_sparse);
+  for (size_t k = 0; k < block.atoms.size(); k++) {
+    work.covariances.clear();
+    work.cutoffs.clear();
+    for (int pair = block.first[k]; pair < block.first[k + 1]; pair++) {
+      const double *v = &block.vectors[3 * static_cast<size_t>(pair)];
+      const double square = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
+      if (!is_pair(block.atomic_number, numbers[block.neighbours[pair]]) ||
+          !(square < cutoff_ * cutoff_))
+        continue;
+      const double r = std::sqrt(square);
+      double slope = 0;
+      work.cutoffs.push_back(cutoff_function(r, cutoff_, width_, slope));
+      work.covariances.resize(work.covariances.size() + n);
+      pair_covariances(term_, r, &work.covariances[work.covariances.size() - n]);
+    }
+    const auto n_near = static_cast<int>(work.cutoffs.size());
+    work.variances.resize(n_near);
+    variance_->find(kernel, n_near, work.covariances.data(), term_.n_sparse, work.root,
+                    work.variances.data());
+    for (int i = 0; i < n_near; i++)
+      variances[block.atoms[k]] +=
+          term_.share * work.variances[i] * work.cutoffs[i] * work.cutoffs[i];
+  }
+}
+
 void GapPair::evaluate(const GapEnvironments &block, const int *numbers, GapTotals &totals) const
 {
   bool is_seen[MAX_ELEMENTS + 1] = {};

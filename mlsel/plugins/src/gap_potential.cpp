@@ -1,6 +1,7 @@
 #include "gap_potential.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "gap_glue.h"
 #include "gap_pair.h"
@@ -46,10 +47,21 @@ GapPotential::GapPotential(const GapFile &file)
 
 GapPotential::~GapPotential() = default;
 
+bool GapPotential::has_triplets() const { return !triplets_.empty(); }
+
+void GapPotential::prepare_variances(const GapFile &file)
+{
+  if (!triplets_.empty())
+    throw std::runtime_error("has terms over triplets, of which no variance is computed here");
+  for (size_t k = 0; k < soaps_.size(); k++) soaps_[k]->prepare_variance(file.soaps[k]);
+  for (size_t k = 0; k < pairs_.size(); k++) pairs_[k].prepare_variance(file.pairs[k]);
+}
+
 class GapPotential::Workspace {
  public:
   SoapWorkspace soap;
   TripletWorkspace triplets;
+  PairWorkspace pairs;
 };
 
 std::unique_ptr<GapPotential::Workspace, void (*)(GapPotential::Workspace *)> GapPotential::
@@ -83,7 +95,11 @@ void GapPotential::evaluate(const GapEnvironments &block, const int *numbers, Wo
   if (totals.energies)
     for (int atom : block.atoms) totals.energies[atom] += e0_[block.atomic_number];
   for (const GapPair &pair : pairs_)
-    if (pair.is_centre(block.atomic_number)) pair.evaluate(block, numbers, totals);
+    if (pair.is_centre(block.atomic_number)) {
+      pair.evaluate(block, numbers, totals);
+      if (totals.variances)
+        pair.add_variances(kernel_, block, numbers, work.pairs, totals.variances);
+    }
   for (const GapTriplet &term : triplets_)
     if (term.is_centre(block.atomic_number)) term.evaluate(block, numbers, work.triplets, totals);
   for (const GapGlue &core : cores_) core.evaluate(block, numbers, totals);

@@ -28,10 +28,11 @@ struct GapEnvironments {
 
 /// Where results are added. Arrays are by atom; those that are null are not wanted.
 struct GapTotals {
-  double *energies = nullptr;    // eV; a pair's and some triplets' are shared by their atoms
-  double *forces = nullptr;      // eV/Å, 3 an atom
-  double *virials = nullptr;     // eV, 9 an atom: (r_j − r_i) ⊗ force on j, at j as QUIP has it
-  double virial[9] = {};         // their sum
+  double *energies = nullptr;     // eV; a pair's and some triplets' are shared by their atoms
+  double *forces = nullptr;       // eV/Å, 3 an atom
+  double *virials = nullptr;      // eV, 9 an atom: (r_j − r_i) ⊗ force on j, at j as QUIP has it
+  double *variances = nullptr;    // eV², of central atoms; after prepare_variances
+  double virial[9] = {};          // their sum
 };
 
 /// Central atoms in the order in which they are best evaluated, and where to cut.
@@ -50,7 +51,12 @@ class GapPotential {
   explicit GapPotential(const GapFile &file);
   ~GapPotential();
 
+  /// Make ready for GapTotals::variances, from the file that the potential is of: as much work as
+  /// the cube of a term's sparse points. Throws std::runtime_error where there is none.
+  void prepare_variances(const GapFile &file);
+
   double cutoff() const { return cutoff_; }
+  bool has_triplets() const;
   const char *instructions() const { return kernel_.name; }
 
   /// Blocks of atoms of one element; `numbers` by atom.

@@ -18,8 +18,34 @@ struct Handle {
   decltype(potential.workspace()) work = potential.workspace();
   mlsel::GapEnvironments block;
   std::mutex is_used;
-  explicit Handle(const mlsel::GapFile &file) : potential(file) {}
+  mlsel::GapFile file;
+  bool has_variances = false;
+  explicit Handle(const mlsel::GapFile &file) : potential(file), file(file) {}
 };
+
+/// Add what `totals` wants of n_atoms, all central; see mlsel_gap_evaluate.
+void evaluate(Handle &handle, int n_atoms, const int *numbers, const int *first,
+              const int *neighbours, const double *vectors, mlsel::GapTotals &totals)
+{
+  std::vector<int> all(n_atoms);
+  std::iota(all.begin(), all.end(), 0);
+  const mlsel::GapOrder order = mlsel::GapPotential::order(all, numbers);
+  mlsel::GapEnvironments &block = handle.block;
+  for (size_t b = 0; b + 1 < order.starts.size(); b++) {
+    block.clear();
+    for (int k = order.starts[b]; k < order.starts[b + 1]; k++) {
+      const int atom = order.atoms[k];
+      block.atomic_number = numbers[atom];
+      block.add_atom(atom);
+      block.neighbours.insert(block.neighbours.end(), neighbours + first[atom],
+                              neighbours + first[atom + 1]);
+      block.vectors.insert(block.vectors.end(), vectors + 3L * first[atom],
+                           vectors + 3L * first[atom + 1]);
+      block.close_atom();
+    }
+    handle.potential.evaluate(block, numbers, *handle.work, totals);
+  }
+}
 
 }    // namespace
 
@@ -56,34 +82,38 @@ __attribute__((visibility("default"))) double mlsel_gap_cutoff(void *handle)
 /// Neighbours of atom i are those from first[i] to first[i + 1]. Results are added to energies
 /// (n_atoms), forces (n_atoms, 3) and virial (3, 3). Not 0: `message` says why not.
 __attribute__((visibility("default"))) int mlsel_gap_evaluate(
-    void *handle, int n_atoms, const int *numbers, const int *first, const int *neighbours,
+    void *opened, int n_atoms, const int *numbers, const int *first, const int *neighbours,
     const double *vectors, double *energies, double *forces, double *virial, char *message,
     int size)
 {
   try {
-    auto &[potential, work, block, is_used] = *static_cast<Handle *>(handle);
-    const std::lock_guard<std::mutex> lock(is_used);
-    std::vector<int> all(n_atoms);
-    std::iota(all.begin(), all.end(), 0);
-    const mlsel::GapOrder order = mlsel::GapPotential::order(all, numbers);
+    auto &handle = *static_cast<Handle *>(opened);
+    const std::lock_guard<std::mutex> lock(handle.is_used);
     mlsel::GapTotals totals;
     totals.energies = energies;
     totals.forces = forces;
-    for (size_t b = 0; b + 1 < order.starts.size(); b++) {
-      block.clear();
-      for (int k = order.starts[b]; k < order.starts[b + 1]; k++) {
-        const int atom = order.atoms[k];
-        block.atomic_number = numbers[atom];
-        block.add_atom(atom);
-        block.neighbours.insert(block.neighbours.end(), neighbours + first[atom],
-                                neighbours + first[atom + 1]);
-        block.vectors.insert(block.vectors.end(), vectors + 3L * first[atom],
-                             vectors + 3L * first[atom + 1]);
-        block.close_atom();
-      }
-      potential.evaluate(block, numbers, *work, totals);
-    }
+    evaluate(handle, n_atoms, numbers, first, neighbours, vectors, totals);
     for (int k = 0; k < 9; k++) virial[k] += totals.virial[k];
+    return 0;
+  } catch (const std::exception &error) {
+    std::snprintf(message, size, "%s", error.what());
+    return 1;
+  }
+}
+
+/// The posterior variance of each atom's energy, eV², added to `variances`.
+__attribute__((visibility("default"))) int mlsel_gap_variances(
+    void *opened, int n_atoms, const int *numbers, const int *first, const int *neighbours,
+    const double *vectors, double *variances, char *message, int size)
+{
+  try {
+    auto &handle = *static_cast<Handle *>(opened);
+    const std::lock_guard<std::mutex> lock(handle.is_used);
+    if (!handle.has_variances) handle.potential.prepare_variances(handle.file);
+    handle.has_variances = true;
+    mlsel::GapTotals totals;
+    totals.variances = variances;
+    evaluate(handle, n_atoms, numbers, first, neighbours, vectors, totals);
     return 0;
   } catch (const std::exception &error) {
     std::snprintf(message, size, "%s", error.what());

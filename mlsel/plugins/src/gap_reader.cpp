@@ -100,6 +100,7 @@ void GapReader::open_coordinates(const Attributes &attributes)
          "has n_sparseX=" + std::to_string(term_.n_sparse) +
              " and dimensions=" + std::to_string(n_dimensions_));
   term_.alphas.assign(term_.n_sparse, 0.0);
+  term_.cutoffs.assign(term_.n_sparse, 1.0);
   has_alpha_.assign(term_.n_sparse, false);
   term_.n_dimensions = static_cast<int>(n_dimensions_);
   n_seen_ = 0;
@@ -146,7 +147,8 @@ void GapReader::open_point(const Attributes &attributes)
          "has <sparseX i=\"" + optional(attributes, "i") + "\">, where n_sparseX is " +
              std::to_string(term_.n_sparse));
   has_alpha_[i - 1] = true;
-  term_.alphas[i - 1] = real(path_, attributes, "alpha") * real(path_, attributes, "sparseCutoff");
+  term_.cutoffs[i - 1] = real(path_, attributes, "sparseCutoff");
+  term_.alphas[i - 1] = real(path_, attributes, "alpha") * term_.cutoffs[i - 1];
   is_sliced_ = optional(attributes, "sliced") == "T";
   if (is_separate_) return;
   if (term_.points.empty()) start_points();

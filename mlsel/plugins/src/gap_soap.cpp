@@ -187,6 +187,7 @@ void GapSoap::pack_points(const SoapTerm &term, const SoapChannels &channels)
   const int n_l = term.l_max + 1, d = term.n_dimensions, n_power = spectrum_.n_power;
   const int n_triangle = n_power / n_l;
   n_sparse_ = term.n_sparse;
+  delta_square_ = term.delta * term.delta;
   std::vector<double> points(static_cast<size_t>(n_sparse_) * n_power);
   for (int s = 0; s < n_sparse_; s++) {
     const double *from = &term.points[static_cast<size_t>(s) * d];
@@ -368,6 +369,8 @@ double GapSoap::spectrum(SoapWorkspace &work, int atom) const
 void GapSoap::apply_covariance(const GapEnvironments &block, SoapWorkspace &work,
                                GapTotals &totals) const
 {
+  const auto n_sparse = static_cast<size_t>(n_sparse_);
+  if (totals.variances) work.covariances.resize(block.atoms.size() * n_sparse);
   for (size_t k = 0; k < block.atoms.size(); k++) {
     double *row = work.dots.get() + k * dot_stride_, energy = 0, pull = 0;
     for (int s = 0; s < n_sparse_; s++) {
@@ -382,12 +385,19 @@ void GapSoap::apply_covariance(const GapEnvironments &block, SoapWorkspace &work
         other = power(argument, zeta_ - 1);
       }
       energy += weights_[s] * one;
+      if (totals.variances) work.covariances[k * n_sparse + s] = delta_square_ * one;
       row[s] = weights_[s] * zeta_ * other;
       pull += row[s] * cosine;
     }
     if (totals.energies) totals.energies[block.atoms[k]] += energy;
     work.pulls[k] = normalised_ ? pull * work.scales[k] * work.scales[k] : 0.0;
   }
+  if (!totals.variances) return;
+  work.variances.resize(block.atoms.size());
+  variance_->find(kernel_, static_cast<int>(block.atoms.size()), work.covariances.data(), n_sparse_,
+                  work.root, work.variances.data());
+  for (size_t k = 0; k < block.atoms.size(); k++)
+    totals.variances[block.atoms[k]] += work.variances[k];
 }
 
 const double *GapSoap::to_neighbours(SoapWorkspace &work, int atom, const double *slopes,

@@ -3,11 +3,13 @@
 #define MLSEL_GAP_SOAP_H
 
 #include <array>
+#include <memory>
 #include <vector>
 
 #include "buffer.h"
 #include "gap_channels.h"
 #include "gap_potential.h"
+#include "gap_variance.h"
 
 namespace mlsel {
 
@@ -22,6 +24,8 @@ struct SoapWorkspace {
   Buffer<double> harmonics, radial, slopes;                         // of the neighbours
   Buffer<double> coefficients, mixed, power, dots, power_slopes;    // of the central atoms
   std::vector<double> scales, pulls;
+  std::vector<double> covariances, variances;    // only where variances are wanted
+  Buffer<double> root;
   Buffer<double> scratch, mixed_gradients, coefficient_gradients, gradients;    // of one atom
 };
 
@@ -51,6 +55,12 @@ class GapSoap {
 
   /// See GapPotential::evaluate.
   void evaluate(const GapEnvironments &, const int *numbers, SoapWorkspace &, GapTotals &) const;
+
+  /// See GapPotential::prepare_variances.
+  void prepare_variance(const SoapTerm &term)
+  {
+    variance_ = std::make_unique<GapVariance>(term, soap_covariances(term), term.cutoffs);
+  }
 
  private:
   void make_factors(const SoapTerm &term);
@@ -89,6 +99,8 @@ class GapSoap {
   std::array<bool, MAX_ELEMENTS + 1> centres_;
   std::vector<double> factor_, up_, down_, weight_, centre_, constants_, weights_;
   Buffer<double> table_, points_across_, points_along_;
+  double delta_square_ = 1;
+  std::unique_ptr<GapVariance> variance_;
 };
 
 }    // namespace mlsel

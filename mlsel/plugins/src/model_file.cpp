@@ -153,6 +153,8 @@ void read_arrays(const json &object, const std::string &bytes, const Entry &entr
       const std::string layer = compressed.network(s) + "readout" + std::to_string(k);
       read(layer + "/weight", {next, width});
       read(layer + "/bias", {next});
+      if (k + 1 == compressed.readout.size() && compressed.has_rigidity)
+        read(compressed.network(s) + "rigidity", {width + 1, width + 1});
       width = next;
     }
   }
@@ -170,6 +172,7 @@ void read_compressed(const json &object, const std::string &bytes, const Entry &
   compressed.readout = get<std::vector<int>>(object, "readout");
   if (object.contains("readout_per_element"))
     compressed.readout_per_element = get<bool>(object, "readout_per_element");
+  if (object.contains("rigidity")) compressed.has_rigidity = get<bool>(object, "rigidity");
   // TorchScript then carries an atom's number beside its features
   const int n_features = compressed.n_atom_basis + (compressed.readout_per_element ? 1 : 0);
   if (compressed.n_layers != file.n_layers || n_features != file.widths.back())
@@ -189,6 +192,22 @@ void read_compressed(const json &object, const std::string &bytes, const Entry &
       throw std::runtime_error("has the activation " + one +
                                ", which the compressed mode does not know");
   read_arrays(object, bytes, entry, file.numbers.size(), compressed);
+}
+
+void read_distances(const json &object, ModelFile &file)
+{
+  const size_t n = file.species.size();
+  const auto rows = get<std::vector<std::vector<double>>>(object, "shortest_distances");
+  for (const std::vector<double> &row : rows)
+    file.shortest.insert(file.shortest.end(), row.begin(), row.end());
+  bool is_right = rows.size() == n && file.shortest.size() == n * n;
+  for (size_t k = 0; is_right && k < n * n; k++)
+    is_right = file.shortest[k] > 0.0 && file.shortest[k] <= file.cutoff &&
+        file.shortest[k] == file.shortest[k % n * n + k / n];
+  if (!is_right)
+    throw std::runtime_error("has shortest_distances that are none: " + std::to_string(n) + " x " +
+                             std::to_string(n) + " of them, symmetric, up to the cutoff of " +
+                             std::to_string(file.cutoff) + " Å");
 }
 
 void read_metadata(const json &object, const std::map<std::string, Entry> &entries, ModelFile &file)
@@ -228,6 +247,7 @@ void read_metadata(const json &object, const std::map<std::string, Entry> &entri
     throw std::runtime_error("has " + std::to_string(file.n_layers) + " layers and " +
                              std::to_string(file.widths.size()) + " widths");
   for (int width : file.widths) check_width(width, "widths");
+  if (object.contains("shortest_distances")) read_distances(object, file);
 
   const auto found = object.find("compressed");
   if (found == object.end() || found->is_null()) return;

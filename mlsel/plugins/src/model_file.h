@@ -13,8 +13,9 @@ namespace mlsel {
 struct Compressed {
   int n_layers = 0, n_atom_basis = 0, n_filters = 0, n_knots = 0;
   std::string activation, readout_activation;
-  std::vector<int> readout;    // widths of the output network's layers; the last is 1
+  std::vector<int> readout;            // widths of the output network's layers; the last is 1
   bool readout_per_element = false;    // a network for each of the file's species
+  bool has_rigidity = false;    // a matrix for each output network: lengths are uncertainties
   std::map<std::string, std::vector<double>> arrays;
 
   /// How many output networks there are, and what the names of one's arrays begin with.
@@ -33,6 +34,7 @@ struct ModelFile {
   std::vector<std::string> species;
   std::vector<int> numbers;
   std::vector<double> energy_offsets;
+  std::vector<double> shortest;    // Å, of the training set, by pair of species; empty: not told
   int n_layers = 0;
   std::vector<int> widths;    // features of an atom before the first layer … after the last
   bool has_compressed = false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 #include <cmath>
+#include <string_view>
 
 #include "atom.h"
 #include "comm.h"
@@ -19,8 +20,11 @@ using namespace LAMMPS_NS;
 
 static constexpr size_t LONGEST = 320;    // characters of a message
 
-PairModel::PairModel(LAMMPS *lmp, const std::string &name) : Pair(lmp), style("pair_style " + name)
+PairModel::PairModel(LAMMPS *lmp, const std::string &name,
+                     std::initializer_list<const char *> asked_for)
+    : Pair(lmp), style("pair_style " + name)
 {
+  for (const char *one : asked_for) quantities.push_back({one, 0, -1, {}});
   single_enable = 0;
   restartinfo = 0;
   one_coeff = 1;
@@ -123,7 +127,69 @@ void PairModel::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
   gather(find_changes());
+  prepare_quantities();
   evaluate();
+  for (const Quantity &one : quantities)
+    if (one.flag) check_finite({one.values});
+}
+
+void PairModel::prepare_quantities()
+{
+  for (Quantity &one : quantities) {
+    if (!one.flag) continue;
+    check_known(one);
+    // never without room: to fix pair no address is no such quantity
+    one.values.assign(std::max(1, atom->nlocal), 0.0);
+    one.step = update->ntimestep;
+  }
+}
+
+double *PairModel::wanted(const char *name)
+{
+  Quantity *one = find(name);
+  return one && one->flag ? one->values.data() : nullptr;
+}
+
+PairModel::Quantity *PairModel::find(const std::string &name)
+{
+  for (Quantity &one : quantities)
+    if (one.name == name) return &one;
+  return nullptr;
+}
+
+void PairModel::check_known(const Quantity &quantity)
+{
+  if (const std::string cause = refusal(quantity.name); !cause.empty())
+    error->all(FLERR, "{}: {}", style, cause);
+}
+
+/// fix pair asks for the address of a quantity's flag when it is made.
+void *PairModel::extract(const char *name, int &dimension)
+{
+  constexpr std::string_view suffix = "_flag";
+  const std::string_view word = name;
+  if (!word.ends_with(suffix)) return nullptr;
+  Quantity *one = find(std::string(word.substr(0, word.size() - suffix.size())));
+  if (!one) return nullptr;
+  check_known(*one);
+  dimension = 0;
+  return &one->flag;
+}
+
+/// And for the values, once when it is made and after each step that it wants.
+void *PairModel::extract_peratom(const char *name, int &columns)
+{
+  Quantity *one = find(name);
+  if (!one) return nullptr;
+  const bool is_running = update->whichflag != 0;
+  if (is_running && one->step != update->ntimestep)
+    error->all(FLERR,
+               "{}: {} was not computed in step {}: in fix pair the number behind it must be 1, "
+               "which asks for it",
+               style, name, update->ntimestep);
+  if (one->values.empty()) one->values.assign(1, 0.0);
+  columns = 0;
+  return one->values.data();
 }
 
 PairModel::Change PairModel::find_changes()

@@ -16,11 +16,14 @@ namespace LAMMPS_NS {
 
 class PairModel : public Pair {
  public:
-  PairModel(class LAMMPS *, const std::string &name);
+  /// `asked_for`: names of the quantities of atoms that fix pair may ask for.
+  PairModel(class LAMMPS *, const std::string &name, std::initializer_list<const char *> asked_for);
   ~PairModel() override;
   void compute(int, int) override;
   void init_style() override;
   double init_one(int, int) override;
+  void *extract(const char *, int &) override;
+  void *extract_peratom(const char *, int &) override;
 
  protected:
   /// What has changed since the step before. Neighbour lists are built by all processes together;
@@ -37,6 +40,21 @@ class PairModel : public Pair {
   double cutoff = 0.0;
   std::vector<int> kinds;    // of each atom type: the model's number for it, or NOT_OURS
   static constexpr int NOT_OURS = -1;
+
+  /// A number of each own atom, 0 for those that are not ours. fix pair raises the flag before a
+  /// step after which it reads the values; without that nothing is computed.
+  struct Quantity {
+    std::string name;
+    int flag = 0;
+    bigint step = -1;    // that the values are of
+    std::vector<double> values;
+  };
+
+  /// The values that are to be filled in this step, zeros until then; null if nobody asks.
+  double *wanted(const char *name);
+
+  /// Why the model that is there cannot tell a quantity, the same on all processes; empty: it can.
+  virtual std::string refusal(const std::string &) const { return ""; }
 
   void check_units();
 
@@ -64,7 +82,11 @@ class PairModel : public Pair {
   template <typename Content> void broadcast_any(Content &content, MPI_Datatype type);
   Change find_changes();
   void check_special_bonds();
+  Quantity *find(const std::string &name);
+  void prepare_quantities();
+  void check_known(const Quantity &quantity);
 
+  std::vector<Quantity> quantities;    // fix pair keeps addresses of their flags
   std::vector<int> types_seen;
   bigint list_seen = -1;    // the step in which it was built
 };

@@ -1,6 +1,7 @@
 #include "pair_quip.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <exception>
 
@@ -16,11 +17,23 @@
 
 using namespace LAMMPS_NS;
 
-PairMlselQuip::PairMlselQuip(LAMMPS *lmp) : PairModel(lmp, "quip") {}
+PairMlselQuip::PairMlselQuip(LAMMPS *lmp) : PairModel(lmp, "quip", {"sigma"}) {}
 
 PairMlselQuip::~PairMlselQuip()
 {
   if (owner == this) owner = nullptr;
+}
+
+std::string PairMlselQuip::refusal(const std::string &) const
+{
+  if (path.empty()) return "";    // pair_coeff is still to come
+  if (!gap)
+    return "sigma is computed by mlsel's own evaluator, and QUIP's library evaluates " + path +
+        ", as the log says why: quippy's local_gap_variance tells it outside LAMMPS";
+  if (gap->has_triplets())
+    return "sigma is computed of GAPs over SOAP descriptors and pairs, and " + path +
+        " has terms over triplets: quippy's local_gap_variance tells it outside LAMMPS";
+  return "";
 }
 
 // pair_style quip [library]
@@ -95,15 +108,16 @@ void PairMlselQuip::read(const std::string &init)
   if (comm->me == 0 && !left_out.empty()) utils::logmesg(lmp, "{}: {}\n", style, left_out);
 
   gap.reset();
+  gap_file.reset();
   if (content.empty()) {
     if (comm->me == 0)
       utils::logmesg(lmp, "{}: QUIP's library evaluates {}: {}\n", style, path, reason);
     return;
   }
   try {
-    const mlsel::GapFile file = mlsel::GapFile::from_numbers(content);
-    gap = std::make_unique<mlsel::GapPotential>(file);
-    gap_terms = file.summary();
+    gap_file = std::make_unique<mlsel::GapFile>(mlsel::GapFile::from_numbers(content));
+    gap = std::make_unique<mlsel::GapPotential>(*gap_file);
+    gap_terms = gap_file->summary();
     cutoff = gap->cutoff();
   } catch (const std::exception &exception) {
     cause = path + ' ' + exception.what();
@@ -176,6 +190,15 @@ void PairMlselQuip::gather_gap(Change change)
 
 void PairMlselQuip::evaluate_gap()
 {
+  double *sigma = wanted("sigma");
+  if (sigma && gap_file) {
+    try {
+      gap->prepare_variances(*gap_file);
+    } catch (const std::exception &exception) {
+      error->all(FLERR, "{}: {} {}", style, path, exception.what());
+    }
+    gap_file.reset();
+  }
   if (ilist.empty()) return;
   const size_t n_all = numbers.size();
   team->run([this](int thread) { evaluate_blocks(thread); });
@@ -193,6 +216,8 @@ void PairMlselQuip::evaluate_gap()
     if (k > 0)
       for (size_t i = 0; i < n_all; i++) threads[0].energies[i] += thread.energies[i];
   }
+  if (sigma)
+    for (int i = 0; i < atom->nlocal; i++) sigma[i] = std::sqrt(std::max(0.0, sigma[i]));
   // ghosts too have their share of pairs and triplets
   const std::vector<double> &energies = threads[0].energies;
   check_finite({energies});
@@ -214,6 +239,7 @@ void PairMlselQuip::evaluate_blocks(int index)
     thread.totals = {};
     thread.energies.assign(n_all, 0.0);
     thread.totals.energies = thread.energies.data();
+    thread.totals.variances = wanted("sigma");    // each central atom is one thread's
     if (index > 0) thread.forces.assign(3 * n_all, 0.0);
     thread.totals.forces = index > 0 ? thread.forces.data() : atom->f[0];
     if (vflag_atom) {

@@ -28,6 +28,7 @@ class PairMlselQuip : public PairModel {
  protected:
   void gather(Change) override;
   void evaluate() override;
+  std::string refusal(const std::string &quantity) const override;
 
  private:
   void read(const std::string &init);
@@ -59,6 +60,7 @@ class PairMlselQuip : public PairModel {
     std::string failure;
   };
   std::unique_ptr<mlsel::GapPotential> gap;
+  std::unique_ptr<mlsel::GapFile> gap_file;    // until variances are asked for
   std::string gap_terms;
   std::unique_ptr<mlsel::Team> team;
   std::vector<Thread> threads;

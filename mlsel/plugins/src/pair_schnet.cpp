@@ -12,9 +12,35 @@
 
 using namespace LAMMPS_NS;
 
-PairMlselSchnet::PairMlselSchnet(LAMMPS *lmp) : PairModel(lmp, "schnet") {}
+PairMlselSchnet::PairMlselSchnet(LAMMPS *lmp)
+    : PairModel(lmp, "schnet", {"sigma", "deviation", "below"})
+{
+}
 
-PairMlselSchnet::~PairMlselSchnet() { close_model(); }
+PairMlselSchnet::~PairMlselSchnet() { close_models(); }
+
+std::string PairMlselSchnet::refusal(const std::string &quantity) const
+{
+  if (members.empty()) return "";    // pair_coeff is still to come
+  const Member &first_one = members.front();
+  const std::string &name = first_one.path;
+  if (quantity == "deviation" && members.size() == 1)
+    return "deviation is that of several models' forces, and there is " + name +
+        " alone: give pair_coeff * * a.pt b.pt c.pt and the elements";
+  if (quantity == "below" && first_one.file.shortest.empty())
+    return name +
+        " does not tell the shortest distances of its training set, below which below counts: it "
+        "was exported without them, or by an older mlsel; train it again";
+  if (quantity != "sigma") return "";
+  if (!first_one.file.compressed.has_rigidity)
+    return name +
+        " holds no rigidity of its last layer, from which sigma is: it was exported without, or "
+        "by an older mlsel; train it again, or ask for deviation of several models";
+  if (!first_one.model || !first_one.model->has_sigmas())
+    return "sigma is computed by the compressed mode on CPUs alone: take pair_style schnet "
+           "compressed without device cuda";
+  return "";
+}
 
 void PairMlselSchnet::gather(Change change)
 {
@@ -114,32 +140,107 @@ void PairMlselSchnet::build_graph()
 
 void PairMlselSchnet::set_species()
 {
-  species.resize(graph.n_rows);
-  for (int row = 0; row < graph.n_rows; row++) species[row] = kinds[atom->type[atom_of[row]]];
-  graph.species = species.data();
-  if (model) model->set_graph(graph);
+  for (Member &member : members) {
+    member.species.resize(graph.n_rows);
+    for (int row = 0; row < graph.n_rows; row++) {
+      const int kind = kinds[atom->type[atom_of[row]]];
+      member.species[row] = kind == NOT_OURS ? NOT_OURS : member.number_here[kind];
+    }
+    graph.species = member.species.data();
+    if (member.model) member.model->set_graph(graph);
+  }
 }
 
 void PairMlselSchnet::evaluate()
 {
-  energies.resize(graph.n_local);
-  forces.resize(3 * static_cast<size_t>(graph.n_rows));
-  if (vflag_atom) atom_virials.resize(6 * static_cast<size_t>(graph.n_rows));
-  result.energies = energies.data();
-  result.forces = forces.data();
-  result.atom_virials = vflag_atom ? atom_virials.data() : nullptr;
-  if (model)
-    compute_compressed();
-  else
-    compute_torchscript();
+  if (members.empty()) error->all(FLERR, "{}: pair_coeff names no model", style);
+  double *deviation = wanted("deviation");
+  for (Member &member : members) {
+    const bool is_first = &member == &members.front();
+    if (!is_first && !is_mean && !deviation) break;
+    member.energies.resize(graph.n_local);
+    member.forces.resize(3 * static_cast<size_t>(graph.n_rows));
+    if (vflag_atom) member.atom_virials.resize(6 * static_cast<size_t>(graph.n_rows));
+    member.result.energies = member.energies.data();
+    member.result.forces = member.forces.data();
+    member.result.atom_virials = vflag_atom ? member.atom_virials.data() : nullptr;
+    member.result.sigmas = is_first ? wanted("sigma") : nullptr;
+    if (member.model)
+      compute_compressed(member);
+    else
+      compute_torchscript();
+  }
+  if (double *below = wanted("below")) find_below(below);
+  if (deviation) find_deviation(deviation);
+  if (is_mean && members.size() > 1) take_mean();
   add_results();
 }
 
-void PairMlselSchnet::compute_compressed()
+/// How much nearer than in the training set the nearest of an atom's neighbours is, Å.
+void PairMlselSchnet::find_below(double *below) const
+{
+  const Member &member = members.front();
+  const size_t n_species = member.file.species.size();
+  for (int i = 0; i < graph.n_local; i++) {
+    if (member.species[i] < 0) continue;
+    const double *held = &member.file.shortest[n_species * member.species[i]];
+    for (int c = first[i]; c < first[i + 1]; c++) {
+      const int row = sender_row[c];
+      const double *a = atom->x[i], *b = atom->x[sender_atom[c]];
+      const double d[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]};
+      const double square = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+      const double shortest = held[member.species[row]];
+      if (!(square < shortest * shortest)) continue;
+      const double by = shortest - std::sqrt(square);
+      below[i] = std::max(below[i], by);
+      // the owner of a ghost has this pair, too
+      if (row < graph.n_local) below[row] = std::max(below[row], by);
+    }
+  }
+}
+
+/// √⟨|F − ⟨F⟩|²⟩ over the models, eV/Å.
+void PairMlselSchnet::find_deviation(double *deviation)
+{
+  const size_t n = members.size();
+  std::vector<std::vector<double>> forces(n);
+  for (size_t m = 0; m < n; m++) {
+    forces[m] = members[m].forces;
+    // what this process's atoms do to others'
+    if (!ghosts.idle()) ghosts.reverse(forces[m].data(), 3, true);
+  }
+  for (size_t k = 0; k < 3 * static_cast<size_t>(graph.n_local); k++) {
+    double mean = 0.0;
+    for (const std::vector<double> &one : forces) mean += one[k] / static_cast<double>(n);
+    for (const std::vector<double> &one : forces)
+      deviation[k / 3] += (one[k] - mean) * (one[k] - mean) / static_cast<double>(n);
+  }
+  for (int i = 0; i < graph.n_local; i++) deviation[i] = std::sqrt(deviation[i]);
+}
+
+/// The first one's results become those of all.
+void PairMlselSchnet::take_mean()
+{
+  Member &to = members.front();
+  const double share = 1.0 / static_cast<double>(members.size());
+  const auto add = [&](std::span<double> sum, std::span<const double> one, bool is_last) {
+    for (size_t k = 0; k < sum.size(); k++) sum[k] = (sum[k] + one[k]) * (is_last ? share : 1.0);
+  };
+  for (size_t m = 1; m < members.size(); m++) {
+    const Member &from = members[m];
+    const bool is_last = m + 1 == members.size();
+    add(to.energies, from.energies, is_last);
+    add(to.forces, from.forces, is_last);
+    add(to.result.virial, from.result.virial, is_last);
+    if (vflag_atom) add(to.atom_virials, from.atom_virials, is_last);
+  }
+}
+
+void PairMlselSchnet::compute_compressed(Member &member)
 {
   try {
-    model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr,
-                   ghosts.idle() ? nullptr : &ghosts, result);
+    member.model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr,
+                          ghosts.idle() ? nullptr : &ghosts, member.result);
   } catch (const std::exception &exception) {
     error->one(FLERR, "{}: {}", style, exception.what());
   }
@@ -156,7 +257,7 @@ void PairMlselSchnet::gather_pairs()
   receivers.clear();
   senders.clear();
   vectors.clear();
-  const double cutoff_squared = file.cutoff * file.cutoff;
+  const double cutoff_squared = cutoff * cutoff;
   for (const bool mirrored : {true, false})
     for (int i = 0; i < graph.n_local; i++)
       for (int c = first[i]; c < first[i + 1]; c++) {
@@ -174,6 +275,12 @@ void PairMlselSchnet::gather_pairs()
 
 void PairMlselSchnet::compute_torchscript()
 {
+  const mlsel::ModelFile &file = members.front().file;
+  const std::vector<int> &species = members.front().species;
+  std::vector<double> &energies = members.front().energies;
+  std::vector<double> &forces = members.front().forces;
+  std::vector<double> &atom_virials = members.front().atom_virials;
+  mlsel::Result &result = members.front().result;
   gather_pairs();
   numbers.resize(graph.n_rows);
   for (int row = 0; row < graph.n_rows; row++)
@@ -248,6 +355,10 @@ void PairMlselSchnet::compute_torchscript()
 
 void PairMlselSchnet::add_results()
 {
+  const std::vector<double> &energies = members.front().energies;
+  const std::vector<double> &forces = members.front().forces;
+  const std::vector<double> &atom_virials = members.front().atom_virials;
+  const mlsel::Result &result = members.front().result;
   check_finite({energies, result.virial});
   double total = 0.0;
   for (const double energy : energies) total += energy;
@@ -269,16 +380,21 @@ void PairMlselSchnet::add_results()
 double PairMlselSchnet::memory_usage()
 {
   double bytes = Pair::memory_usage();
-  bytes += static_cast<double>(
-      (in_list.capacity() + row_of.capacity() + atom_of.capacity() + species.capacity() +
-       first.capacity() + sender_row.capacity() + sender_atom.capacity()) *
-          sizeof(int) +
-      (owners.capacity() + energies.capacity() + forces.capacity() + atom_virials.capacity() +
-       vectors.capacity() + gradients.capacity() + numbers.capacity() + receivers.capacity() +
-       senders.capacity()) *
-          sizeof(double));
+  bytes += static_cast<double>((in_list.capacity() + row_of.capacity() + atom_of.capacity() +
+                                first.capacity() + sender_row.capacity() + sender_atom.capacity()) *
+                                   sizeof(int) +
+                               (owners.capacity() + vectors.capacity() + gradients.capacity() +
+                                numbers.capacity() + receivers.capacity() + senders.capacity()) *
+                                   sizeof(double));
   for (const auto &one : features) bytes += static_cast<double>(one.capacity() * sizeof(double));
-  return model ? bytes + model->memory_usage() : bytes;
+  for (const Member &member : members) {
+    bytes += static_cast<double>(
+        member.species.capacity() * sizeof(int) +
+        (member.energies.capacity() + member.forces.capacity() + member.atom_virials.capacity()) *
+            sizeof(double));
+    if (member.model) bytes += member.model->memory_usage();
+  }
+  return bytes;
 }
 
 int PairMlselSchnet::pack_forward_comm(int n, int *atoms, double *buffer, int, int *)

@@ -28,31 +28,48 @@ class PairMlselSchnet : public PairModel {
  protected:
   void gather(Change) override;
   void evaluate() override;
+  std::string refusal(const std::string &quantity) const override;
 
  private:
   enum class Mode { automatic, compressed, torchscript };
 
-  void read_model();
-  void open_model();
-  void close_model();
+  /// One of the models; the first drives, or their mean.
+  struct Member {
+    std::string path;
+    mlsel::ModelFile file;
+    std::unique_ptr<mlsel::CompressedModel> model;
+    std::vector<int> number_here;    // of the first one's species, in this one's file
+    std::vector<int> species;        // of the rows
+    std::vector<double> energies, forces, atom_virials;
+    mlsel::Result result;
+  };
+
+  void read_model(Member &member);
+  void order_species(Member &member);
+  void open_models();
+  void open_model(Member &member, int threads, int rank_on_node, int &device_used);
+  void close_models();
   void build_graph();
   void find_owners();
   void add_foreign_rows();
   void set_species();
   template <typename Body> void for_pairs(int atom, const Body &body) const;
-  void compute_compressed();
+  void compute_compressed(Member &member);
   void compute_torchscript();
   void gather_pairs();
+  void find_below(double *below) const;
+  void find_deviation(double *deviation);
+  void take_mean();
   void add_results();
   void check(const char *cause);
 
   Mode mode = Mode::automatic;
-  int device = -2;      // −2: a GPU if there is one; −1: CPU; else the GPU's number
-  bool on_gpu = false;    // asked for by name
-  int n_threads = 0;      // 0: cores over ranks
+  int device = -2;         // −2: a GPU if there is one; −1: CPU; else the GPU's number
+  bool on_gpu = false;     // asked for by name
+  int n_threads = 0;       // 0: cores over ranks
+  bool is_mean = false;    // of a committee, or the first of it
 
-  mlsel::ModelFile file;    // `kinds` are the numbers of its species
-  std::unique_ptr<mlsel::CompressedModel> model;
+  std::vector<Member> members;    // `kinds` are the numbers of the first one's species
   const mlsel_torch_api *torch = nullptr;
   void *torch_model = nullptr;
 
@@ -60,14 +77,12 @@ class PairMlselSchnet : public PairModel {
   std::vector<int> in_list;    // own atom → its place in the list, or −1
   std::vector<int> row_of;     // LAMMPS's atom → row
   std::vector<int> atom_of;    // row → LAMMPS's atom
-  std::vector<int> species, first, sender_row, sender_atom;
+  std::vector<int> first, sender_row, sender_atom;
   std::vector<double> owners;    // of each atom: rank, and its number there
   mlsel::Graph graph;
   mlsel::GhostRows ghosts;
 
   // a step
-  std::vector<double> energies, forces, atom_virials;
-  mlsel::Result result;
   std::vector<int64_t> numbers, receivers, senders;
   std::vector<double> vectors, gradients;
   std::vector<std::vector<double>> features;    // of the layers, raw memory for either precision

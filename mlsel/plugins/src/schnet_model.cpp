@@ -38,8 +38,9 @@ template <typename Real> class Model : public CompressedModel {
       int width = n_basis_;
       for (size_t k = 0; k < from.readout.size(); k++) {
         const std::string layer = from.network(s) + "readout" + std::to_string(k) + '/';
-        readouts_[s].emplace_back(from.array(layer + "weight"), width,
-                                  &from.array(layer + "bias"));
+        readouts_[s].emplace_back(from.array(layer + "weight"), width, &from.array(layer + "bias"));
+        if (k + 1 == from.readout.size() && from.has_rigidity)
+          add_rigidity(from.array(from.network(s) + "rigidity"), width);
         width = from.readout[k];
         widest_ = std::max(widest_, padded<Real>(width));
       }
@@ -61,7 +62,7 @@ template <typename Real> class Model : public CompressedModel {
     for (int t = 0; t < team_.size(); t++) {
       threads_.emplace_back();
       threads_.back().scratch.need(static_cast<size_t>(BLOCK) * widest_ *
-                                     (ROWS_SCRATCH + 2 + from.readout.size()));
+                                   (ROWS_SCRATCH + 2 + from.readout.size()));
     }
   }
 
@@ -126,7 +127,7 @@ template <typename Real> class Model : public CompressedModel {
         for_blocks(t, [&](int row, int n) {
           update(k, t, row, n);
           if (last) {
-            read_out(t, row, n, result.energies);
+            read_out(t, row, n, result.energies, result.sigmas);
             gather_gradient(k, t, row, n);
           }
         });
@@ -159,6 +160,8 @@ template <typename Real> class Model : public CompressedModel {
     collect(result);
   }
 
+  bool has_sigmas() const override { return !rigidity_.empty(); }
+
   double memory_usage() const override
   {
     size_t n = x_.size() + gradient_.size() + message_gradient_.size() + y_gradient_.size() +
@@ -174,7 +177,7 @@ template <typename Real> class Model : public CompressedModel {
 
  private:
   static constexpr bool is_double = sizeof(Real) == sizeof(double);
-  static constexpr int BLOCK = 48;    // rows that go through the dense layers together
+  static constexpr int BLOCK = 48;          // rows that go through the dense layers together
   static constexpr int ROWS_SCRATCH = 4;    // after it: rows of one element, in and out; slopes
 
   struct Thread {
@@ -196,6 +199,21 @@ template <typename Real> class Model : public CompressedModel {
         table.get()[static_cast<size_t>(row) * filter_width_ + f] =
             static_cast<Real>(coefficients[static_cast<size_t>(row) * n_filters_ + f]);
     return table;
+  }
+
+  /// The matrix whose product with an output network's last features, and 1 behind them, is as long
+  /// as the energy is uncertain (eV).
+  void add_rigidity(const std::vector<double> &matrix, int n_features)
+  {
+    const auto n = static_cast<size_t>(n_features), width = n + 1;
+    std::vector<double> weight(width * n), constant(width);
+    for (size_t row = 0; row < width; row++) {
+      std::copy_n(matrix.begin() + static_cast<ptrdiff_t>(row * width), n,
+                  weight.begin() + static_cast<ptrdiff_t>(row * n));
+      constant[row] = matrix[row * width + n];
+    }
+    rigidity_.emplace_back(weight, n_features, &constant);
+    widest_ = std::max(widest_, padded<Real>(n_features + 1));
   }
 
   /// Candidates within the cutoff, of atoms begin … end − 1; positions and distances in double.
@@ -289,19 +307,23 @@ template <typename Real> class Model : public CompressedModel {
                       nullptr, at(y_[k + 1], row, filter_width_), filter_width_, false);
   }
 
-  /// Energies, and their gradient by x.
-  void read_out(int t, int row, int n, double *energies)
+  /// Energies, their uncertainties unless null, and their gradient by x.
+  void read_out(int t, int row, int n, double *energies, double *sigmas)
   {
     const Real *x = at(x_, row, basis_width_);
     Real *gradient = at(gradient_, row, basis_width_);
     if (readouts_.size() == 1) {
-      const Real *found = through(t, readouts_[0], n, x, gradient);
-      for (int i = 0; i < n; i++) set_energy(row + i, found[i * padded<Real>(1)], energies);
+      const Real *found = through(t, 0, n, x, gradient, sigmas ? sigmas + row : nullptr);
+      for (int i = 0; i < n; i++) {
+        set_energy(row + i, found[i * padded<Real>(1)], energies);
+        if (sigmas && graph_.species[row + i] < 0) sigmas[row + i] = 0.0;
+      }
       return;
     }
     // each element's rows together through its network
     Real *in = scratch(t, ROWS_SCRATCH), *out = scratch(t, ROWS_SCRATCH + 1);
     int rows[BLOCK];
+    double own_sigmas[BLOCK];
     for (size_t s = 0; s < readouts_.size(); s++) {
       int n_own = 0;
       for (int i = 0; i < n; i++)
@@ -310,8 +332,9 @@ template <typename Real> class Model : public CompressedModel {
           rows[n_own++] = i;
         }
       if (!n_own) continue;
-      const Real *found = through(t, readouts_[s], n_own, in, out);
+      const Real *found = through(t, s, n_own, in, out, sigmas ? own_sigmas : nullptr);
       for (int i = 0; i < n_own; i++) {
+        if (sigmas) sigmas[row + rows[i]] = own_sigmas[i];
         std::copy_n(out + i * basis_width_, basis_width_, gradient + rows[i] * basis_width_);
         set_energy(row + rows[i], found[i * padded<Real>(1)], energies);
       }
@@ -320,6 +343,7 @@ template <typename Real> class Model : public CompressedModel {
       if (graph_.species[row + i] < 0) {
         std::fill_n(gradient + i * basis_width_, basis_width_, Real(0));
         energies[row + i] = 0.0;
+        if (sigmas) sigmas[row + i] = 0.0;
       }
   }
 
@@ -330,12 +354,15 @@ template <typename Real> class Model : public CompressedModel {
   }
 
   /// An output network's values for n rows, padded<Real>(1) apart, and their gradient by the rows.
-  const Real *through(int t, const std::vector<Dense<Real>> &network, int n, const Real *input,
-                      Real *input_gradient)
+  const Real *through(int t, size_t s, int n, const Real *input, Real *input_gradient,
+                      double *sigmas)
   {
+    const std::vector<Dense<Real>> &network = readouts_[s];
     int input_width = basis_width_;
     for (size_t k = 0; k < network.size(); k++) {
       const Dense<Real> &layer = network[k];
+      if (sigmas && k + 1 == network.size())
+        find_sigmas(t, rigidity_[s], n, input, input_width, sigmas);
       const int width = padded<Real>(layer.n_out);
       Real *values = scratch(t, k % 2);
       kernel_.product(n, layer.n_in, width, input, input_width, layer.matrix.get(),
@@ -359,6 +386,23 @@ template <typename Real> class Model : public CompressedModel {
       width = next;
     }
     return input;
+  }
+
+  void find_sigmas(int t, const Dense<Real> &rigidity, int n, const Real *features,
+                   int feature_width, double *sigmas)
+  {
+    const int width = padded<Real>(rigidity.n_out);
+    Real *long_as = scratch(t, 2);    // free until the way back
+    kernel_.product(n, rigidity.n_in, width, features, feature_width, rigidity.matrix.get(),
+                    rigidity.bias.get(), long_as, width, false);
+    for (int i = 0; i < n; i++) {
+      double square = 0.0;
+      for (int k = 0; k < rigidity.n_out; k++) {
+        const auto one = static_cast<double>(long_as[i * width + k]);
+        square += one * one;
+      }
+      sigmas[i] = std::sqrt(square);
+    }
   }
 
   Real *output_slopes(int t, size_t k) const { return scratch(t, ROWS_SCRATCH + 2 + k); }
@@ -467,6 +511,7 @@ template <typename Real> class Model : public CompressedModel {
   Activation inner_, outer_;
   std::vector<Dense<Real>> in2f_, f2out0_, f2out1_;
   std::vector<std::vector<Dense<Real>>> readouts_;    // one, or one for each species
+  std::vector<Dense<Real>> rigidity_;                 // of each of them, or none
   std::vector<Buffer<Real>> tables_;
   Buffer<Real> embedding_, first_y_;
 

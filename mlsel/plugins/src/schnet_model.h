@@ -38,6 +38,7 @@ struct Result {
   double *energies = nullptr;        // n_local
   double *forces = nullptr;          // n_rows × 3
   double *atom_virials = nullptr;    // n_rows × 6 (xx, yy, zz, xy, xz, yz), or null
+  double *sigmas = nullptr;          // n_local, uncertainties of the energies, or null
   double virial[6] = {};
   long n_pairs = 0;
 };
@@ -52,6 +53,9 @@ class CompressedModel {
   /// x: positions, 3 a LAMMPS atom. `exchange` is null where this process shares no rows
   /// with others. Throws std::runtime_error.
   virtual void compute(const double *x, Exchange *exchange, Result &result) = 0;
+
+  /// Whether it can fill Result::sigmas.
+  virtual bool has_sigmas() const { return false; }
 
   virtual double memory_usage() const = 0;
   virtual const char *kernel() const = 0;

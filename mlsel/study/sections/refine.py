@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlsel.study.schema import quantity
 from mlsel.study.sections.system import MAX_STEPS
+
+WATCHED = ("sigma", "below")
+"""Quantities of atoms that one model tells in LAMMPS."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,23 @@ class RefineSection:
         0.95, above=0, at_most=1, doc="of the training set's shortest distance of a pair: new"
     )
     force: float = quantity(1.5, at_least=1, doc="times its largest force: new")
+    watch: Mapping[str, float] = quantity(
+        {},
+        above=0,
+        doc="what the pair style tells of atoms, and what is new: sigma (eV), below (Å)",
+    )
     lost: float = quantity(
         0.75, above=0, at_most=1, doc="of its shortest distance of a pair: the run is lost"
     )
     seed: int = quantity(1, at_least=0)
 
     def check(self) -> str | None:
+        unknown = [name for name in self.watch if name not in WATCHED]
+        if unknown:
+            return (
+                f"refine.watch names {', '.join(unknown)}: a model's pair style tells "
+                f"{', '.join(WATCHED)}"
+            )
         if self.lost >= self.near:
             return (
                 f"refine.lost is {self.lost:g} and refine.near {self.near:g}: lost must be "

@@ -23,7 +23,7 @@ from mlsel.core import native
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.neighbours import NeighborList
 from mlsel.plugins.builder import KERNEL_FLAGS, SOURCES
-from mlsel.training.base import Frames, Prediction
+from mlsel.training.base import FloatArray, Frames, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ UNITS = (
     "gap_pair",
     "gap_soap",
     "gap_triplet",
+    "gap_variance",
     "gap_radial",
     "gap_kernel",
     "gap_file",
@@ -138,6 +139,41 @@ class SoapGap:
         return Prediction(
             atomic.sum(axis=1), forces, atomic, symmetric if all(frames.periodic) else None
         )
+
+    def variances(self, frames: Frames) -> FloatArray:
+        """Return the posterior variance of each atom's energy, (n_frames, n_atoms), eV².
+
+        As QUIP's `local_gap_variance`: of SOAP descriptors and pairs, from their sparse points.
+
+        Raises
+        ------
+        MlselError
+            If the GAP has terms over triplets, or two atoms are at the same place.
+        """
+        found = np.zeros((len(frames), frames.n_atoms))
+        numbers = np.ascontiguousarray(frames.numbers, np.int32)
+        for k in range(len(frames)):
+            i, j, vectors = self._neighbours.compute(
+                frames.positions[k], frames.cell[k], frames.periodic, "ijD"
+            )
+            first = np.searchsorted(i, np.arange(frames.n_atoms + 1)).astype(np.int32)
+            arrays = (
+                numbers,
+                first,
+                np.ascontiguousarray(j, np.int32),
+                np.ascontiguousarray(vectors, np.float64),
+                found[k],
+            )
+            pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+            message = ctypes.create_string_buffer(MESSAGE_BYTES)
+            if self._library.mlsel_gap_variances(
+                self._handle, frames.n_atoms, *pointers, message, MESSAGE_BYTES
+            ):
+                raise MlselError(
+                    f"no variance of frame {k} by this GAP: it "
+                    f"{message.value.decode(errors='replace')}."
+                )
+        return found
 
 
 def open_gap(path: Path) -> SoapGap | None:

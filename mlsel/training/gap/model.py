@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mlsel.core.errors import MlselError, shortened
-from mlsel.training.base import Frames, Prediction, TrainedModel, numbers_of
+from mlsel.training.base import FloatArray, Frames, Prediction, TrainedModel, numbers_of
 from mlsel.training.gap.evaluator import SoapGap, open_gap
 
 PRODUCT = "gap.xml"
@@ -85,6 +85,7 @@ class GapModel(TrainedModel):
     """A fitted GAP."""
 
     kind = "gap"
+    pair_style = "quip"
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder, self.facts = folder, facts
@@ -127,6 +128,20 @@ class GapModel(TrainedModel):
         if self._evaluator is None:
             return self.predict_with_quippy(frames)
         return self._evaluator.predict(frames)
+
+    @property
+    def has_uncertainty(self) -> bool:
+        return self._evaluator is not None
+
+    def uncertainty(self, frames: Frames) -> FloatArray:
+        self.check(frames.numbers)
+        if self._evaluator is None:
+            raise MlselError(
+                f"{self.folder / PRODUCT} is evaluated by quippy, whose local_gap_variance tells "
+                "the uncertainty of atoms."
+            )
+        sigma: FloatArray = np.sqrt(np.maximum(self._evaluator.variances(frames), 0.0))
+        return sigma
 
     def predict_with_quippy(self, frames: Frames) -> Prediction:
         """Like `predict`, by QUIP: slow, and what `predict` is tested against."""

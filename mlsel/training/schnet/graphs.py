@@ -134,7 +134,7 @@ class Graphs:
                 atomic.append((part.atomic_energies - shift[kind]).ravel())
             if part.virial is not None:
                 virial.append(part.virial)
-        self.dtype = dtype
+        self.dtype, self._cutoff = dtype, float(cutoff)
         real = np.float32 if dtype == torch.float32 else np.float64
         self.n_atoms, self.n_pairs = np.array(n_atoms, np.int64), np.array(n_pairs, np.int64)
         self._atom_start = np.cumsum(self.n_atoms) - self.n_atoms
@@ -155,6 +155,14 @@ class Graphs:
 
     def __len__(self) -> int:
         return len(self.n_atoms)
+
+    def shortest_by_species(self, n: int) -> npt.NDArray[np.float64]:
+        """Return the shortest distance of each pair of species, (n, n), Å; the cutoff without."""
+        ends = self._pairs + np.repeat(self._atom_start, self.n_pairs)[:, None]
+        kinds = self._species[ends]
+        shortest = np.full((n, n), self._cutoff)
+        np.minimum.at(shortest, (kinds[:, 0], kinds[:, 1]), self._exact)
+        return np.minimum(shortest, shortest.T)
 
     def place_on(self, knots: Knots) -> None:
         """Find each pair's place between the knots of a table."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError, shortened
 from mlsel.training.base import Frames, Prediction, TrainedModel, element_energies, numbers_of
+
+if TYPE_CHECKING:
+    from mlsel.training.schnet.graphs import Batch
+    from mlsel.training.schnet.rigidity import Rigidity
 
 WEIGHTS = "weights.pt"
 EXPORTED = "model.pt"
@@ -23,6 +28,7 @@ class SchNetModel(TrainedModel):
     """A trained SchNet."""
 
     kind = "schnet"
+    pair_style = "schnet"
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], model: Any) -> None:
         from mlsel.training.schnet.network import Network
@@ -40,6 +46,8 @@ class SchNetModel(TrainedModel):
         # from 0 on, whatever is asked: what is said of a frame depends on that frame alone
         self._network.lay_knots()
         self._network.freeze()
+        self.rigidity: Rigidity | None = None
+        """What `sigma` and the distances of the training set are read from; None in old models."""
 
     @classmethod
     def load(cls, folder: Path) -> SchNetModel:
@@ -61,7 +69,9 @@ class SchNetModel(TrainedModel):
                 model = potential(Architecture(**values), facts["numbers"])
             model.to(torch.float64 if facts["dtype"] == "float64" else torch.float32)
             model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-            return cls(folder, facts, model)
+            loaded = cls(folder, facts, model)
+            loaded.rigidity = loaded._read_rigidity()
+            return loaded
         except FileNotFoundError as error:
             raise MlselError(
                 f"{folder} holds no SchNet ({Path(error.filename).name} is missing): train it with "
@@ -84,11 +94,20 @@ class SchNetModel(TrainedModel):
 
         made = SchNetModel(self.folder, self.facts, copy.deepcopy(self.model).double())
         made._network.tabulate = False
+        made.rigidity = self.rigidity
         return made
 
-    def predict(self, frames: Frames) -> Prediction:
-        import torch
+    def _read_rigidity(self) -> Rigidity | None:
+        from mlsel.training.schnet import rigidity
 
+        if not (self.folder / rigidity.FILE).is_file():
+            return None
+        network = self._network
+        return rigidity.Rigidity.read(
+            self.folder, network.n_output_networks, network.n_last_features, len(self.numbers)
+        )
+
+    def _batches(self, frames: Frames) -> Iterator[Batch]:
         from mlsel.training.schnet.graphs import Graphs
 
         self.check(frames.numbers)
@@ -96,12 +115,38 @@ class SchNetModel(TrainedModel):
         bare = Frames(frames.numbers, frames.positions, frames.cell, frames.periodic)
         graphs = Graphs([bare], self.numbers, self.cutoff, dtype)
         self._network.place(graphs)
+        yield from graphs.batches(PREDICTION_BATCH)
+
+    @property
+    def told_in_lammps(self) -> tuple[str, ...]:
+        return ("sigma", "below") if self.has_uncertainty else ()
+
+    @property
+    def has_uncertainty(self) -> bool:
+        return self.rigidity is not None
+
+    def uncertainty(self, frames: Frames) -> FloatArray:
+        import torch
+
+        if self.rigidity is None:
+            raise MlselError(
+                f"{self.folder} was trained by a mlsel that kept no rigidity of the last layer: "
+                "train it again."
+            )
+        with torch.no_grad():
+            found = [self.rigidity.of_batch(self._network, b) for b in self._batches(frames)]
+        sigma: FloatArray = np.concatenate([*found, np.empty(0)]).reshape(-1, frames.n_atoms)
+        return sigma
+
+    def predict(self, frames: Frames) -> Prediction:
+        import torch
+
         n, n_atoms = len(frames), frames.n_atoms
         atomic, forces = np.empty((n, n_atoms)), np.empty((n, n_atoms, 3))
         virial = np.empty((n, 3, 3))
         row = 0
         with torch.no_grad():
-            for batch in graphs.batches(PREDICTION_BATCH):
+            for batch in self._batches(frames):
                 output = self._network(batch)
                 part = slice(row, row + batch.n_frames)
                 atomic[part] = output.atomic.numpy().reshape(-1, n_atoms)
@@ -139,5 +184,7 @@ class SchNetModel(TrainedModel):
                 self.folder / EXPORTED,
                 names,
                 energy_offset=offsets,
+                rigidity=None if self.rigidity is None else self.rigidity.factors,
+                shortest_distances=None if self.rigidity is None else self.rigidity.shortest,
                 provenance={"network": dict(self.facts)},
             )

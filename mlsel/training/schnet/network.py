@@ -124,6 +124,7 @@ class Network:
         self._offsets = representation.radial_basis.offsets
         self._widths = representation.radial_basis.widths
         self.cutoff = float(representation.cutoff)
+        self.numbers = tuple(numbers)
         self._numbers = torch.tensor(list(numbers), device=self._embedding.device)
         self.tabulate = tabulate and kernels.load() is not None
         self._tables: tuple[torch.Tensor, ...] | None = None
@@ -200,20 +201,8 @@ class Network:
 
     def __call__(self, batch: Batch) -> Output:
         """Return energies and forces; differentiable once, in the parameters."""
-        if self.tabulate and batch.tables is not None:
-            edges: _TableEdges | _PlainEdges = _TableEdges(self._tables or self._tabulated(), batch)
-        else:
-            radial = self._radial(batch.distance, batch.distance.dtype)
-            edges = _PlainEdges([self._filters(layer, radial) for layer in self._layers], batch)
-
-        x = self._embedding[self._numbers][batch.species]
-        kept = []
-        for k, layer in enumerate(self._layers):
-            z = functional.linear(x, layer.in2f.weight)
-            hidden, last = layer.f2out
-            h = functional.linear(edges.convolve(k, z), hidden.weight, hidden.bias)
-            x = x + functional.linear(functional.softplus(h) - LOG2, last.weight, last.bias)
-            kept.append((z, h))
+        edges = self._edges(batch)
+        x, kept = self._represent(edges, batch)
 
         # backwards, as part of the forward pass: bar = dE/dx
         atomic, bar = self._read_out(x, batch.species)
@@ -228,6 +217,51 @@ class Network:
             if k:  # the embedding does not move
                 bar = bar + z_bar @ layer.in2f.weight
         return Output(atomic, derivative, edges.forces(derivative))
+
+    def last_features(self, batch: Batch) -> torch.Tensor:
+        """Return what each atom's energy is linear in, (n_atoms, n), 1 the last of them.
+
+        Where each element has an output network they are its element's, all of one width.
+        """
+        x, _ = self._represent(self._edges(batch), batch)
+        features = x.new_empty((len(x), self.n_last_features + 1))
+        for k, outnet in enumerate(self._outnets):
+            rows = batch.species == k if self._is_per_element else slice(None)
+            y = x[rows]
+            for dense in outnet[:-1]:
+                y = dense(y)
+            features[rows, :-1] = y
+        features[:, -1] = 1.0
+        return features
+
+    @property
+    def n_output_networks(self) -> int:
+        return len(self._outnets)
+
+    @property
+    def n_last_features(self) -> int:
+        """Without the 1."""
+        return int(self._outnets[0][-1].in_features)
+
+    def _edges(self, batch: Batch) -> _TableEdges | _PlainEdges:
+        if self.tabulate and batch.tables is not None:
+            return _TableEdges(self._tables or self._tabulated(), batch)
+        radial = self._radial(batch.distance, batch.distance.dtype)
+        return _PlainEdges([self._filters(layer, radial) for layer in self._layers], batch)
+
+    def _represent(
+        self, edges: _TableEdges | _PlainEdges, batch: Batch
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Features of atoms after the last interaction, and what the way back needs of each."""
+        x = self._embedding[self._numbers][batch.species]
+        kept = []
+        for k, layer in enumerate(self._layers):
+            z = functional.linear(x, layer.in2f.weight)
+            hidden, last = layer.f2out
+            h = functional.linear(edges.convolve(k, z), hidden.weight, hidden.bias)
+            x = x + functional.linear(functional.softplus(h) - LOG2, last.weight, last.bias)
+            kept.append((z, h))
+        return x, kept
 
     def _read_out(
         self, x: torch.Tensor, species: torch.Tensor

@@ -27,6 +27,7 @@ from mlsel.training.schnet.metrics import COLUMNS, METRICS, write_metrics
 from mlsel.training.schnet.model import NETWORK, PREDICTION_BATCH, WEIGHTS, SchNetModel
 from mlsel.training.schnet.network import Network, potential
 from mlsel.training.schnet.parameters import SchNetParameters
+from mlsel.training.schnet.rigidity import Rigidity
 
 log = logging.getLogger(__name__)
 
@@ -258,8 +259,12 @@ class Run:
         """Write the weights of the best epoch, what goes with them, and the file for LAMMPS."""
         self.network.model.load_state_dict(self.best)
         error = self.network.interpolation_error(self.validation)
+        self.network.freeze()
+        rigidity = Rigidity.of(self.network, self.train, self.validation, self.device)
+        self.network.thaw()
         self._write_metrics()  # a kill may have come before the last row
         checkpoint.write(self.out / WEIGHTS, {k: v.cpu() for k, v in self.best.items()})
+        rigidity.write(self.out)
         write_json(
             self.out / NETWORK,
             {
