@@ -232,7 +232,9 @@ class ExplorationRun(ResumableRun[FrameWatcher]):
         n_species = len(self.watch.species)
         reasons = [
             self.watch.new(
-                closest_distances(x, cell, self.types, n_species), row[3], row[SCALARS:begin]
+                closest_distances(x, cell, self.types, n_species),
+                row[3],
+                row[SCALARS:begin].tolist(),
             )
             for x, cell, row in zip(positions, cells, rows, strict=True)
         ]

@@ -70,6 +70,22 @@ def test_the_deck(
     assert "by 1 by 2 MPI processor grid" in out
 
 
+def test_the_deck_of_uncertainty(
+    installed: dict[str, str], files: dict[str, Path], gap: Path, tmp_path: Path
+) -> None:
+    """It keeps the frames above one bound, and ends above another."""
+    place_models(tmp_path, files, gap)
+    deck = DECK.with_name("in.uncertainty")
+    given = [*VARIABLES["quip"], "-var", "cells", "2", "-var", "steps", "30"]
+    run_deck(tmp_path, installed, deck, *given, "-var", "keep", "0", "-var", "stop", "100")
+    kept = (tmp_path / "uncertain.lammpstrj").read_text()
+    assert kept.split("ITEM: TIMESTEP\n")[1:] and kept.count("ITEM: TIMESTEP") == 4
+    run_deck(tmp_path, installed, deck, *given, "-var", "keep", "100", "-var", "stop", "100")
+    assert not (tmp_path / "uncertain.lammpstrj").read_text()
+    out = run_deck(tmp_path, installed, deck, *given, "-var", "keep", "100", "-var", "stop", "1e-3")
+    assert "Loop time" in out and "for 10 steps" in out
+
+
 @pytest.mark.parametrize("style", VARIABLES)
 def test_the_ten_lines_of_the_documentation(
     style: str, installed: dict[str, str], files: dict[str, Path], gap: Path, tmp_path: Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlsel.core.errors import MlselError
+from mlsel.core.parallel import world
 from mlsel.export_model import export_schnet
+from mlsel.refine.stage import refine_study
+from mlsel.selection.stage import select_study
+from mlsel.study.study import Study, load_study
 from mlsel.training.base import Frames
 from mlsel.training.gap.evaluator import open_gap
 from mlsel.training.schnet.model import SchNetModel
 from mlsel.training.schnet.trainer import SchNetTrainer
+from mlsel.training.stage import train_study
 from tests.plugins import support
 from tests.plugins.support import Agreement, Array, environment
+from tests.support import TINY_STUDY, write_study
 from tests.support.training_data import frames
 
 SINGLE_PRECISION = 1e-3
@@ -215,3 +224,57 @@ def test_what_a_model_cannot_tell_is_refused(
     assert "drive is last" in refused(atoms, "schnet drive last", several, "schnet deviation 1")
     assert "over triplets" in refused(atoms, "quip", f"{gap_sum} 11 17", "quip sigma 1")
     assert "QUIP's library" in refused(atoms, "quip library", f"{gap} 11 17", "quip sigma 1")
+
+
+WATCH = """
+[selection]
+methods = ["random"]
+test_methods = ["random"]
+n_train = 8
+n_validation = 2
+n_test = 2
+[training]
+kinds = ["schnet", "pair"]
+[training.schnet]
+sizes = ["small"]
+n_train = 8
+energy_weights = [0.01]
+max_epochs = 1
+[refine]
+temperatures = [900]
+replicas = 1
+duration = 0.02
+sampling_interval = 10
+near = 0.2
+lost = 0.1
+force = 1000.0
+labels = 1
+labels_per_round = 1
+rounds = 1
+method = "random"
+"""
+
+
+def test_refine_harvests_where_a_number_passes_its_bound(
+    plugins: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_folder, folder)
+
+    def study(*overrides: str) -> Study:
+        return load_study(str(write_study(tmp_path, TINY_STUDY + WATCH)), overrides)
+
+    select_study(study(), folder, world())
+    train_study(study(), folder, world())
+    asked = "refine.watch={ below = 5.0, sigma = 1e-12 }"
+    refine_study(study("refine.models=['random/schnet-*']", asked), folder, world())
+    (place,) = folder.glob("refine/random/schnet-*")
+    found = json.loads((place / "round-1/round.json").read_text())
+    assert found["n_new"] == 2
+    assert found["first_new"][0].startswith("sigma of an atom is ")
+    potential = next(place.glob("round-1/md/*/potential.lmp")).read_text()
+    assert "fix watch all pair 10 schnet below 1 sigma 1" in potential
+    with pytest.raises(MlselError, match=r"refine.watch asks for below, sigma of .*none of them"):
+        refine_study(study("refine.models=['random/pair']", asked), folder, world())
+    with pytest.raises(MlselError, match=r"refine.watch names deviation"):
+        study("refine.watch={ deviation = 1.0 }")

@@ -162,7 +162,8 @@ class Graphs:
         kinds = self._species[ends]
         shortest = np.full((n, n), self._cutoff)
         np.minimum.at(shortest, (kinds[:, 0], kinds[:, 1]), self._exact)
-        return np.minimum(shortest, shortest.T)
+        both: npt.NDArray[np.float64] = np.minimum(shortest, shortest.T)
+        return both
 
     def place_on(self, knots: Knots) -> None:
         """Find each pair's place between the knots of a table."""
