@@ -1,0 +1,91 @@
+"""The figures of this page, from its tables: `python docs/study/draw.py`."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from mlsel.core.plotting import write_figure
+
+HERE = Path(__file__).parent
+METHODS = ("random", "single-md-random", "global-energy", "atomic-energy", "force")
+POTENTIALS = {"bare": "all is learnt", "zbl": "wide ZBL given", "charges": "ZBL and charges given"}
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    """Return the rows of a table of this page."""
+    with (HERE / "data" / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def save(figure: Any, name: str) -> None:
+    """Write a figure beside the page; the same tables give the same file."""
+    write_figure(figure, HERE / f"{name}.svg")
+    plt.close(figure)
+
+
+def errors() -> None:
+    """RMSE and Max by method, mean and standard error over seeds, a panel a potential."""
+    rows = [r for r in read("summary.csv") if r["quantity"] == "force"]
+    rows = [r for r in rows if r["family"] == "schnet-small-e0.01" and r["potential"] in POTENTIALS]
+    figure, axes = plt.subplots(2, 3, figsize=(9, 5), sharex=True, layout="constrained")
+    for column, (potential, title) in enumerate(POTENTIALS.items()):
+        own = {r["dataset"]: r for r in rows if r["potential"] == potential}
+        places = [i for i, m in enumerate(METHODS) if m in own]
+        for axis, measure in zip(axes[:, column], ("rmse", "max"), strict=True):
+            values = [1000 * float(own[METHODS[i]][measure]) for i in places]
+            bars = [1000 * float(own[METHODS[i]][f"{measure}_error"]) for i in places]
+            axis.errorbar(places, values, bars, fmt="o", capsize=3)
+            axis.set_ylim(bottom=0)
+            axis.set_xticks(range(len(METHODS)), METHODS, rotation=35, ha="right")
+        axes[0, column].set_title(title)
+    axes[0, 0].set_ylabel("RMSE of forces, meV/Å")
+    axes[1, 0].set_ylabel("largest error, meV/Å")
+    save(figure, "errors")
+
+
+def survival() -> None:
+    """How long 1000 ions ran within bounds, a point a model."""
+    rows = [r for r in read("md.csv") if r["model"].startswith("schnet")]
+    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True, layout="constrained")
+    for axis, (potential, title) in zip(axes, POTENTIALS.items(), strict=True):
+        for place, method in enumerate(METHODS):
+            own = [r for r in rows if r["potential"] == potential and r["method"] == method]
+            times = [float(r["stable_time"]) for r in own]
+            shift = [0.08 * (i - (len(times) - 1) / 2) for i in range(len(times))]
+            axis.plot([place + s for s in shift], times, "o")
+        axis.set_title(title)
+        axis.set_xticks(range(len(METHODS)), METHODS, rotation=35, ha="right")
+    axes[0].set_ylabel("stable time, ps")
+    save(figure, "survival")
+
+
+def rdf() -> None:
+    """Na–Na RDFs, means over the seeds of each method, beside the reference's."""
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for row in read("rdf.csv"):
+        curves[row["potential"], row["method"]].append((float(row["r"]), float(row["g"])))
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, layout="constrained")
+    for axis, (potential, title) in zip(axes, POTENTIALS.items(), strict=True):
+        for method in METHODS:
+            if (potential, method) in curves:
+                axis.plot(*zip(*curves[potential, method], strict=True), lw=1, label=method)
+        if (potential, "reference") in curves:
+            line = curves[potential, "reference"]
+            axis.plot(*zip(*line, strict=True), "k--", lw=1, label="reference")
+        axis.set_title(title)
+        axis.set_xlabel("r, Å")
+        axis.set_xlim(0.5, 8)
+    axes[0].set_ylabel("g(r), Na–Na")
+    axes[0].legend(fontsize=7)
+    save(figure, "rdf")
+
+
+if __name__ == "__main__":
+    errors()
+    survival()
+    rdf()

@@ -1,0 +1,159 @@
+"""The tables of this page, written between its marks: `python docs/study/page.py`.
+
+Every number on the page stands in such a table and comes out of data/*.csv; tests/fast holds the page
+to that.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlsel.evaluate.seeds import plus_minus
+
+HERE = Path(__file__).parent
+PAGE = HERE / "index.md"
+METHODS = ("random", "single-md-random", "global-energy", "atomic-energy", "force")
+SMALL = "schnet-small-e0.01"
+POTENTIALS = {"bare": "all is learnt", "zbl": "wide ZBL given", "charges": "ZBL and charges given"}
+RESOLVED = 2.0
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    """Return the rows of a table of this page."""
+    with (HERE / "data" / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def milli(row: dict[str, Any], name: str) -> str:
+    """Return a mean with its standard error, in thousandths."""
+    return plus_minus(1000 * float(row[name]), 1000 * float(row[f"{name}_error"]))
+
+
+def errors() -> list[str]:
+    """Force errors of the small networks by method."""
+    lines = ["| chosen | " + " | ".join(POTENTIALS.values()) + " |", "|---|---:|---:|---:|"]
+    own = {
+        (r["potential"], r["dataset"]): r
+        for r in read("summary.csv")
+        if r["family"] == SMALL and r["quantity"] == "force"
+    }
+    for method in METHODS:
+        cells = [
+            " / ".join(milli(own[name, method], m) for m in ("max", "rmse", "mae"))
+            for name in POTENTIALS
+        ]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def differences() -> list[str]:
+    """Paired differences of RMSE and Max to random selection."""
+    lines = ["| less random | measure | " + " | ".join(POTENTIALS.values()) + " |"]
+    lines.append("|---|---|---:|---:|---:|")
+    own = {}
+    for row in read("comparisons.csv"):
+        if row["family"] == SMALL and "random" in (row["first"], row["second"]):
+            other, sign = (row["second"], -1) if row["first"] == "random" else (row["first"], 1)
+            own[row["potential"], other, row["measure"]] = row | {
+                "difference": sign * float(row["difference"])
+            }
+    for method in METHODS[1:]:
+        for measure in ("rmse", "max"):
+            cells = []
+            for name in POTENTIALS:
+                row = own[name, method, measure]
+                text = plus_minus(1000 * row["difference"], 1000 * float(row["error"]))
+                cells.append(f"**{text}**" if row["smaller"] else text)
+            lines.append(f"| {method} | {measure.upper() if measure == 'rmse' else 'Max'} "
+                         f"| {' | '.join(cells)} |")  # fmt: skip
+    return lines
+
+
+def md() -> list[str]:
+    """What 1000 ions did, of the models of each method."""
+    lines = ["| chosen | " + " | ".join(POTENTIALS.values()) + " |", "|---|---|---|---|"]
+    rows = [r for r in read("md.csv") if r["model"] == SMALL]
+    for method in METHODS:
+        cells = []
+        for name in POTENTIALS:
+            own = [r for r in rows if (r["potential"], r["method"]) == (name, method)]
+            words = sorted({r["word"] for r in own})
+            told = ", ".join(f"{sum(r['word'] == w for r in own)} {w}" for w in words)
+            times = [float(r["stable_time"]) for r in own]
+            cells.append(f"{told}; {min(times):.1f} to {max(times):.1f} ps" if own else "not run")
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def ranks(values: Any) -> Any:
+    """Return ranks, ties with their mean."""
+    values = np.asarray(values, dtype=float)
+    return np.array([(values < v).sum() + ((values == v).sum() - 1) / 2 for v in values])
+
+
+def spearman(first: Any, second: Any) -> tuple[float, float]:
+    """Return the rank correlation and its standard error under no correlation."""
+    r = float(np.corrcoef(ranks(first), ranks(second))[0, 1])
+    return r, 1 / math.sqrt(len(first) - 1)
+
+
+def correlations() -> list[str]:
+    """Do errors on a test set, or two ions pushed together, tell how long MD survives?"""
+    survived = {
+        (r["potential"], r["method"], r["seed"]): float(r["stable_time"])
+        for r in read("md.csv")
+        if r["model"] == SMALL
+    }
+    measured: dict[str, dict[tuple[str, str, str], float]] = {}
+    for row in read("errors.csv"):
+        key = row["potential"], row["method"], row["seed"]
+        if row["model"] == SMALL and key in survived:
+            for name in ("rmse", "max", "q9999"):
+                measured.setdefault(name, {})[key] = float(row[name])
+    for row in read("probe.csv"):
+        key = row["potential"], row["method"], row["seed"]
+        if row["model"] == SMALL and key in survived:
+            holes = measured.setdefault("hole", {})
+            holes[key] = max(holes.get(key, 0.0), float(row["hole"]))
+    names = {
+        "rmse": "RMSE of forces",
+        "max": "largest error of a force",
+        "q9999": "99.99 % quantile of force errors",
+        "hole": "deepest hole when two ions are pushed together",
+    }
+    lines = ["| measured without MD | all models | those where all is learnt |", "|---|---:|---:|"]
+    for name, words in names.items():
+        cells = []
+        for wanted in (None, "bare"):
+            keys = [k for k in measured.get(name, {}) if wanted in (None, k[0])]
+            if len({survived[k] for k in keys}) < 2:
+                cells.append("none survives longer than another")
+                continue
+            r, error = spearman([measured[name][k] for k in keys], [survived[k] for k in keys])
+            cells.append(f"{r:+.2f} ± {error:.2f}")
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return lines
+
+
+TABLES = {"errors": errors, "differences": differences, "md": md, "correlations": correlations}
+
+
+def written(text: str) -> str:
+    """Return the page with its tables made anew."""
+    for name, make in TABLES.items():
+        mark = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        table = "\n".join(make())
+        text, n = mark.subn(lambda found, t=table: f"{found[1]}\n{t}\n{found[2]}", text)
+        if n != 1:
+            raise ValueError(f"index.md has {n} places for the table {name}")
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
