@@ -40,7 +40,7 @@ def errors() -> None:
             values = [1000 * float(own[METHODS[i]][measure]) for i in places]
             bars = [1000 * float(own[METHODS[i]][f"{measure}_error"]) for i in places]
             axis.errorbar(places, values, bars, fmt="o", capsize=3)
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.1 * max(map(sum, zip(values, bars, strict=True))))
             axis.set_xticks(range(len(METHODS)), METHODS, rotation=35, ha="right")
         axes[0, column].set_title(title)
     axes[0, 0].set_ylabel("RMSE of forces, meV/Å")
@@ -69,19 +69,22 @@ def rdf() -> None:
     curves: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for row in read("rdf.csv"):
         curves[row["potential"], row["method"]].append((float(row["r"]), float(row["g"])))
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, layout="constrained")
-    for axis, (potential, title) in zip(axes, POTENTIALS.items(), strict=True):
-        for method in METHODS:
-            if (potential, method) in curves:
-                axis.plot(*zip(*curves[potential, method], strict=True), lw=1, label=method)
-        if (potential, "reference") in curves:
-            line = curves[potential, "reference"]
+    figure, axes = plt.subplots(2, 3, figsize=(9, 5), sharey="row", layout="constrained")
+    for (upper, lower), (potential, title) in zip(axes.T, POTENTIALS.items(), strict=True):
+        for axis in (upper, lower):
+            for method in METHODS:
+                if (potential, method) in curves:
+                    line = curves[potential, method]
+                    axis.plot(*zip(*line, strict=True), lw=1, label=method)
+            line = curves["bare", "reference"]
             axis.plot(*zip(*line, strict=True), "k--", lw=1, label="reference")
-        axis.set_title(title)
-        axis.set_xlabel("r, Å")
-        axis.set_xlim(0.5, 8)
-    axes[0].set_ylabel("g(r), Na–Na")
-    axes[0].legend(fontsize=7)
+            axis.set_xlim(0.5, 8 if axis is upper else 3)
+        lower.set_ylim(0, 0.1)
+        lower.set_xlabel("r, Å")
+        upper.set_title(title)
+    axes[0, 0].set_ylabel("g(r), Na–Na")
+    axes[1, 0].set_ylabel("the same, near")
+    axes[0, 0].legend(fontsize=7)
     save(figure, "rdf")
 
 

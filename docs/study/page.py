@@ -1,7 +1,6 @@
-"""The tables of this page, written between its marks: `python docs/study/page.py`.
+"""The tables of this page and of the README: `python docs/study/page.py` writes them between marks.
 
-Every number on the page stands in such a table and comes out of data/*.csv; tests/fast holds the page
-to that.
+They come out of data/*.csv, and tests/fast/test_study_page.py holds the pages to that.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 from mlsel.evaluate.seeds import plus_minus
 
 HERE = Path(__file__).parent
-PAGE = HERE / "index.md"
+README = HERE.parents[1] / "README.md"
 METHODS = ("random", "single-md-random", "global-energy", "atomic-energy", "force")
 SMALL = "schnet-small-e0.01"
 POTENTIALS = {"bare": "all is learnt", "zbl": "wide ZBL given", "charges": "ZBL and charges given"}
@@ -35,13 +34,13 @@ def milli(row: dict[str, Any], name: str) -> str:
     return plus_minus(1000 * float(row[name]), 1000 * float(row[f"{name}_error"]))
 
 
-def errors() -> list[str]:
+def errors(quantity: str = "force") -> list[str]:
     """Force errors of the small networks by method."""
     lines = ["| chosen | " + " | ".join(POTENTIALS.values()) + " |", "|---|---:|---:|---:|"]
     own = {
         (r["potential"], r["dataset"]): r
         for r in read("summary.csv")
-        if r["family"] == SMALL and r["quantity"] == "force"
+        if r["family"] == SMALL and r["quantity"] == quantity
     }
     for method in METHODS:
         cells = [
@@ -50,6 +49,11 @@ def errors() -> list[str]:
         ]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return lines
+
+
+def typical() -> list[str]:
+    """The same on the quarter of the test frames that is a random sample of the pool."""
+    return errors("force, random frames")
 
 
 def differences() -> list[str]:
@@ -141,19 +145,29 @@ def correlations() -> list[str]:
     return lines
 
 
-TABLES = {"errors": errors, "differences": differences, "md": md, "correlations": correlations}
+TABLES = {
+    "errors": errors,
+    "typical": typical,
+    "differences": differences,
+    "md": md,
+    "correlations": correlations,
+}
+PAGES = {HERE / "index.md": tuple(TABLES), README: ("errors",)}
+"""Each page, and which tables it has."""
 
 
-def written(text: str) -> str:
-    """Return the page with its tables made anew."""
-    for name, make in TABLES.items():
-        mark = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        table = "\n".join(make())
-        text, n = mark.subn(lambda found, t=table: f"{found[1]}\n{t}\n{found[2]}", text)
+def written(page: Path) -> str:
+    """Return a page with its tables made anew."""
+    text = page.read_text(encoding="utf-8")
+    for name in PAGES[page]:
+        mark = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- end -->)", re.DOTALL)
+        table = "\n".join(TABLES[name]())
+        text, n = mark.subn(rf"\1\n{table}\n\n<!-- end -->", text)
         if n != 1:
-            raise ValueError(f"index.md has {n} places for the table {name}")
+            raise ValueError(f"{page} has {n} places for the table {name}")
     return text
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(written(path), encoding="utf-8")

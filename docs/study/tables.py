@@ -23,7 +23,7 @@ from mlsel.study.seeds import family
 
 DATA = Path(__file__).parent / "data"
 POTENTIALS = ("bare", "zbl", "charges", "large")
-"""What is learnt: all; all but a wide ZBL; all but that and the charges; all, by a large network."""
+"""What is learnt: all; all but a wide ZBL; all but it and charges; all, by a large network."""
 NUMBERS = ("n", *MEASURES, "q9999", "q9999_error")
 Row = dict[str, Any]
 
@@ -46,11 +46,11 @@ def write(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) 
             writer.writerow([f"{c:.5g}" if isinstance(c, float) else c for c in cells])
 
 
-def errors_of(folder: Path, quantity: str, element: str = "all") -> list[Row]:
-    """Return the rows of errors.csv over all test frames, of the models of one quantity."""
+def errors_of(folder: Path, quantity: str, part: str = "all") -> list[Row]:
+    """Return the rows of errors.csv of one quantity, over a part of the test frames."""
     found = []
     for row in read(folder / "evaluation" / "errors.csv"):
-        if (row["part"], row["element"], row["quantity"]) == ("all", element, quantity):
+        if (row["part"], row["element"], row["quantity"]) == (part, "all", quantity):
             found.append(row | {name: float(row[name]) for name in NUMBERS})
     return found
 
@@ -85,11 +85,12 @@ def error_tables(root: Path) -> None:
                 | {k: row[k] for k in NUMBERS}
                 | {"atomic_energy_rmse": atomic.get(key, math.nan), "energy_rmse": energy[key]}
             )
-        means += [{"potential": name, "quantity": "force", **row} for row in summary(forces)]
-        means += [
-            {"potential": name, "quantity": "atomic energy", **row}
-            for row in summary(errors_of(folder, "atomic_energy"))
-        ]
+        for words, one in (
+            ("force", forces),
+            ("force, random frames", errors_of(folder, "force_component", "random")),
+            ("atomic energy", errors_of(folder, "atomic_energy")),
+        ):
+            means += [{"potential": name, "quantity": words, **row} for row in summary(one)]
         differences += [{"potential": name, **row} for row in comparisons(forces)]
     first = ("potential", "method", "seed", "model")
     write("errors.csv", rows, (*first, *NUMBERS, "atomic_energy_rmse", "energy_rmse"))
@@ -136,7 +137,7 @@ def rdf_table(root: Path) -> None:
     import h5py
 
     curves: dict[tuple[str, str], list[np.ndarray]] = {}
-    r = None
+    r = np.empty(0)
     for name, folder in potentials(root):
         for path in sorted((folder / "validation").glob("**/results.h5")):
             run = path.parent.relative_to(folder / "validation").as_posix()
@@ -145,10 +146,8 @@ def rdf_table(root: Path) -> None:
                 r = file["rdf/r"][:]
             if not len(g):
                 continue
-            method = "reference" if run == "reference" else family(run.split("/")[0])[0]
-            model = "" if run == "reference" else run.split("/")[1]
-            if model == "pair":
-                continue
+            dataset, _, model = run.partition("/")
+            method = family(dataset)[0] if model else "reference"  # and its repeats
             curves.setdefault((name, method), []).append(g.mean(axis=0))
     rows = []
     for (name, method), each in curves.items():

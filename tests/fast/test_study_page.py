@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 STUDY = Path(__file__).parents[2] / "docs" / "study"
 
 
@@ -19,10 +21,11 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def test_tables_of_the_page_are_those_of_its_data() -> None:
+@pytest.mark.parametrize("name", ["README.md", "index.md"])
+def test_tables_of_a_page_are_those_of_the_data(name: str) -> None:
     page = load("page")
-    text = page.PAGE.read_text(encoding="utf-8")
-    assert page.written(text) == text
+    path = next(p for p in page.PAGES if p.name == name)
+    assert page.written(path) == path.read_text(encoding="utf-8")
 
 
 def test_ranks_and_their_correlation() -> None:
