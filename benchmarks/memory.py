@@ -7,8 +7,8 @@ Each command runs in a process of its own on a synthetic pool of n frames of 200
 command that reads in blocks (32 MiB) has its block at n frames already. Where the input grows by
 32 MiB and more, the claim is how much of that the memory grows by (a few numbers a frame are
 allowed for: an id, a key, an error); where by less, the ratio of the peaks. Selection's methods are
-those that docs/selection.md calls out of core. The networks' training holds its frames with their
-edges, as docs/training.md says: its growth is told, not judged.
+those that docs/selection.md calls out of core. Training holds the frames that it trains on, as
+docs/training.md says: the growth with these is told, not judged.
 """
 
 from __future__ import annotations
@@ -174,11 +174,12 @@ def commands(given: Input) -> dict[str, Measurement]:
             mlsel("validate", "tiny.toml", "-o", "made"), "made/validation/*/trajectory.h5"),
         f"evaluate, a pair potential ({part})": Measurement(
             mlsel("evaluate", "-o", "measured"), "part.h5"),
-        f"training pair ({part})": Measurement(trained("pair", n // 4), "part.h5"),
+        "training pair (64 frames of the file)": Measurement(trained("pair", 64), "part.h5"),
+        f"training pair ({part})": Measurement(trained("pair", n // 4), "part.h5", False),
         "training schnet (64 frames of the file)": Measurement(
             trained("schnet-small-e0.01", 64), "part.h5"),
         f"training schnet ({n // 32} frames)": Measurement(
-            trained("schnet-small-e0.01", n // 32), "part.h5", is_judged=False),
+            trained("schnet-small-e0.01", n // 32), "part.h5", False),
     }  # fmt: skip
     for method in OUT_OF_CORE:
         found[f"selection {method}"] = Measurement(

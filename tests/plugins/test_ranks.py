@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,6 +93,32 @@ def test_rare_gaps_agree_on_ranks_and_grids(
 ) -> None:
     places = {"gap_clusters": gap_clusters, "gap_others": gap_others}
     check_layouts(plugins, deck(tmp_path, places, RARE), RARE)
+
+
+def test_every_process_opens_the_potential_that_is_asked_for(
+    plugins: Path, gap_sum: Path, tmp_path: Path
+) -> None:
+    """Of a file with several potentials: the sum, or the GAP without its core."""
+    from ase.io import write
+
+    write(tmp_path / "melt.data", melts()[1], format="lammps-data", specorder=["Na", "Cl"],
+          atom_style="atomic", masses=True)  # fmt: skip
+    lines = []
+    for init in ("", '"IP GAP"'):
+        lines += ["clear", "units metal", "read_data melt.data", "pair_style quip library",
+                  f"pair_coeff * * {gap_sum} {init} 11 17", "run 0 post no",
+                  "print 'energy: $(pe:%.12g)'"]  # fmt: skip
+    (tmp_path / "in.init").write_text("\n".join(lines) + "\n")
+    found = []
+    for n_ranks in (1, 2):
+        ended = subprocess.run(
+            ["mpirun", "-n", str(n_ranks), "lmp", "-in", "in.init", "-log", "none"],
+            cwd=tmp_path, env=environment(plugins), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found.append([float(word) for word in re.findall(r"^energy: (\S+)", ended.stdout, re.M)])
+    (whole, part), other = found
+    assert abs(whole - part) > 0.01
+    assert other == pytest.approx([whole, part], rel=Agreement.RANKS.value)
 
 
 def check_layouts(plugins: Path, inputs: Path, styles: Mapping[str, tuple[str, str]]) -> None:
