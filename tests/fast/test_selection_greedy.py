@@ -19,9 +19,10 @@ from mlsel.pool.writer import PoolWriter
 from mlsel.selection import make_selector
 from mlsel.selection.descriptors import radial
 from mlsel.selection.descriptors.radial import Radial
-from mlsel.selection.methods import entropy, fps
+from mlsel.selection.methods import entropy, entropy_bounds, fps
 from mlsel.selection.methods.cur import by_leverage
 from mlsel.selection.methods.entropy import greedy_entropy, log_kernel_sums
+from mlsel.selection.methods.entropy_bounds import Bounds
 from mlsel.selection.methods.fps import farthest_points
 from mlsel.selection.methods.network_distillation import OUTPUTS, Network
 from tests.support import Tolerance
@@ -238,6 +239,65 @@ def test_entropy_takes_the_greatest_gain() -> None:
     for k in range(1, 10):
         gains = {f: gain(f, chosen[:k]) for f in range(30) if f not in chosen[:k]}
         assert gains[chosen[k]] >= max(gains.values()) - ROUNDING
+
+
+@pytest.mark.parametrize("bandwidth", [0.15, 1.5])
+@pytest.mark.parametrize("cover", [False, True])
+def test_bounds_leave_the_picks_of_the_direct_sum(
+    cover: bool, bandwidth: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every gain summed directly for every choice, against bounds, and against lazy exact sums."""
+    rng = np.random.default_rng(6)
+    frames = [rng.normal(rng.standard_normal(5), rng.uniform(0.1, 1), (rng.integers(1, 40), 5))
+              for _ in range(150)]  # fmt: skip
+    given = [rng.standard_normal((18, 5))]
+    keys = rng.random(150)
+    every, starts = np.concatenate(frames), np.cumsum([0, *map(len, frames[:-1])])
+    sizes = np.array([len(frame) for frame in frames])
+    logs = np.full(len(every), -np.inf)
+    own = [np.log(len(f)) - log_kernel_sums(f, f, bandwidth).mean() for f in frames]
+    direct: list[int] = []
+    newest = given[0]
+    for _ in range(60):
+        logs = np.logaddexp(logs, log_kernel_sums(every, newest, bandwidth))
+        gains = -np.add.reduceat(logs, starts) / sizes
+        if cover:
+            gains = own - np.minimum.reduceat(logs, starts)
+        gains[direct] = -np.inf
+        direct.append(int(np.argmax(gains)))
+        newest = frames[direct[-1]]
+    assert Bounds(frames, bandwidth, 60).is_of_use
+    for widest in (entropy_bounds.WIDEST, 0.0):
+        monkeypatch.setattr(entropy_bounds, "WIDEST", widest)
+        found = greedy_entropy(frames, 60, bandwidth, keys, given=given, cover=cover)
+        assert found.tolist() == direct
+
+
+@pytest.mark.parametrize(("width", "bandwidth"), [(1, 0.1), (7, 0.3), (16, 0.5), (33, 2.0)])
+def test_bounds_enclose_the_sums(width: int, bandwidth: float) -> None:
+    """Frames of any size, looked at now and then; those chosen fill parts of tiles."""
+    rng = np.random.default_rng(width)
+    frames = [rng.standard_normal((n, width)) + 5.0 for n in (1, 3, 16, 17, 40, 100, 7)]
+    bounds = Bounds(frames, bandwidth, 6)
+    known: list[npt.NDArray[np.float64]] = []
+    for frame, asked in (
+        (4, [0, 1, 3]),
+        (2, [5]),
+        (0, [6, 0]),
+        (5, [1, 2, 5]),
+        (6, list(range(7))),
+    ):
+        bounds.add(frame)
+        known.append(frames[frame])
+        for k, *found in zip(asked, *bounds.of(np.array(asked)), strict=True):
+            logs = log_kernel_sums(frames[k], np.concatenate(known), bandwidth)
+            for exact, low, high in ((logs.mean(), *found[:2]), (logs.min(), *found[2:])):
+                assert low <= exact <= high <= low + 0.01
+
+
+def test_too_small_a_bandwidth_is_summed_exactly() -> None:
+    """Where single precision can't tell distances apart, bounds would exclude nothing."""
+    assert not Bounds([np.array([[0.0], [1.0]])], 1e-4, 1).is_of_use
 
 
 def test_entropy_doesnt_underflow() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mlsel.core import native
 from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.selection.base import Selector, Task, refuse
 from mlsel.selection.descriptors.features import Floats, atom_features, user_array
+from mlsel.selection.methods.entropy_bounds import Bounds
 
 SOURCE = Path(__file__).with_name("entropy.cpp")
 BATCH = 64
@@ -72,7 +73,8 @@ class Entropy(OfEnvironments):
     − (1 / N) Σ_i ln (1 / N) Σ_j exp(− |y_i − y_j|² / (2 h²)); of several the one with the smallest
     random number. Sums are kept as logarithms, so no bandwidth is too small. A gain can only fall
     as frames are added: one that was computed earlier is an upper bound, and only the frames whose
-    bound reaches the best are computed again.
+    bound reaches the best are computed again: bounds by
+    `mlsel.selection.methods.entropy_bounds`, and exactly where these don't tell.
 
     Its parameters are those of `OfEnvironments`.
     """
@@ -181,53 +183,124 @@ def greedy_entropy(
     Given environments are there from the start, as if their frames were chosen first. To cover, a
     frame's gain is that of its most surprising environment, and its own entropy is added.
     """
-    n_own = len(environments)
-    environments = [*environments, *given]
-    h = bandwidth or bandwidth_of(environments)
-    every = list if task is None else task.every
-    comm = None if task is None else task.comm
-    rank, n_ranks = (0, 1) if comm is None else (comm.rank, comm.size)
-    chosen = list(range(n_own, len(environments)))
-    own = np.zeros(n_own)
-    if cover or not chosen:
-        part = [
-            np.log(len(frame)) - float(log_kernel_sums(frame, frame, h).mean())
-            for frame in environments[:n_own][rank::n_ranks]
-        ]
-        for other, entropies in enumerate(every([part])):
-            own[other::n_ranks] = entropies
-    if not chosen:
-        chosen = [int(np.lexsort((keys, -own))[0])]
-    sizes = np.array([len(frame) for frame in environments])
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    logs = np.full(starts[-1], -np.inf)  # ln Σ_j for each environment, over the chosen seen
-    seen = np.zeros(len(environments), dtype=np.int64)  # how many of the chosen that are
-    bound = np.full(len(environments), np.inf)
-    bound[chosen] = -np.inf
-    while len(chosen) < len(given) + n:
-        top = bound.max()
-        best = np.flatnonzero(bound == top)
-        fresh = seen[best] == len(chosen)
-        if fresh.all():
-            pick = int(best[np.argmin(keys[best])])
-            chosen.append(pick)
-            bound[pick] = -np.inf
-            continue
-        if np.isinf(top):
-            stale = best
-        else:
-            n_batch = min(BATCH, len(bound))
-            stale = np.argpartition(-bound, n_batch - 1)[:n_batch]
-            stale = np.union1d(stale, best)
-            stale = stale[(seen[stale] < len(chosen)) & (bound[stale] > -np.inf)]
+    return _Greedy(environments, given, bandwidth, n, task, cover).choose(n, keys)
+
+
+class _Greedy:
+    """Between which values the gain of each frame lies; a gain falls as frames are chosen.
+
+    A rank keeps the sums of its own frames alone, and tells the others their bounds.
+    """
+
+    def __init__(
+        self,
+        environments: Sequence[Floats],
+        given: Sequence[Floats],
+        bandwidth: float,
+        n: int,
+        task: Task | None,
+        cover: bool,
+    ) -> None:
+        self._n_own = len(environments)
+        self._environments = [*environments, *given]
+        self._bandwidth = bandwidth or bandwidth_of(self._environments)
+        self._task, self._cover = task, cover
+        comm = None if task is None else task.comm
+        self._rank, self._n_ranks = (0, 1) if comm is None else (comm.rank, comm.size)
+        self._chosen: list[int] = []
+        self._own = np.zeros(self._n_own)
+        if cover or not given:
+            self._own = self._shared(self._own_entropies, np.arange(self._n_own))
+        self._logs: dict[int, FloatArray] = {}  # ln Σ_j, over the chosen that were seen
+        self._seen: dict[int, int] = {}  # how many of the chosen those are
+        self._low = np.full(self._n_own, -np.inf)
+        self._high = np.full(self._n_own, np.inf)
+        self._fresh = np.zeros(self._n_own, dtype=bool)  # whether both are of all that are chosen
+        bounds = Bounds(self._environments, self._bandwidth, len(given) + n)
+        self._bounds = bounds if bounds.is_of_use else None
+        for place in range(self._n_own, len(self._environments)):
+            self._take(place)
+
+    def choose(self, n: int, keys: FloatArray) -> IntArray:
+        order: list[int] = []
+        if not self._chosen:
+            order.append(int(np.lexsort((keys, -self._own))[0]))
+            self._take(order[0])
+        while len(order) < n:
+            best = self._best()
+            order.append(int(best[np.argmin(keys[best])]))
+            self._take(order[-1])
+        return np.array(order, dtype=np.int64)
+
+    def _take(self, place: int) -> None:
+        self._chosen.append(place)
+        if self._bounds is not None:
+            self._bounds.add(place)
+        if place < self._n_own:
+            self._high[place] = -np.inf
+        self._low[:] = -np.inf
+        self._fresh[:] = False
+
+    def _best(self) -> IntArray:
+        """Return the frames with the greatest gain."""
+        n_batch = BATCH
+        while True:
+            floor = self._low.max()
+            rivals = np.flatnonzero((self._high >= floor) & (self._high > -np.inf))
+            stale = rivals[~self._fresh[rivals]]
+            if len(stale):
+                if len(stale) > n_batch and np.isfinite(self._high[stale]).all():
+                    stale = stale[np.argpartition(-self._high[stale], n_batch - 1)[:n_batch]]
+                n_batch *= 2
+                self._refresh(stale, exactly=self._bounds is None)
+                continue
+            unsure = rivals[self._low[rivals] < self._high[rivals]]
+            if len(rivals) == 1 or not len(unsure):
+                return rivals
+            self._refresh(unsure, exactly=True)
+
+    def _refresh(self, frames: IntArray, *, exactly: bool) -> None:
+        """Compute frames' gains, or bounds of them, with all that are chosen."""
+        found = self._shared(self._gains if exactly else self._gain_bounds, frames)
+        self._low[frames], self._high[frames] = found.reshape(len(frames), 2).T
+        self._fresh[frames] = True
+
+    def _shared(self, function: Callable[[IntArray], FloatArray], frames: IntArray) -> FloatArray:
+        """Call a function on each rank's own frames, and return what it gives for all."""
+        if self._task is None or self._n_ranks == 1:
+            return function(frames)
+        owner = frames % self._n_ranks
+        parts = self._task.every([function(frames[owner == self._rank])])
+        found = np.empty((len(frames), *parts[0].shape[1:]))
+        for rank, part in enumerate(parts):
+            found[owner == rank] = part
+        return found
+
+    def _own_entropies(self, frames: IntArray) -> FloatArray:
+        own = [self._environments[frame] for frame in frames.tolist()]
+        sums = [log_kernel_sums(frame, frame, self._bandwidth).mean() for frame in own]
+        return np.array([np.log(len(f)) - s for f, s in zip(own, sums, strict=True)])
+
+    def _gains(self, frames: IntArray) -> FloatArray:
         # Frame by frame: a sum must not depend on which frames are computed together.
-        new = []
-        for frame in stale[rank::n_ranks].tolist():
-            unseen = [environments[number] for number in chosen[seen[frame] :]]
-            new.append((frame, log_kernel_sums(environments[frame], np.concatenate(unseen), h)))
-        for frame, sums in every(new):
-            some = slice(starts[frame], starts[frame + 1])
-            logs[some] = np.logaddexp(logs[some], sums)
-            seen[frame] = len(chosen)
-            bound[frame] = own[frame] - logs[some].min() if cover else -logs[some].mean()
-    return np.array(chosen[len(given) :], dtype=np.int64)
+        gains = np.empty((len(frames), 2))
+        for row, frame in zip(gains, frames.tolist(), strict=True):
+            seen = self._seen.get(frame, 0)
+            if seen < len(self._chosen):
+                unseen = [self._environments[place] for place in self._chosen[seen:]]
+                own = self._environments[frame]
+                sums = log_kernel_sums(own, np.concatenate(unseen), self._bandwidth)
+                before = self._logs.get(frame)
+                self._logs[frame] = sums if before is None else np.logaddexp(before, sums)
+                self._seen[frame] = len(self._chosen)
+            logs = self._logs[frame]
+            row[:] = self._own[frame] - logs.min() if self._cover else -logs.mean()
+        return gains
+
+    def _gain_bounds(self, frames: IntArray) -> FloatArray:
+        assert self._bounds is not None
+        mean_low, mean_high, least_low, least_high = self._bounds.of(frames)
+        if self._cover:
+            own = self._own[frames]
+            return np.stack([own - least_high, own - least_low], axis=1)
+        return np.stack([-mean_high, -mean_low], axis=1)
