@@ -15,7 +15,7 @@ from mlsel.core.errors import MlselError
 from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter
 from mlsel.selection import make_selector
-from mlsel.selection.binned import uniform
+from mlsel.selection.binned import extremes, uniform
 from mlsel.selection.binned.scan import _range
 
 
@@ -271,3 +271,28 @@ def test_outliers_at_either_end_do_not_stretch_the_bins(sign: int) -> None:
     values = np.append(np.linspace(0, 1, 1000), sign * 1e6)
     low, high = _range(task, np.arange(1001), values, values)
     assert -5 < low < high < 6
+
+
+@pytest.mark.parametrize("n_atoms", [1, 5, 8, 13, 100])
+@pytest.mark.parametrize("columns", [slice(None), slice(1, None, 2), np.array([0, 3, 4]), slice(0)])
+def test_extremes_have_the_bits_of_array_operations(
+    n_atoms: int, columns: slice | np.ndarray
+) -> None:
+    """Of numbers and of vectors' squares, of all atoms, some, or none; NaN wherever it stands."""
+    if isinstance(columns, np.ndarray):
+        columns = columns[columns < n_atoms]
+    rng = np.random.default_rng(n_atoms)
+    assert extremes._library() is not None, "g++ is part of what tests need"
+    for values in (rng.standard_normal((40, n_atoms)), rng.standard_normal((40, n_atoms, 3))):
+        for frame in range(30):
+            place = rng.integers(n_atoms)
+            values[frame, place] = [np.nan, np.inf, -np.inf][frame % 3]
+        with np.errstate(over="ignore", invalid="ignore"):
+            found, plain = (f(values, columns) for f in (extremes.extremes, extremes._extremes))
+        good = np.isfinite(plain[0]) & np.isfinite(plain[1])
+        none = (plain[0] == np.inf) & (plain[1] == -np.inf)  # no atom of these counts
+        for ours, theirs in zip(found, plain, strict=True):
+            assert np.array_equal(ours[good | none], theirs[good | none])
+        told = np.isfinite(found[0]) & np.isfinite(found[1])
+        assert np.array_equal(told, good)
+        assert np.array_equal((found[0] == np.inf) & (found[1] == -np.inf), none)

@@ -14,17 +14,12 @@ from mlsel.pool.block import Block, Run
 from mlsel.pool.layout import PAIR_ENERGIES
 from mlsel.pool.pool import Pool
 from mlsel.selection.base import Task, refuse
+from mlsel.selection.binned.extremes import extremes, squares
 from mlsel.study.sections.system import ELEMENTS
 
 ATOMIC_NUMBER = {symbol: z for z, symbol in enumerate(ELEMENTS.split(), 1)}
 
 Columns = slice | IntArray
-
-
-def _extremes(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    if values.shape[1] == 0:
-        return np.full(len(values), np.inf), np.full(len(values), -np.inf)
-    return np.minimum.reduce(values, axis=1), np.maximum.reduce(values, axis=1)
 
 
 class Property(ABC):
@@ -45,7 +40,6 @@ class Property(ABC):
     def __init__(self, species: str = "") -> None:
         self.species = species
         self._columns: dict[int, Columns] = {}
-        self._scratch = np.empty(0)
         if species and species not in ATOMIC_NUMBER:
             raise refuse(
                 f"species is {species!r}, which is no element{nearest(species, ATOMIC_NUMBER)}."
@@ -64,7 +58,7 @@ class Property(ABC):
 
     def extremes(self, block: Block, columns: Columns) -> tuple[FloatArray, FloatArray]:
         """Return the least and the greatest value of each frame; NaN where there is a NaN."""
-        return _extremes(self.values(block, columns))
+        return extremes(block[self.field], columns)
 
     def columns(self, pool: Pool, run: Run) -> Columns:
         """Return which atoms of a run count, as a slice where they are evenly spaced."""
@@ -151,6 +145,10 @@ class GlobalEnergy(Property):
             other._of_run = shares @ np.array([self._energies[z] for z in elements.tolist()])
         return other
 
+    def extremes(self, block: Block, columns: Columns) -> tuple[FloatArray, FloatArray]:
+        values = self.values(block, columns)[:, 0]
+        return values, values
+
     def values(self, block: Block, columns: Columns) -> FloatArray:
         per_atom: FloatArray = block["energy"][:, None] / block.run.n_atoms
         if self._energies:
@@ -202,22 +200,10 @@ class ForceMagnitude(Property):
     unit = "eV/Å"
 
     def values(self, block: Block, columns: Columns) -> FloatArray:
-        squares = self._squares(block, columns)
-        return np.sqrt(squares, out=squares)
+        found = squares(block["forces"], columns)
+        return np.sqrt(found, out=found)
 
     def extremes(self, block: Block, columns: Columns) -> tuple[FloatArray, FloatArray]:
         # The root keeps the order, so the roots of the extremes are the extremes of the roots.
-        low, high = _extremes(self._squares(block, columns))
+        low, high = extremes(block["forces"], columns)
         return _root(low), _root(high)
-
-    def _squares(self, block: Block, columns: Columns) -> FloatArray:
-        # Squaring all, then two strided sums, takes a third of the time of einsum or of a norm
-        # over the last axis; with memory that is there already, half of that again.
-        forces = block["forces"]
-        if self._scratch.size < forces.size:
-            self._scratch = np.empty(forces.size)
-        scratch = self._scratch[: forces.size].reshape(forces.shape)
-        each = np.multiply(forces, forces, out=scratch)[:, columns]
-        squares: FloatArray = each[..., 0] + each[..., 1]
-        squares += each[..., 2]
-        return squares
