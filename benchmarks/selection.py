@@ -6,7 +6,7 @@ SCRATCH is a folder with 8 GiB to spare; the pool of N frames x 100 atoms is mad
 --peers, DIR holds one environment for each peer (peer-skmatter, peer-wfl, …; docs/selection.md
 tells how they are made), and mlsel is compared with them on 100 000 frames.
 
-All times are ratios of what was measured side by side in this run, A B A B, medians. A line says
+All times are ratios of what was measured side by side in this run, A B A B. A line says
 `claim  value  bound  holds|falls short`; the exit code is 1 if one falls short.
 """
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=1_000_000)
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=["reading", "ranks", "growth", "fps", "peers"])
+    parser.add_argument("--only", choices=["reading", "ranks", "growth", "fps", "entropy", "peers"])
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     claims = Claims()
     args.scratch.mkdir(parents=True, exist_ok=True)
     pool = made_pool(args.scratch, args.frames)
-    wanted = [args.only] if args.only else ["reading", "ranks", "growth", "fps", "peers"]
+    wanted = [args.only] if args.only else ["reading", "ranks", "growth", "fps", "entropy", "peers"]
     if "reading" in wanted:
         reading(claims, pool, args.repeats)
     if "ranks" in wanted:
@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         growth(claims, args.scratch)
     if "fps" in wanted:
         farthest(claims, args.scratch, args.repeats)
+    if "entropy" in wanted:
+        entropy(claims, args.scratch)
     if "peers" in wanted and args.peers:
         peers(claims, args.scratch, args.peers)
     return claims.end()
@@ -114,7 +116,7 @@ def reading(claims: Claims, pool: Path, repeats: int) -> None:
                 f"{name}: h5py {found['read']:.3f} s, selection {found['select']:.3f} s "
                 f"(processor time {found['read_cpu']:.3f} and {found['select_cpu']:.3f} s)"
             )
-            claims.at_most(f"{name}: time / one h5py read", found["ratio"], 3.0)
+            claims.at_most(f"{name}: processor time / one h5py read", found["ratio"], 1.2)
             claims.at_most(f"{name}: peak memory / MiB", found["peak"] / MEBIBYTE, 1024)
 
 
@@ -146,8 +148,8 @@ def against_reading(path: Path, method: str, parameters: str, repeats: str) -> N
             busy = time.process_time()
             times[name].append(timed(function))
             times[f"{name}_cpu"].append(time.process_time() - busy)
-    found = {name: statistics.median(values) for name, values in times.items()}
-    found["ratio"] = found["select"] / found["read"]
+    found = {name: min(values) for name, values in times.items()}  # others use the machine too
+    found["ratio"] = found["select_cpu"] / found["read_cpu"]
     found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(found))
 
@@ -165,7 +167,7 @@ def ranks(claims: Claims, pool: Path, repeats: int) -> None:
         alone, together = statistics.median(one), statistics.median(two)
         gain = alone / together
         claims.note(f"{method}: 1 rank {alone:.3f} s, 2 ranks {together:.3f} s")
-        claims.at_least(f"{method}: 2 ranks, times faster than 1", gain, 1.7)
+        claims.at_least(f"{method}: 2 ranks, times faster than 1", gain, 1.8)
 
 
 def on_ranks(path: Path, method: str) -> None:
@@ -279,6 +281,27 @@ def fps_and_numpy(_: Path, cloud: str, repeats: str) -> None:
     print(json.dumps(found))
 
 
+# --- entropy over a million environments ---------------------------------------------------------
+
+
+def entropy(claims: Claims, scratch: Path) -> None:
+    """Choose 512 of 10,000 frames x 100 atoms, 16 features: no structure that would help."""
+    found = child(scratch, "entropy")
+    claims.note(f"entropy of 1e6 environments, n=512: {found['seconds']:.1f} s of one core's time")
+    claims.at_most("entropy of 1e6 environments, n=512: a core's time / s", found["seconds"], 120.0)
+
+
+def million_environments(_: Path) -> None:
+    from mlsel.selection.methods.entropy import greedy_entropy
+
+    rng = np.random.default_rng(1)
+    environments = list(rng.standard_normal((10_000, 100, 16), dtype=np.float32))
+    greedy_entropy(environments[:10], 2, 0.5, rng.random(10))  # compiles
+    busy = time.process_time()
+    greedy_entropy(environments, 512, 0.5, rng.random(10_000))
+    print(json.dumps({"seconds": time.process_time() - busy}))
+
+
 def peers(claims: Claims, scratch: Path, environments: Path) -> None:
     """Compare with peers, each in its own environment."""
     from benchmarks.selection_peers import compare
@@ -291,6 +314,7 @@ CHILDREN: dict[str, Callable[..., None]] = {
     "on-ranks": on_ranks,
     "grow": grow,
     "fps": fps_and_numpy,
+    "entropy": million_environments,
 }
 
 if __name__ == "__main__":
