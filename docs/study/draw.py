@@ -48,22 +48,6 @@ def errors() -> None:
     save(figure, "errors")
 
 
-def survival() -> None:
-    """How long 1000 ions ran within bounds, a point a model."""
-    rows = [r for r in read("md.csv") if r["model"].startswith("schnet")]
-    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True, layout="constrained")
-    for axis, (potential, title) in zip(axes, POTENTIALS.items(), strict=True):
-        for place, method in enumerate(METHODS):
-            own = [r for r in rows if r["potential"] == potential and r["method"] == method]
-            times = [float(r["stable_time"]) for r in own]
-            shift = [0.08 * (i - (len(times) - 1) / 2) for i in range(len(times))]
-            axis.plot([place + s for s in shift], times, "o")
-        axis.set_title(title)
-        axis.set_xticks(range(len(METHODS)), METHODS, rotation=35, ha="right")
-    axes[0].set_ylabel("stable time, ps")
-    save(figure, "survival")
-
-
 def rdf() -> None:
     """Na–Na RDFs, means over the seeds of each method, beside the reference's."""
     curves: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
@@ -90,5 +74,4 @@ def rdf() -> None:
 
 if __name__ == "__main__":
     errors()
-    survival()
     rdf()
