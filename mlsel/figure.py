@@ -17,6 +17,7 @@ FIGURES = {
         "mlsel.evaluate.learning_figure",
         "errors and stable time against the number of configurations",
     ),
+    "refine": ("mlsel.refine.figure", "stable time and error against the labels spent"),
     "rdf": ("mlsel.validate.figure", "Figure 3: RDFs of MD with trained potentials"),
 }
 

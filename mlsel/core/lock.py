@@ -85,6 +85,10 @@ class Holder:
         return f"process {self.pid} on host {self.place.host}{job}"
 
 
+RENEWAL = "renewal of a lock"
+"""The thread's name."""
+
+
 class FolderLock:
     """Holds DIR/.lock while a job writes in DIR.
 
@@ -127,13 +131,17 @@ class FolderLock:
             if stopping.asked():
                 raise Stopped("stopped by a signal before anything was done.", has_progress=False)
             time.sleep(min(1.0, STALE_AFTER / 10))
-        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._thread = threading.Thread(target=self._renew, name=RENEWAL, daemon=True)
         self._thread.start()
+
+    def retire(self) -> None:
+        """Renew it no longer: its folder is about to be taken away, which can take a minute."""
+        self._stop.set()
+        self._thread.join()
 
     def release(self) -> None:
         """Give the lock back, if it is still this job's."""
-        self._stop.set()
-        self._thread.join()
+        self.retire()
         with suppress(FileNotFoundError), _guarded(self.path.parent):
             if self._is_mine():
                 self.path.unlink()

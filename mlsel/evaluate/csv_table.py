@@ -16,13 +16,17 @@ ERRORS = (*TEXTS[:7], "n", "max", "rmse", "mae")
 """What errors.csv has had from the first version on."""
 
 
-def read_table(path: Path, needed: Sequence[str] = ()) -> list[dict[str, str]]:
+def read_table(
+    path: Path, needed: Sequence[str] = (), made_by: str = "mlsel evaluate"
+) -> list[dict[str, str]]:
     """Return the rows of a table, none where the file is empty.
 
     Parameters
     ----------
     needed : sequence of str
         Columns that must be there.
+    made_by : str
+        The command that makes it anew.
 
     Raises
     ------
@@ -32,8 +36,7 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> list[dict[str, str]]:
 
     def damaged(what: str) -> MlselError:
         return MlselError(
-            f"{path} is damaged ({shortened(what, 160)}): remove it and give `mlsel evaluate` "
-            "again."
+            f"{path} is damaged ({shortened(what, 160)}): remove it and give `{made_by}` again."
         )
 
     try:

@@ -26,6 +26,7 @@ from mlsel.evaluate.statistics import (
 )
 from mlsel.pool.block import Block
 from mlsel.pool.pool import Pool
+from mlsel.pool.teacher import teacher_of
 from mlsel.study.folder import UNSEEN
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Against:
         The largest force component.
     parts : frames of each part
         Those for which the quantile is asked, beside that of all frames but unseen runs'.
-    has_atomic : whether it holds atomic energies
+    has_atomic : whether it holds atomic energies that are labels, no model's
     """
 
     elements: tuple[int, ...]
@@ -58,7 +59,8 @@ class Against:
     def of(cls, test: Pool, parts: Mapping[str, IntArray]) -> Against:
         limit = max(float(np.abs(block["forces"]).max()) for block in test.blocks("forces"))
         elements = sorted({int(z) for run in test.runs for z in test.numbers(run)})
-        return cls(tuple(elements), limit, parts, "atomic_energies" in test.fields)
+        has_atomic = "atomic_energies" in test.fields and not teacher_of(test)
+        return cls(tuple(elements), limit, parts, has_atomic)
 
     @property
     def tails(self) -> list[tuple[str, str]]:

@@ -42,8 +42,10 @@ def export_main(argv: Sequence[str] | None = None) -> int:
         raise MlselError(f"{args.target}: chemiscope reads .json and .json.gz: end FILE so.")
     from mlsel.pool.exporting import write
     from mlsel.pool.pool import Pool
+    from mlsel.pool.teacher import teacher_of
 
     with Pool(args.pool) as pool:
+        teacher = teacher_of(pool)
         ids = range(len(pool))[_slice(args.frames)]
         if not len(ids):
             raise MlselError(
@@ -52,6 +54,8 @@ def export_main(argv: Sequence[str] | None = None) -> int:
             )
         references = write(args.target, kind, args.program, pool, ids)
     print(f"{args.target}: {len(ids)} frames")
+    if teacher:
+        print(f"their atomic energies are those of the model {teacher}, and no labels")
     if references:
         from ase.data import chemical_symbols
 

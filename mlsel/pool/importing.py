@@ -28,7 +28,7 @@ from mlsel.pool.import_report import Report
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX, Incoming
 from mlsel.pool.labels import LABELS, STRESS_KEYS, USUAL_KEYS, LabelOptions, Survey
 from mlsel.pool.layout import ATOM_FIELDS, VIRIAL, Layout
-from mlsel.pool.own import references_of
+from mlsel.pool.own import references_of, stamp_of_sources
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
 from mlsel.pool.spool import Spool
@@ -160,6 +160,7 @@ def import_trajectories(
             "sources": [str(path) for path in sources],
             "source_digests": hashes,
             "import_options": json.dumps(_told_options(options, species, keep_isolated)),
+            **stamp_of_sources(sources),
         }
         _write(target, made_from, spool, admission, runs, places, report)
     return report

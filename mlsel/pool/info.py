@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlsel.cli import Parser
 from mlsel.core import units
+from mlsel.pool.teacher import ATTRIBUTE
 
 if TYPE_CHECKING:
     from mlsel.pool.pool import Pool
@@ -39,7 +40,7 @@ def describe(pool: Pool) -> list[str]:
     lines = [f"{pool.path}: {len(pool)} frames in {len(pool.runs)} runs", ""]
     held = [(field, pool.unit(field)) for field in pool.fields] if pool.runs else []
     lines += [f"  {field:26} {unit}" for field, unit in held]
-    for name in ("study", "method", "n", "seed", "pool", "sources", "ensemble"):
+    for name in ("study", "method", "n", "seed", "pool", "sources", "ensemble", ATTRIBUTE):
         if name in pool.attributes:
             lines.append(f"  {name}: {_text(pool.attributes[name])}")
     if "versions" in pool.attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from mlsel.pool.damage import errors_told
 from mlsel.pool.incoming import ARRAYS, INFO, PLACES, SOURCE_FILE, Incoming, Json, Value
 from mlsel.pool.labels import LABELS
 from mlsel.pool.pool import Pool
+from mlsel.pool.teacher import ATTRIBUTE, teacher_of
 
 if TYPE_CHECKING:
     from mlsel.core.arrays import Array
@@ -37,6 +38,18 @@ def references_of(path: Path) -> dict[int, float]:
         return {}
     with Pool(path) as pool:
         return pool.element_references
+
+
+def stamp_of_sources(paths: Iterable[Path]) -> dict[str, str]:
+    """Return what a pool of these files must say of its atomic energies: of which models they are,
+    where those of one source or more are a model's."""
+    found = []
+    for path in paths:
+        if h5py.is_hdf5(path) and is_pool(path):
+            with Pool(path) as pool:
+                found.append(teacher_of(pool))
+    teachers = "; ".join(sorted(filter(None, set(found))))
+    return {ATTRIBUTE: teachers} if teachers else {}
 
 
 def read_pool(path: Path, source: int) -> Iterator[list[Incoming]]:

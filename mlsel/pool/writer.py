@@ -29,6 +29,7 @@ from mlsel.pool.layout import (
     Layout,
 )
 from mlsel.pool.pool import Pool
+from mlsel.pool.teacher import stamp_of
 
 
 class RunWriter:
@@ -341,6 +342,7 @@ def write_subset(
     author: str = "not stated",
     labels: Callable[[IntArray, Sequence[str]], Mapping[str, Array]] | None = None,
     label_names: Sequence[tuple[str, ...]] = (),
+    replaced: Sequence[str] = tuple(LABELS),
 ) -> None:
     """Write chosen frames of a pool as a data set, in the order given.
 
@@ -354,10 +356,12 @@ def write_subset(
         Unique frame ids of the pool.
     labels : callable, optional
         labels(frame ids, names) returns, for frames of the same atoms, arrays of these names:
-        energy, forces, virial or atomic_energies. They stand in place of all such that the pool
-        has.
+        energy, forces, virial or atomic_energies. They stand in place of all of `replaced` that
+        the pool has.
     label_names : (n,) tuples of names
         Which of them each of the chosen frames has.
+    replaced : names
+        Labels that are not taken from the pool where `labels` gives some.
 
     Raises
     ------
@@ -373,7 +377,7 @@ def write_subset(
             kind_of_run[index] = _kind(pool, pool.runs[index])
         kind = kind_of_run[index]
         if labels is not None:
-            kind = kind.labelled(label_names[place])
+            kind = kind.labelled(label_names[place], replaced)
         kinds.setdefault(kind, []).append(place)
 
     group_of = np.empty(len(ids), dtype=np.int64)
@@ -382,6 +386,8 @@ def write_subset(
     stamp = {**(parameters or {}), "source_runs": names}
     if "sources" in pool.attributes:
         stamp.setdefault("sources", pool.attributes["sources"])
+    if labels is None:
+        stamp = {**stamp_of(pool), **stamp}
     with PoolWriter(path, stamp, author, pool.element_references) as writer:
         for group, (kind, members) in enumerate(kinds.items()):
             places = np.array(members)
@@ -399,10 +405,10 @@ def write_subset(
             fields = [f for f, _ in kind.layouts]
             for start in range(0, len(places), 1024):
                 part = places[start : start + 1024]
-                own = [f for f in fields if labels is None or f not in LABELS]
+                own = [f for f in fields if labels is None or f not in replaced]
                 arrays = _gather(pool, ids[part], [*own, "cell"])
                 if labels is not None:
-                    arrays |= labels(ids[part], [f for f in fields if f in LABELS])
+                    arrays |= labels(ids[part], [f for f in fields if f in replaced])
                 require_finite(pool, ids[part], arrays)
                 arrays["source_frame"], arrays["source_run"] = ids[part], run_of[part]
                 run_writer.append(part, np.zeros(len(part)), **arrays)
@@ -419,9 +425,9 @@ class _Kind:
     orthogonal: bool
     layouts: tuple[tuple[str, Layout], ...]
 
-    def labelled(self, names: Sequence[str]) -> _Kind:
-        """Return the kind with other labels."""
-        kept = [(field, layout) for field, layout in self.layouts if field not in LABELS]
+    def labelled(self, names: Sequence[str], replaced: Sequence[str]) -> _Kind:
+        """Return the kind with other labels in place of some."""
+        kept = [(field, layout) for field, layout in self.layouts if field not in replaced]
         return replace(self, layouts=(*kept, *((name, LABELS[name]) for name in names)))
 
 

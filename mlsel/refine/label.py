@@ -2,10 +2,13 @@
 
     mlsel label frames.h5 -o labelled.h5 --with potential.lmp
     mpirun -n 8 python -m mlsel.refine.label frames.h5 -o labelled.h5 --with ase:my_dft:make
+    mlsel label pool.h5 -o taught.h5 --atomic-energies-from models/random/pair
 
-Frames are shared over ranks, or by `--part K/N` over the jobs of an array. What is labelled is kept
-frame by frame, in a hidden folder beside the product, so that nothing is computed twice; a frame
-whose calculation came to nothing is told and left out, and tried again by the next start.
+The last one leaves the frames' own labels as they are, and puts a trained model's atomic energies
+beside them, for the methods that choose by these. Frames are shared over ranks, or by `--part K/N`
+over the jobs of an array. What is labelled is kept frame by frame, in a hidden folder beside the
+product, so that nothing is computed twice; a frame whose calculation came to nothing is told and
+left out, and tried again by the next start.
 """
 
 from __future__ import annotations
@@ -23,20 +26,25 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.shards import Part, add_part_option
+from mlsel.pool.teacher import ATTRIBUTE
+from mlsel.refine.labelled import OWN, label_file, tell_left_out, write_labelled
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from mlsel.core.arrays import FloatArray, IntArray
+    from mlsel.core.lock import FolderLock
     from mlsel.pool.pool import Pool
     from mlsel.refine.labeller import Labeller
+    from mlsel.refine.teacher import Teacher
+
+    Makers = tuple["Labeller | None", "Teacher | None"]
+    """Who makes labels, and atomic energies; one of the two at least."""
 
 log = logging.getLogger(__name__)
 
 N_COMPARED = 5
 """Frames whose own labels are compared with the new ones first."""
-LEFT_OUT = "label_left_out"
-"""Attribute of a product: which labels it lacks, and why."""
 CONTENT = "labeller_content"
 """Key of a record: the hash of what made the labels. Records that lack it are of versions that did
 not look."""
@@ -58,12 +66,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--with",
         dest="labeller",
-        required=True,
         metavar="WHAT",
         help="the path of a LAMMPS include in metal units, or ase:MODULE:FUNCTION",
     )
+    parser.add_argument(
+        "--atomic-energies-from",
+        dest="teacher",
+        type=Path,
+        metavar="MODEL",
+        help="the folder of a trained model whose atomic energies stand beside the labels; without "
+        "--with the frames' own labels stay",
+    )
     add_part_option(parser, "frame")
     args = parser.parse_args(argv)
+    if args.labeller is None and args.teacher is None:
+        raise MlselError(
+            "what is to label the frames? Give --with WHAT (a LAMMPS include, or "
+            "ase:MODULE:FUNCTION), --atomic-energies-from MODEL, or both."
+        )
     comm = world()
     with stopping.heard():
         return _label(args, comm)
@@ -73,22 +93,37 @@ def _label(args: argparse.Namespace, comm: MPI.Intracomm) -> int:
     from mlsel.pool.pool import Pool
     from mlsel.refine.labeller import make_labeller
 
-    labeller = make_labeller(args.labeller)
+    labeller = None if args.labeller is None else make_labeller(args.labeller)
+    teacher = None
+    if args.teacher is not None:
+        from mlsel.refine.teacher import Teacher
+        from mlsel.training.stage import use_threads
+
+        use_threads()
+        teacher = Teacher(args.teacher)
     on_root(comm, lambda: Pool(args.frames).close())
     with Pool(args.frames) as pool:
-        label_pool(pool, args.output, labeller, comm, args.part)
+        label_pool(pool, args.output, labeller, comm, args.part, teacher)
     return 0
 
 
 def label_pool(
-    pool: Pool, output: Path, labeller: Labeller, comm: MPI.Intracomm, part: Part | None = None
+    pool: Pool,
+    output: Path,
+    labeller: Labeller | None,
+    comm: MPI.Intracomm,
+    part: Part | None = None,
+    teacher: Teacher | None = None,
 ) -> None:
     """Label every frame of a pool, and write them as a data set with nothing else changed.
+
+    Without a labeller the frames keep their own labels, and get atomic energies of the teacher.
 
     Raises
     ------
     MlselError
-        If what is there was labelled by another labeller, or the labels are in other units.
+        If what is there was labelled by another labeller, the labels are in other units, or the
+        teacher does not know an element or has no atomic energies.
     StageIncomplete
         If some frames could not be labelled; the data set then has the others.
     Stopped
@@ -98,7 +133,14 @@ def label_pool(
     from mlsel.core.lock import FolderLock
 
     folder = output.with_name(f".{output.name}.labels")
-    made_from = {"pool": pool.digest, "labeller": labeller.name, CONTENT: labeller.content}
+    made_from = {
+        "pool": pool.digest,
+        "labeller": OWN if labeller is None else labeller.name,
+        CONTENT: "" if labeller is None else labeller.content,
+        ATTRIBUTE: "" if teacher is None else teacher.name,
+    }
+    if teacher is not None:
+        teacher.check(pool)
 
     def is_done() -> bool:
         sweep(folder)  # a job was killed before it had removed the labels that were done with
@@ -107,14 +149,14 @@ def label_pool(
     if on_root(comm, is_done):
         if comm.rank == 0:
             log.info("%s is there already, of the same frames and labeller", output)
-            _tell_left_out(output)
+            tell_left_out(output)
         return
     names = [str(frame) for frame in range(len(pool))]
     lock = FolderLock(folder, part.label(names) if part is not None else "")
     on_root(comm, lock.acquire)
     try:
         mine = [int(name) for name in (names if part is None else part.of(names))]
-        _label_missing(pool, output, labeller, comm, mine, made_from)
+        _label_missing(pool, output, (labeller, teacher), comm, mine, made_from, lock)
     finally:
         if comm.rank == 0:
             lock.release()
@@ -123,10 +165,11 @@ def label_pool(
 def _label_missing(
     pool: Pool,
     output: Path,
-    labeller: Labeller,
+    makers: Makers,
     comm: MPI.Intracomm,
     mine: Sequence[int],
     made_from: Mapping[str, Any],
+    lock: FolderLock,
 ) -> None:
     """Label those of some frames that are not yet, and write the data set where that is due."""
     from mlsel.core.files import take_away
@@ -136,30 +179,32 @@ def _label_missing(
     folder = output.with_name(f".{output.name}.labels")
 
     def begin() -> list[int]:
-        record = Record(folder / "made-from.json", output, {CONTENT: made_from[CONTENT]})
-        _refuse_edited(output, record.read() or made_from, made_from)
+        record = Record(folder / "made-from.json", output, _not_told(made_from))
+        _refuse_edited(output, {**_not_told(made_from), **(record.read() or made_from)}, made_from)
         record.settle(made_from)
         record.write(made_from)
-        return [frame for frame in mine if not _file(folder, frame).is_file()]
+        return [frame for frame in mine if not label_file(folder, frame).is_file()]
 
     missing = on_root(comm, begin)
-    failures = _perform(pool, folder, labeller, missing, comm)
+    failures = _perform(pool, folder, makers, missing, comm)
 
     def finish() -> tuple[int, int]:
-        done = [frame for frame in range(len(pool)) if _file(folder, frame).is_file()]
+        done = [frame for frame in range(len(pool)) if label_file(folder, frame).is_file()]
         if len(mine) == len(pool) or len(done) == len(pool):
             if done:
-                _write(pool, done, folder, output, made_from)
+                write_labelled(pool, done, folder, output, made_from)
             # The job of another part may be reading them; the last one removes them.
             if len(done) == len(pool) and len(lock_files(folder)) == 1:
+                lock.retire()
                 take_away(folder)
         return len(done), len(pool)
 
     n_done, n_frames = on_root(comm, finish)
     if comm.rank == 0:
-        log.info("%s: %d of %d frames are labelled by %s", output, n_done, n_frames, labeller.name)
+        by = " and ".join(filter(None, (made_from["labeller"], made_from[ATTRIBUTE])))
+        log.info("%s: %d of %d frames are labelled by %s", output, n_done, n_frames, by)
         if output.is_file():
-            _tell_left_out(output)
+            tell_left_out(output)
     if failures:
         told = "; ".join(f"frame {frame}: {text}" for frame, text in failures[:2])
         raise StageIncomplete(
@@ -180,13 +225,13 @@ def _is_done(output: Path, folder: Path, made_from: Mapping[str, Any]) -> bool:
         return False
     with Pool(output) as there:
         stamp = {key: there.attributes.get(f"label_{key}") for key in made_from}
-    if stamp[CONTENT] is None:
-        stamp[CONTENT] = made_from[CONTENT]
+    stamp |= {key: value for key, value in _not_told(made_from).items() if stamp[key] is None}
     _refuse_edited(output, stamp, made_from)
     if stamp != dict(made_from):
+        taught = " and the same teacher's atomic energies" if made_from[ATTRIBUTE] else ""
         raise MlselError(
             f"{output} is there already, and is not {made_from['labeller']}'s labels of these "
-            "frames: choose another name with -o."
+            f"frames{taught}: choose another name with -o."
         )
     return not folder.is_dir()
 
@@ -200,31 +245,44 @@ def _refuse_edited(output: Path, there: Mapping[str, Any], made_from: Mapping[st
         )
 
 
-def _file(folder: Path, frame: int) -> Path:
-    return folder / f"{frame}.npz"
+def _not_told(made_from: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what earlier versions did not tell of their labels."""
+    return {CONTENT: made_from[CONTENT], ATTRIBUTE: ""}
 
 
 def _perform(
-    pool: Pool, folder: Path, labeller: Labeller, missing: list[int], comm: MPI.Intracomm
+    pool: Pool, folder: Path, makers: Makers, missing: list[int], comm: MPI.Intracomm
 ) -> list[tuple[int, str]]:
     """Label frames; return those that could not be, and why."""
     from mlsel.refine.labeller import NotLabelled
 
+    labeller, teacher = makers
+
     def work(frame: int, group: MPI.Intracomm, report: Any) -> tuple[int, str] | None:
+        import numpy as np
+
         from mlsel.core.files import DurableFile, creating
 
         if stopping.asked():
             raise Stopped
-        numbers, positions, cell, periodic, old = _frame(pool, frame)
+        atoms, old, energy = _frame(pool, frame)
+        arrays: dict[str, Any] = {"left_out": "{}", "old": old, "label_energy": energy}
         try:
-            label = labeller.label(numbers, positions, cell, periodic)
+            if labeller is not None:
+                label = labeller.label(*atoms)
+                left_out = dict(label.left_out)
+                arrays |= label.arrays()
+                arrays |= {"new": np.square(label.forces).mean(), "label_energy": label.energy}
+                if teacher is not None:
+                    left_out.pop("atomic_energies", None)
+                arrays["left_out"] = json.dumps(left_out)
+            if teacher is not None:
+                arrays["atomic_energies"], forces = teacher.atomic_energies(*atoms)
+                arrays["taught"] = np.square(forces).mean()
         except NotLabelled as error:
             return frame, str(error)
-        import numpy as np
-
-        with creating(_file(folder, frame), DurableFile) as file:
-            left_out = json.dumps(dict(label.left_out))
-            np.savez(file, allow_pickle=False, old=old, left_out=left_out, **label.arrays())
+        with creating(label_file(folder, frame), DurableFile) as file:
+            np.savez(file, allow_pickle=False, **arrays)
         return None
 
     first = missing[:N_COMPARED]
@@ -236,87 +294,50 @@ def _perform(
 
 def _frame(
     pool: Pool, frame: int
-) -> tuple[IntArray, FloatArray, FloatArray, tuple[bool, bool, bool], float]:
-    """Return a frame's atoms, and the mean square of the forces that it came with (NaN: none)."""
+) -> tuple[tuple[IntArray, FloatArray, FloatArray, tuple[bool, bool, bool]], float, float]:
+    """Return a frame's atoms, and the mean square of the forces and the energy that it came with
+    (NaN: none)."""
     import numpy as np
 
-    has_forces = "forces" in pool.fields
-    fields = ["positions", "cell", *(["forces"] if has_forces else [])]
-    (block,) = pool.blocks(*fields, frame_ids=np.array([frame]))
-    old = float(np.square(block["forces"][0]).mean()) if has_forces else np.nan
+    (block,) = pool.blocks(
+        "positions", "cell", frame_ids=np.array([frame]), optional=("forces", "energy")
+    )
+    forces, energy = block.fields.get("forces"), block.fields.get("energy")
+    old = np.nan if forces is None else float(np.square(forces[0]).mean())
     numbers, periodic = pool.numbers(block.run), pool.periodic(block.run)
-    return numbers, block["positions"][0], block["cell"][0], periodic, old
+    own = np.nan if energy is None else float(energy[0])
+    return (numbers, block["positions"][0], block["cell"][0], periodic), old, own
 
 
 def _compare(pool: Pool, folder: Path, frames: Sequence[int]) -> None:
-    """Refuse labels that are in other units than those the frames came with."""
+    """Refuse labels, and a teacher, that are in other units than what the frames came with."""
     import numpy as np
 
-    old, new = [], []
+    squares = []
     for frame in frames:
-        if _file(folder, frame).is_file():
-            with np.load(_file(folder, frame)) as held:
-                old.append(float(held["old"]))
-                new.append(float(np.square(held["forces"]).mean()))
-    known = np.isfinite(old)
-    if not known.any() or not np.sum(np.array(old)[known]) or not np.sum(np.array(new)[known]):
-        return
-    ratio = float(np.sqrt(np.sum(np.array(new)[known]) / np.sum(np.array(old)[known])))
-    if not 1 / ALIKE <= ratio <= ALIKE:
-        from mlsel.core.files import take_away
+        if label_file(folder, frame).is_file():
+            with np.load(label_file(folder, frame)) as held:
+                squares.append([float(held[key]) if key in held.files else np.nan
+                                for key in ("old", "new", "taught")])  # fmt: skip
+    old, new, taught = np.array(squares).reshape(-1, 3).T
+    mine = np.where(np.isfinite(new), new, old)
+    for one, other, what, whose in (
+        (new, old, "the new forces are", f"those that {pool.path} has"),
+        (taught, mine, "the forces of --atomic-energies-from are", "the labels'"),
+    ):
+        known = np.isfinite(one) & np.isfinite(other)
+        if not known.any() or not one[known].sum() or not other[known].sum():
+            continue
+        ratio = float(np.sqrt(one[known].sum() / other[known].sum()))
+        if not 1 / ALIKE <= ratio <= ALIKE:
+            from mlsel.core.files import take_away
 
-        take_away(folder)
-        raise MlselError(
-            f"on {int(known.sum())} frames the new forces are {ratio:.3g} times those that "
-            f"{pool.path} has, and must be within a factor of {ALIKE:g}: other units (Hartree/Bohr "
-            "to eV/Å is 51.4), or another material? Nothing is labelled."
-        )
-
-
-def _write(
-    pool: Pool, done: list[int], folder: Path, output: Path, made_from: Mapping[str, Any]
-) -> None:
-    import numpy as np
-
-    from mlsel.pool.writer import write_subset
-    from mlsel.refine.labeller import FIELDS
-
-    names: list[tuple[str, ...]] = []
-    left_out: dict[tuple[str, str], list[tuple[int, str]]] = {}
-    for frame in done:
-        with np.load(_file(folder, frame)) as file:
-            names.append(tuple(name for name in FIELDS if name in file.files))
-            reasons = json.loads(str(file["left_out"])) if "left_out" in file.files else {}
-        for name, (reason, found) in reasons.items():
-            left_out.setdefault((name, reason), []).append((frame, found))
-
-    def labels(frames: IntArray, names: Sequence[str]) -> dict[str, FloatArray]:
-        found: dict[str, list[FloatArray]] = {name: [] for name in names}
-        for frame in frames.tolist():
-            with np.load(_file(folder, frame)) as file:
-                for name in names:
-                    found[name].append(file[name])
-        return {name: np.array(values) for name, values in found.items()}
-
-    stamp = {"made_by": "mlsel.label", **{f"label_{k}": v for k, v in made_from.items()}}
-    told = [
-        f"{name} left out of {len(frames)} of {len(done)} frames: {reason}"
-        + (f" (frame {frames[0][0]}: {frames[0][1]})" if frames[0][1] else "")
-        for (name, reason), frames in sorted(left_out.items())
-    ]
-    if told:
-        stamp[LEFT_OUT] = "; ".join(told)
-    write_subset(pool, done, output, stamp, labels=labels, label_names=names)
-
-
-def _tell_left_out(output: Path) -> None:
-    """Say which labels a product lacks, as it records it."""
-    from mlsel.pool.pool import Pool
-
-    with Pool(output) as pool:
-        told = pool.attributes.get(LEFT_OUT)
-    if told:
-        log.warning("%s: %s", output, told)
+            take_away(folder)
+            raise MlselError(
+                f"on {int(known.sum())} frames {what} {ratio:.3g} times {whose}, and must be "
+                f"within a factor of {ALIKE:g}: other units (Hartree/Bohr to eV/Å is 51.4), or "
+                "another material? Nothing is labelled."
+            )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ class NotLabelled(MlselError):
     """A calculation of one frame came to nothing: that frame is left out, and told."""
 
 
+def are_shares(atomic_energies: FloatArray, energy: float, tolerance: float = SHARES) -> bool:
+    """Whether energies of atoms add up to the energy."""
+    return bool(np.isclose(atomic_energies.sum(), energy, rtol=tolerance, atol=tolerance))
+
+
 @dataclass(frozen=True)
 class Label:
     """What a labeller says of a frame.
@@ -80,9 +85,9 @@ class Label:
             left_out["virial"] = (NOT_GIVEN, "")
         if atomic_energies is None:
             left_out["atomic_energies"] = (NOT_GIVEN, "")
-        elif not np.isclose(total := atomic_energies.sum(), energy, rtol=SHARES, atol=SHARES):
+        elif not are_shares(atomic_energies, energy):
             # what some calculators call energies are no shares; LAMMPS's tail correction has none
-            found = f"{total:.10g} eV in place of {energy:.10g} eV"
+            found = f"{atomic_energies.sum():.10g} eV in place of {energy:.10g} eV"
             atomic_energies, left_out["atomic_energies"] = None, (NO_SHARES, found)
         return cls(energy, forces, virial, atomic_energies, left_out)
 

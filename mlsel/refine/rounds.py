@@ -7,6 +7,7 @@ refine/<data set>/<model>/
     round-1/found.h5   the frames chosen among the new ones of all runs
     round-1/labelled.h5, data.h5, model/
     round-1/round.json what the round found; written when its runs have ended
+    round-1/errors.json of the model that it sent out, on the study's test set
     outcome.json       how it ended; the last model is <last round>/model
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,16 +30,18 @@ from mlsel.core.provenance import derived_seed
 from mlsel.core.record import Record, read_json
 from mlsel.md.structures import lammps_data
 from mlsel.pool.pool import Pool
+from mlsel.pool.teacher import stamp_of
 from mlsel.pool.writer import PoolWriter, write_subset
 from mlsel.refine.bounds import Held, Watch, species_of
 from mlsel.refine.exploration import ExplorationRun
 from mlsel.refine.label import CONTENT, label_pool
 from mlsel.refine.labeller import include_content, include_of
+from mlsel.refine.outcome import ENDED, NO_FRAME, SPENT, STABLE, Errors, Outcome
 from mlsel.selection import make_selector
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.training.core import model_digest
 from mlsel.training.registry import load_model
-from mlsel.training.stage import trainers_of
+from mlsel.training.stage import held_out_of, trainers_of
 from mlsel.training.task import Task
 
 if TYPE_CHECKING:
@@ -49,33 +52,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STABLE, SPENT, ENDED = "stable", "budget spent", "rounds done"
-NO_FRAME = "lost before a frame was kept"
 N_CHECKED = 5
 """Training frames that are labelled anew first, to see that the labels are of the same units."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a round found.
-
-    Attributes
-    ----------
-    times : ps, of each run
-    ended_by : of each run, "" if it reached its end
-    n_new : frames that are new, of all runs
-    n_labelled : that were chosen to be labelled
-    """
-
-    times: tuple[float, ...]
-    ended_by: tuple[str, ...]
-    n_new: int
-    n_labelled: int
-
-    @property
-    def is_stable(self) -> bool:
-        """Whether every run reached its end and met nothing new."""
-        return not any(self.ended_by) and not self.n_new
+N_TESTED = 1000
+"""Frames of the test set that each round's model is measured on, at most."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +87,14 @@ class Refinement:
             return StudyFolder(self.root).model(self.name)
         return self.round_folder(k - 1) / "model"
 
+    def errors_file(self, k: int) -> Path:
+        """The errors of that model on the test set."""
+        return self.round_folder(k) / "errors.json"
+
+    def errors(self, k: int) -> Errors | None:
+        """Return these errors, None where they were not measured."""
+        return Errors.read(self.errors_file(k))
+
     def data(self, k: int) -> Path:
         """The training set of that model."""
         return self.base if k == 1 else self.round_folder(k - 1) / "data.h5"
@@ -134,15 +122,7 @@ class Refinement:
             path = self.round_folder(k) / "round.json"
             if not path.is_file():
                 break
-            value = read_json(path)
-            found.append(
-                Outcome(
-                    tuple(value["times"]),
-                    tuple(value["ended_by"]),
-                    value["n_new"],
-                    value["n_labelled"],
-                )
-            )
+            found.append(Outcome.read(path))
         return found
 
     def perform(self, labeller: Labeller, comm: MPI.Intracomm, *, again: bool = False) -> str:
@@ -179,8 +159,9 @@ class Refinement:
             budget = section.labels - spent if k <= section.rounds else 0
             found = self._explore(k, budget, comm)
             spent += found.n_labelled
+            self._measure(k, comm)
             if comm.rank == 0:
-                log.info("%s round %d: %s", self.name, k, _told(found, section.duration))
+                log.info("%s round %d: %s", self.name, k, found.told(section.duration))
             if found.is_stable:
                 ended = STABLE
             elif not found.n_labelled:
@@ -231,6 +212,16 @@ class Refinement:
         missing = on_root(comm, lambda: missing)
         share(comm, missing, work)
         return on_root(comm, lambda: self._harvest(k, runs, budget))
+
+    def _measure(self, k: int, comm: MPI.Intracomm) -> None:
+        """Measure the model that a round sends out, where the study has a test set."""
+        test, path = StudyFolder(self.root).test_set, self.errors_file(k)
+
+        def measure() -> None:
+            if test.is_file() and not path.is_file():
+                write_json(path, asdict(Errors.of(self.model(k), test, N_TESTED)))
+
+        on_root(comm, measure)
 
     def _prepare(self, k: int) -> Iterator[ExplorationRun]:
         """Write the inputs of a round's runs."""
@@ -338,11 +329,8 @@ class Refinement:
             folder / "round.json",
             {
                 "runs": [run.folder.name for run in runs],
-                "times": result.times,
-                "ended_by": result.ended_by,
                 "first_new": [outcome["first_new"] for outcome in outcomes],
-                "n_new": result.n_new,
-                "n_labelled": result.n_labelled,
+                **result.as_dict(),
             },
         )
         return result
@@ -362,7 +350,9 @@ class Refinement:
 
         def train() -> None:
             if not data.is_file():
-                with PoolWriter(data, {"made_by": "mlsel.refine"}) as writer:
+                with Pool(self.base) as base:
+                    stamp = {"made_by": "mlsel.refine", **stamp_of(base)}
+                with PoolWriter(data, stamp) as writer:
                     writer.link_run(self.data(k), copy=True)
                     writer.link_run(labelled, copy=True, prefix=f"round-{k}-")
             task = self._task(k)
@@ -377,11 +367,10 @@ class Refinement:
 
         dataset, model = self.name.split("/")
         trainer = next(t for t in trainers_of(self.study, dataset) if t.name == model)
-        held_out = StudyFolder(self.root).held_out(dataset)
         return Task(
             f"{self.name}-round-{k}",
             self.round_folder(k) / "data.h5",
-            held_out if held_out.is_file() else None,
+            held_out_of(StudyFolder(self.root), dataset),
             trainer,
             None,
             self.round_folder(k) / "model",
@@ -394,17 +383,3 @@ class Refinement:
     def trainer_is_known(self) -> bool:
         dataset, _, model = self.name.partition("/")
         return model in [t.name for t in trainers_of(self.study, dataset)]
-
-
-def _told(found: Outcome, duration: float) -> str:
-    """What a round found, in a line."""
-    n = len(found.times)
-    whole = sum(not ended for ended in found.ended_by)
-    text = f"{whole} of {n} runs reached {duration:g} ps"
-    if whole < n:
-        first = next(ended for ended in found.ended_by if ended)
-        text += f" (shortest {min(found.times):.3g} ps; {first})"
-    text += f", {found.n_new} new frames"
-    if found.n_labelled:
-        text += f", {found.n_labelled} chosen for labels"
-    return text

@@ -55,6 +55,7 @@ def refine_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool
     """
     from mlsel.core.lock import FolderLock
     from mlsel.plugins import show_plugins
+    from mlsel.refine import table
 
     if not study.refine.models:
         if comm.rank == 0:
@@ -70,7 +71,9 @@ def refine_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool
             ended = refinement.perform(labeller, comm, again=again)
             if comm.rank == 0:
                 log.info("%s: %s", refinement.name, ended)
-        on_root(comm, lambda: write_summary(study, folder, chosen))
+                table.write(StudyFolder(folder).refined, chosen)
+        if comm.rank == 0:
+            log.info("%s", StudyFolder(folder).refined)
     finally:
         if comm.rank == 0:
             lock.release()
@@ -128,23 +131,3 @@ def labeller_of(study: Study) -> Labeller:
         f'{study.source}: [refine] needs labeller = "ase:MODULE:FUNCTION" or the path of a '
         "LAMMPS include: the study has no reference potential."
     )
-
-
-def write_summary(study: Study, folder: Path, chosen: Sequence[Refinement]) -> None:
-    """Write refine/refine.csv: a line a model and round."""
-    from mlsel.core.files import write_text
-
-    lines = ["model,round,labels_before,shortest_time,mean_time,runs_lost,runs,new,labelled"]
-    for refinement in chosen:
-        spent = 0
-        for k, found in enumerate(refinement.outcomes(), 1):
-            lost = sum(bool(ended) for ended in found.ended_by)
-            lines.append(
-                f"{refinement.name},{k},{spent},{min(found.times):.6g},"
-                f"{sum(found.times) / len(found.times):.6g},{lost},{len(found.times)},"
-                f"{found.n_new},{found.n_labelled}"
-            )
-            spent += found.n_labelled
-    path = StudyFolder(folder).refine / "refine.csv"
-    write_text(path, "\n".join(lines) + "\n")
-    log.info("%s", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
 
 if TYPE_CHECKING:
+    from mlsel.refine.outcome import Outcome
     from mlsel.study.study import Study
 
 
@@ -36,8 +38,19 @@ def _state_of(refinement: object) -> tuple[str, str]:
     changed = refinement.record.differences(refinement.made_from())
     if changed:
         return STALE, told(changed)
+    rounds = refinement.outcomes()
     if refinement.outcome.is_file():
         value = read_json(refinement.outcome)
-        return DONE, f"{value['ended']} after {value['rounds']} rounds, {value['labels']} labels"
-    n = len(refinement.outcomes())
-    return (BEGUN, f"{n} rounds of MD") if n else (MISSING, "")
+        text = f"{value['ended']} after {value['rounds']} rounds, {value['labels']} labels"
+        return DONE, text + _times(rounds)
+    if not rounds:
+        return (BEGUN, "MD of round 1") if refinement.round_folder(1).is_dir() else (MISSING, "")
+    spent = sum(found.n_labelled for found in rounds)
+    budget = refinement.study.refine.labels
+    return BEGUN, f"{len(rounds)} rounds of MD, {spent} of {budget} labels{_times(rounds)}"
+
+
+def _times(rounds: Sequence[Outcome]) -> str:
+    """The shortest run of the first round, and of the last."""
+    first, last = min(rounds[0].times), min(rounds[-1].times)
+    return f"; shortest run {first:.3g} ps" + (f", now {last:.3g} ps" if len(rounds) > 1 else "")

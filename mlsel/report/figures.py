@@ -119,7 +119,7 @@ def _rdf_here(found: Findings) -> str:
     return "; ".join(f"{word}: {', '.join(names)}" for word, names in words.items()) + "."
 
 
-DISTRIBUTIONS, ERRORS, RDFS, LEARNING = (
+DISTRIBUTIONS, ERRORS, RDFS, LEARNING, REFINEMENT = (
     Figure(
         "Figure 1",
         "figure-1",
@@ -158,6 +158,16 @@ DISTRIBUTIONS, ERRORS, RDFS, LEARNING = (
         (),
         "error of force components, and stable time in MD where it was run, against the number of "
         "configurations; bands are standard errors over seeds",
+        "",
+        lambda _: "",
+    ),
+    Figure(
+        "Refinement",
+        "labels-spent",
+        "mlsel.refine.figure",
+        (),
+        "stable time of the shortest run of each round, and error of the round's model on the test "
+        "set, against the labels spent before it; a ring: MD met nothing new",
         "",
         lambda _: "",
     ),

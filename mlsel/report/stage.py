@@ -20,6 +20,7 @@ from mlsel.report.answer import answer
 from mlsel.report.figures import DISTRIBUTIONS, ERRORS, LEARNING, RDFS, figures
 from mlsel.report.findings import Findings
 from mlsel.report.pool_map import pool_map
+from mlsel.report.refinement import refinement
 from mlsel.report.tables import data_sets, errors
 from mlsel.report.verdicts import verdicts
 from mlsel.study.folder import StudyFolder
@@ -50,7 +51,9 @@ def items(study: Study, folder: Path) -> list[Item]:
     place = StudyFolder(folder)
     if not place.report.is_file():
         return [Item(place.report.name, MISSING)]
-    sources = [path for path in (place.pool, place.errors, place.verdicts) if path.is_file()]
+    sources = [
+        path for path in (place.pool, place.errors, place.verdicts, place.refined) if path.is_file()
+    ]
     written = place.report.stat().st_mtime
     newer = [path.relative_to(folder).as_posix() for path in sources
              if path.stat().st_mtime > written]  # fmt: skip
@@ -86,6 +89,7 @@ def write_report(folder: Path) -> Path:
         *pool_map(folder),
         *figures(folder, found, DISTRIBUTIONS, RDFS),
         *verdicts(found),
+        *refinement(folder, found),
         *errors(found),
         *data_sets(found),
         *_what_was_run(found),
@@ -115,6 +119,7 @@ def _what_was_run(found: Findings) -> list[str]:
 def _files(folder: Path) -> list[str]:
     patterns = (
         "pool.h5", "data/*.h5", "models/*/*/model.json", "evaluation/*.csv", "validation/*.csv",
+        "refine/*.csv",
         "validation/**/results.h5", "validation/**/trajectory.h5", "validation/**/in.lammps",
         "figures/*",
     )  # fmt: skip

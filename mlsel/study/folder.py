@@ -79,6 +79,8 @@ class StudyFolder:
     """What is known of the snapshot that all runs of the validation start from."""
     verdicts = _At("validation/verdicts.json")
     refine = _At("refine")
+    refined = _At("refine/refine.csv")
+    """What the rounds of each refinement found."""
     figures = _At("figures")
     report = _At("report.html")
 

@@ -93,16 +93,14 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
     baseline = Baseline.of(study.training.baseline, study.system.species)
     made = []
     for name in names:
-        base, n = size_of(name)
-        held_out = place.held_out(base)
-        if n is not None and not held_out.is_file():  # a seed of the learning curves alone
-            held_out = place.held_out(family(base)[0])
+        n = size_of(name)[1]
+        held_out = held_out_of(place, name)
         for trainer in trainers_of(study, name):
             made.append(
                 Task(
                     name,
                     place.data_set(name),
-                    held_out if held_out.is_file() else None,
+                    held_out,
                     trainer,
                     trainer.n_train if n is None else None,
                     place.model(f"{name}/{trainer.name}"),
@@ -111,6 +109,15 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
                 )
             )
     return made
+
+
+def held_out_of(place: StudyFolder, dataset: str) -> Path | None:
+    """Return the frames that trainings on a data set are judged with; None where there are none."""
+    base, n = size_of(dataset)
+    found = place.held_out(base)
+    if n is not None and not found.is_file():  # a seed of the learning curves alone
+        found = place.held_out(family(base)[0])
+    return found if found.is_file() else None
 
 
 def train_study(

@@ -13,6 +13,7 @@ from mlsel.core.files import remove, sweep, sweep_partials, take_away, write_jso
 from mlsel.core.parallel import on_root
 from mlsel.core.provenance import digest
 from mlsel.core.record import Record
+from mlsel.pool.teacher import teacher_of
 from mlsel.training.base import (
     ISOLATED_ATOMS,
     MODEL_FILE,
@@ -249,6 +250,11 @@ class Task:
                 raise MlselError(
                     f"{self.trainer.name} learns the {label}, which not every frame of {pool.path} "
                     f"has (all have {', '.join(pool.fields)}): set {key} to 0, or label the frames."
+                )
+            if label == "atomic_energies" and teacher_of(pool):
+                raise MlselError(
+                    f"the atomic energies of {pool.path} are those of the model "
+                    f"{teacher_of(pool)}, to be selected by and no labels: set {key} to 0."
                 )
         more = [label for label in self.trainer.labels if label != "virial"]  # comes anyway
         return list(read_frames(pool, frame_ids, more=more))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,11 +16,22 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
+from mlsel.core import files
 from mlsel.core.errors import MlselError, StageIncomplete
+from mlsel.core.lock import RENEWAL
+from mlsel.evaluate.measurement import Against
+from mlsel.pool.import_command import main as import_main
+from mlsel.pool.info import describe
 from mlsel.pool.pool import Pool
-from mlsel.pool.writer import PoolWriter
+from mlsel.pool.teacher import teacher_of
+from mlsel.pool.writer import PoolWriter, write_subset
 from mlsel.refine.label import main
 from mlsel.refine.labeller import Label, NotLabelled
+from mlsel.study.study import load_study
+from mlsel.training.base import Frames, Prediction
+from mlsel.training.pair.model import PairModel
+from mlsel.training.registry import load_model, trainer_named
+from mlsel.training.task import Task
 from tests.support import Tolerance
 
 FACTORIES = """
@@ -306,3 +321,120 @@ def test_labels_that_are_no_numbers_are_none(name: str) -> None:
     label.check()
     with pytest.raises(NotLabelled, match=f"its {name} is NaN or infinite"):
         Label(**{**vars(label), name: np.full(2, np.nan)}).check()
+
+
+# Atomic energies of a trained model
+
+
+@pytest.fixture
+def teacher(folder: Path) -> Path:
+    """A pair potential of the frames' elements, and EMT's labels of them in labelled.h5."""
+    assert main(["frames.h5", "-o", "labelled.h5", "--with", "ase:factories:emt"]) == 0
+    trained = train("labelled.h5", "pair")
+    assert trained == Path("pair")
+    return trained
+
+
+def train(data: str, out: str) -> Path:
+    from mlsel.training.command import main as train_main
+
+    what = ["--data", data, "--model", "pair", "-o", out, "--set", "training.pair.cutoff=4.5"]
+    assert train_main(["quick", *what]) == 0
+    return Path(out)
+
+
+def taught(*more: str, pool: str = "labelled.h5", out: str = "taught.h5") -> int:
+    return main([pool, "-o", out, "--atomic-energies-from", "pair", *more])
+
+
+def test_a_models_atomic_energies_beside_the_frames_own_labels(
+    teacher: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert taught() == 0
+    model = load_model(teacher)
+    for (atoms, held), (_, before) in zip(
+        frames_of("taught.h5"), frames_of("labelled.h5"), strict=True
+    ):
+        frames = Frames(atoms.numbers, atoms.positions[None], atoms.cell.array[None])
+        says = model.predict(frames)
+        np.testing.assert_allclose(held["atomic_energies"], says.atomic_energies[0], atol=1e-12)
+        assert held.keys() == before.keys()
+        for name in held.keys() - {"atomic_energies", "source_frame", "source_run"}:
+            np.testing.assert_array_equal(held[name], before[name])
+    with Pool("taught.h5") as pool:
+        assert teacher_of(pool).startswith("pair (")
+        said = pool.attributes["atomic_energies_agreement"]
+    assert "their sums differ from the energies by" in said
+    assert said in caplog.text
+    assert taught() == 0  # there already
+    with pytest.raises(MlselError, match="choose another name"):
+        main(["labelled.h5", "-o", "taught.h5", "--with", "ase:factories:emt"])
+
+
+def test_beside_new_labels(teacher: Path) -> None:
+    assert taught("--with", "ase:factories:emt", pool="frames.h5") == 0
+    with Pool("taught.h5") as pool, Pool("labelled.h5") as labelled:
+        np.testing.assert_allclose(pool.values("energy"), labelled.values("energy"), rtol=1e-12)
+        assert "label_left_out" not in pool.attributes
+        assert teacher_of(pool)
+
+
+def test_what_is_chosen_from_it_says_so_and_no_training_takes_it_for_labels(
+    teacher: Path,
+) -> None:
+    assert taught() == 0
+    assert import_main(["taught.h5", "pool.h5"]) == 0
+    with Pool("pool.h5") as pool:
+        write_subset(pool, [1, 3], "set.h5")
+    with Pool("set.h5") as data:
+        assert teacher_of(data).startswith("pair (")
+        assert not Against.of(data, {}).has_atomic
+        assert f"atomic_energies_from: {teacher_of(data)}" in "\n".join(describe(data))
+    study = load_study("quick", ["training.schnet.atomic_energy_weight=0.1"])
+    trainer = trainer_named(study.training, "schnet")
+    task = Task("set", Path("set.h5"), None, trainer, None, Path("out"))
+    with pytest.raises(MlselError, match=r"are those of the model pair .* and no labels"):
+        task.perform(lambda report: None)
+
+
+def test_teachers_that_cannot_teach_are_told(teacher: Path, monkeypatch: Any) -> None:
+    with pytest.raises(MlselError, match=r"--with WHAT .* --atomic-energies-from MODEL"):
+        main(["labelled.h5", "-o", "taught.h5"])
+    with pytest.raises(MlselError, match="holds no finished model"):
+        main(["labelled.h5", "-o", "taught.h5", "--atomic-energies-from", "nowhere"])
+    with PoolWriter("silver.h5") as writer:
+        run = writer.add_run("a", np.array([47]), 1, ["positions"])
+        run.append([0], [0], positions=[[[0, 0, 0]]], cell=[np.eye(3) * 4])
+    with pytest.raises(MlselError, match="trained on Cu, Au and cannot say anything of Ag"):
+        taught(pool="silver.h5")
+    says = PairModel.predict
+    cases: list[tuple[Callable[[Prediction], Prediction], str]] = [
+        (lambda p: replace(p, atomic_energies=np.zeros((1, 0))), "gives no energy of each atom"),
+        (lambda p: replace(p, energy=p.energy + 0.1), "they are no shares of its energy"),
+        (lambda p: replace(p, forces=p.forces * 51.4), r"--atomic-energies-from are 5.* times the"),
+    ]
+    for change, sentence in cases:
+        monkeypatch.setattr(PairModel, "predict", lambda *a, c=change: c(says(*a)))
+        with pytest.raises(MlselError, match=sentence) as caught:
+            taught()
+        assert len(str(caught.value)) <= 400
+        assert not Path("taught.h5").exists()
+    monkeypatch.setattr(PairModel, "predict", lambda *a: replace(
+        says(*a), atomic_energies=says(*a).atomic_energies * np.nan))  # fmt: skip
+    with pytest.raises(StageIncomplete, match="atomic energies of pair are NaN"):
+        taught()
+
+
+def test_nobody_looks_for_the_lock_while_its_folder_goes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewals = []
+
+    def take_away(*paths: Path) -> None:
+        renewals.append([t for t in threading.enumerate() if t.name == RENEWAL])
+        files.remove(*paths)
+
+    monkeypatch.setattr(files, "take_away", take_away)
+    assert label("ase:factories:emt") == 0
+    assert renewals == [[]]
+    assert not Path(".out.h5.labels").exists()
