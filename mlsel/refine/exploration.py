@@ -43,6 +43,9 @@ after them what the pair style tells, where it is watched."""
 MAX_NEW = 64
 """Frames that one run offers: neighbours in time say the same."""
 
+WARM_UP = 20.0
+"""Times of the thermostat: a run starts from a training frame, which can be of a colder run."""
+
 
 class Lost(LammpsError):
     """A run left its bounds."""
@@ -90,7 +93,10 @@ class FrameWatcher:
         temperature, energy = thermo["Temp"], thermo["PotEng"]
         first = run.first_energy(energy)
         bounds = run.watch.bounds(run.temperature, first, len(positions))
-        broken = bounds.broken(temperature, energy, closest)
+        # half of the first velocities' energy goes into the potential where a frame was colder
+        is_warm = session.step >= run.warm_up
+        felt = temperature if is_warm else max(temperature, run.temperature)
+        broken = bounds.broken(felt, energy, closest)
         if broken:
             raise Lost(broken)
         told = [session.global_scalar(f"watch_{name}") for name in run.watch.told]
@@ -138,6 +144,12 @@ class ExplorationRun(ResumableRun[FrameWatcher]):
     @property
     def interval(self) -> int:
         return self.study.refine.sampling_interval
+
+    @property
+    def warm_up(self) -> float:
+        """Steps in which a temperature that is too low is no sign of a lost run."""
+        section = self.study.refine
+        return WARM_UP * section.thermostat_time * units.FS_PER_PS / section.timestep
 
     @property
     def phase_steps(self) -> dict[str, int]:

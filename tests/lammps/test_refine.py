@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +17,16 @@ from mlsel.core.parallel import world
 from mlsel.md import deck
 from mlsel.md.include import IncludePotential
 from mlsel.pool.pool import Pool
-from mlsel.refine.bounds import Held
+from mlsel.refine.bounds import Held, Watch
+from mlsel.refine.exploration import ExplorationRun, FrameWatcher, Lost
 from mlsel.refine.stage import refine_study
 from mlsel.refine.state import items
+from mlsel.refine.table import read
+from mlsel.report.stage import write_report
 from mlsel.selection.stage import select_study
 from mlsel.study.study import Study, load_study
+from mlsel.training.base import read_frames
+from mlsel.training.registry import load_model
 from mlsel.training.stage import train_study
 from tests.support import TINY_STUDY, Tolerance, run_mlsel, write_study
 from tests.support.crash_points import Trial, contents
@@ -98,7 +104,18 @@ def test_rounds_label_and_learn_what_is_new(trained: Path, tmp_path: Path) -> No
     refine_study(study, folder, world())
     assert contents(folder) == before
     (item,) = items(study, folder)
-    assert (item.state, item.text) == ("done", "budget spent after 3 rounds, 3 labels")
+    ended = "budget spent after 3 rounds, 3 labels; shortest run 0.1 ps, now 0.1 ps"
+    assert (item.state, item.text) == ("done", ended)
+    with Pool(folder / "data/test.h5") as pool:
+        (part,) = read_frames(pool)
+        off = load_model(place / "round-1/model").predict(part).forces - np.asarray(part.forces)
+    (course,) = read(folder)
+    assert course.rmse[1] == pytest.approx((off**2).mean() ** 0.5, rel=1e-9)
+    assert course.max[1] == pytest.approx(np.abs(off).max(), rel=1e-9)
+    assert (course.labels, course.ended, course.method) == ((0, 2, 3), "budget spent", "random")
+    text = write_report(folder).read_text(encoding="utf-8")
+    assert "From random 0 of 1 became stable (1 seed: no order of methods can be told)." in text
+    assert (folder / "figures/labels-spent.svg").is_file() and "could not be made" not in text
 
 
 def test_after_the_last_round_nothing_is_chosen(trained: Path, tmp_path: Path) -> None:
@@ -153,6 +170,29 @@ def test_killed_at_all_points(trained: Path, tmp_path: Path) -> None:
     trial = Trial(partial(prepared, trained), tmp_path)
     assert trial.kills() >= len(trial.points)
     assert trial.refusals(20) >= 20
+
+
+def test_a_run_that_warms_up_is_not_lost(trained: Path, tmp_path: Path) -> None:
+    study = load(tmp_path, "refine.timestep=2.0", "refine.thermostat_time=0.1")
+    watch = Watch(Held(np.full(3, 0.1), 1e3), ("Na", "Cl"), 0.9, 1.5, 0.5)
+    run = ExplorationRun(tmp_path, tmp_path, study, watch, 2000.0, None, 1, (11, 17))
+    kept = []
+
+    def keep(step: int, temperature: float) -> None:
+        session = SimpleNamespace(
+            step=step,
+            thermo=lambda: {"Temp": temperature, "PotEng": -7.0, "Fmax": 1.0},
+            cell=lambda: 10.0 * np.eye(3),
+            unwrapped_positions=lambda: np.array([[0.0, 0, 0], [3.0, 0, 0]]),
+        )
+        rows = SimpleNamespace(add=lambda *row: kept.append(row))
+        FrameWatcher(run, session, rows, lambda steps: None)._keep()  # type: ignore[arg-type]
+
+    keep(999, 700.0)  # 2 ps
+    for step, temperature in ((1000, 700.0), (10, 4100.0)):
+        with pytest.raises(Lost, match=r"\(bounds 1000 and 4000 K\)"):
+            keep(step, temperature)
+    assert len(kept) == 1
 
 
 def test_what_the_training_set_holds(trained: Path) -> None:
