@@ -357,7 +357,9 @@ def test_a_models_atomic_energies_beside_the_frames_own_labels(
     ):
         frames = Frames(atoms.numbers, atoms.positions[None], atoms.cell.array[None])
         says = model.predict(frames)
-        np.testing.assert_allclose(held["atomic_energies"], says.atomic_energies[0], atol=1e-12)
+        np.testing.assert_allclose(
+            held["atomic_energies"], says.atomic_energies[0], atol=Tolerance.SAME_NUMBERS
+        )
         assert held.keys() == before.keys()
         for name in held.keys() - {"atomic_energies", "source_frame", "source_run"}:
             np.testing.assert_array_equal(held[name], before[name])
@@ -374,7 +376,9 @@ def test_a_models_atomic_energies_beside_the_frames_own_labels(
 def test_beside_new_labels(teacher: Path) -> None:
     assert taught("--with", "ase:factories:emt", pool="frames.h5") == 0
     with Pool("taught.h5") as pool, Pool("labelled.h5") as labelled:
-        np.testing.assert_allclose(pool.values("energy"), labelled.values("energy"), rtol=1e-12)
+        np.testing.assert_allclose(
+            pool.values("energy"), labelled.values("energy"), rtol=Tolerance.SAME_NUMBERS
+        )
         assert "label_left_out" not in pool.attributes
         assert teacher_of(pool)
 
