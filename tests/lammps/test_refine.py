@@ -115,7 +115,7 @@ def test_rounds_label_and_learn_what_is_new(trained: Path, tmp_path: Path) -> No
     assert (course.labels, course.ended, course.method) == ((0, 2, 3), "budget spent", "random")
     text = write_report(folder).read_text(encoding="utf-8")
     assert "From random 0 of 1 became stable (1 seed: no order of methods can be told)." in text
-    assert (folder / "figures/labels-spent.svg").is_file() and "could not be made" not in text
+    assert (folder / "figures/labels-spent.svg").is_file()
 
 
 def test_after_the_last_round_nothing_is_chosen(trained: Path, tmp_path: Path) -> None:
