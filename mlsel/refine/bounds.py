@@ -15,6 +15,9 @@ from mlsel.validate.distances import closest_distances
 from mlsel.validate.stability import Bounds, pair_names
 
 TOLD_UNITS = {"sigma": "eV", "below": "Å"}
+NEW_VOLUME, LOST_VOLUME = 1.1, 1.5
+"""Times the training set's largest volume of an atom, or a part of its smallest. A gas has neither
+short distances nor large forces: nothing else would see that a melt has boiled away."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,13 @@ class Held:
         The shortest distance of each pair of species; infinite where no frame has such a pair.
     force : eV/Å
         The largest component of a force.
+    volumes : two floats, Å³
+        The smallest and the largest volume an atom.
     """
 
     closest: FloatArray
     force: float
+    volumes: tuple[float, float] = (0.0, np.inf)
 
     @classmethod
     def of(cls, path: Path, species: Sequence[str]) -> Held:
@@ -42,15 +48,17 @@ class Held:
             If it holds an element that the study's species do not name.
         """
         closest: FloatArray = np.full(len(pair_names(tuple(species))), np.inf)
-        force = 0.0
+        force, low, high = 0.0, np.inf, 0.0
         with Pool(path) as pool:
             for block in pool.blocks("positions", "cell", "forces"):
                 types = species_of(pool.numbers(block.run), species, path)
                 force = max(force, float(np.abs(block["forces"]).max()))
+                volumes = np.abs(np.linalg.det(block["cell"])) / len(types)
+                low, high = min(low, float(volumes.min())), max(high, float(volumes.max()))
                 for positions, cell in zip(block["positions"], block["cell"], strict=True):
                     found = closest_distances(positions, cell, types, len(species))
                     closest = np.minimum(closest, found)
-        return cls(closest, force)
+        return cls(closest, force, (low, high))
 
 
 def species_of(numbers: IntArray, species: Sequence[str], path: Path) -> IntArray:
@@ -72,10 +80,11 @@ class Watch:
     """When a frame is worth a label, and when a run is past all use.
 
     A frame is *new* if a pair of atoms is closer than `near` times the training set's shortest
-    distance of its species, a force is larger than `force` times its largest, or what the pair
-    style tells of an atom is beyond its bound in `told`. A run is *lost*
-    if a pair is closer than `lost` times that distance, or temperature or energy leave the bounds
-    that MD validation has, too (`mlsel.validate.stability.Bounds`).
+    distance of its species, a force is larger than `force` times its largest, the volume an atom
+    is NEW_VOLUME times beyond those that it holds, or what the pair style tells of an atom is
+    beyond its bound in `told`. A run is *lost* if a pair is closer than `lost` times that distance,
+    the volume LOST_VOLUME times beyond, or temperature or energy leave the bounds that MD
+    validation has, too (`mlsel.validate.stability.Bounds`).
     """
 
     held: Held
@@ -106,8 +115,20 @@ class Watch:
             ),
         ]
 
-    def new(self, closest: FloatArray, largest_force: float, told: Sequence[float] = ()) -> str:
+    def new(
+        self,
+        closest: FloatArray,
+        largest_force: float,
+        told: Sequence[float] = (),
+        volume: float = np.nan,
+    ) -> str:
         """Return what is new in a frame, in a few words, or "".
+
+        Parameters
+        ----------
+        closest : (n_pairs,), Å
+        largest_force : eV/Å
+        volume : Å³ an atom, NaN where that is no matter
 
         >>> watch = Watch(Held(np.array([2.0]), 5.0), ("Ar",), 0.95, 1.5, 0.75)
         >>> watch.new(np.array([1.95]), 7.0)
@@ -135,6 +156,26 @@ class Watch:
             if not value <= bound:
                 unit = TOLD_UNITS[name]
                 return f"{name} of an atom is {value:.3g} {unit} (refine.watch.{name}: {bound:g})"
+        return self._beyond(volume, NEW_VOLUME)
+
+    def outgrown(self, volume: float) -> str:
+        """Return, in a few words, how a volume (Å³ an atom) is past all use, or "".
+
+        >>> watch = Watch(Held(np.array([2.0]), 5.0, (11.0, 12.0)), ("Ar",), 0.95, 1.5, 0.75)
+        >>> watch.outgrown(13.5), watch.new(np.array([2.1]), 1.0, volume=13.5)
+        ('', 'a volume of 13.5 Å³/atom (11 to 12 Å³/atom in the training set)')
+        >>> watch.outgrown(30.0)
+        'a volume of 30 Å³/atom (11 to 12 Å³/atom in the training set)'
+        """
+        return self._beyond(volume, LOST_VOLUME)
+
+    def _beyond(self, volume: float, factor: float) -> str:
+        low, high = self.held.volumes
+        if volume > factor * high or volume < low / factor:
+            return (
+                f"a volume of {volume:.3g} Å³/atom ({low:.3g} to {high:.3g} Å³/atom in the "
+                "training set)"
+            )
         return ""
 
     def bounds(self, temperature: float, first_energy: float, n_atoms: int) -> Bounds:

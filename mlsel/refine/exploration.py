@@ -96,7 +96,8 @@ class FrameWatcher:
         # half of the first velocities' energy goes into the potential where a frame was colder
         is_warm = session.step >= run.warm_up
         felt = temperature if is_warm else max(temperature, run.temperature)
-        broken = bounds.broken(felt, energy, closest)
+        volume = abs(np.linalg.det(cell)) / len(positions)
+        broken = bounds.broken(felt, energy, closest) or run.watch.outgrown(volume)
         if broken:
             raise Lost(broken)
         told = [session.global_scalar(f"watch_{name}") for name in run.watch.told]
@@ -242,13 +243,15 @@ class ExplorationRun(ResumableRun[FrameWatcher]):
         cells = rows[:, begin : begin + 9].reshape(-1, 3, 3)
         positions = rows[:, begin + 9 :].reshape(len(rows), -1, 3)
         n_species = len(self.watch.species)
+        volumes = np.abs(np.linalg.det(cells)) / max(1, len(self.numbers))
         reasons = [
             self.watch.new(
                 closest_distances(x, cell, self.types, n_species),
                 row[3],
                 row[SCALARS:begin].tolist(),
+                volume,
             )
-            for x, cell, row in zip(positions, cells, rows, strict=True)
+            for x, cell, row, volume in zip(positions, cells, rows, volumes, strict=True)
         ]
         new = np.flatnonzero([bool(reason) for reason in reasons])
         ended: dict[str, Any] = {}

@@ -114,16 +114,3 @@ class Errors:
         value: Mapping[str, Any] = read_json(path)
         with shape_told(path, "remove it and give `mlsel refine` again"):
             return cls(float(value["rmse"]), float(value["max"]), int(value["n_frames"]))
-
-    @classmethod
-    def of(cls, model: Path, test: Path, at_most: int) -> Errors:
-        """Measure a model on frames of a test set, evenly spaced where there are more."""
-        from mlsel.evaluate.measurement import Against, measure
-        from mlsel.pool.pool import Pool
-        from mlsel.training.registry import load_model
-
-        with Pool(test) as pool:
-            frames = range(0, len(pool), -(-len(pool) // at_most))
-            found = measure(load_model(model), pool, frames, Against.of(pool, {})).errors
-        forces = found.forces("force_component")
-        return cls(forces.rmse, forces.max, len(frames))

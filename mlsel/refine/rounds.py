@@ -28,6 +28,7 @@ from mlsel.core.files import sweep, take_away, write_json, write_text
 from mlsel.core.parallel import on_root, share
 from mlsel.core.provenance import derived_seed
 from mlsel.core.record import Record, read_json
+from mlsel.evaluate.measurement import Against, measure
 from mlsel.md.structures import lammps_data
 from mlsel.pool.pool import Pool
 from mlsel.pool.teacher import stamp_of
@@ -217,11 +218,18 @@ class Refinement:
         """Measure the model that a round sends out, where the study has a test set."""
         test, path = StudyFolder(self.root).test_set, self.errors_file(k)
 
-        def measure() -> None:
-            if test.is_file() and not path.is_file():
-                write_json(path, asdict(Errors.of(self.model(k), test, N_TESTED)))
+        def work() -> None:
+            if not test.is_file() or path.is_file():
+                return
+            with Pool(test) as pool:
+                if not len(pool):
+                    return
+                frames = range(0, len(pool), -(-len(pool) // N_TESTED))
+                found = measure(load_model(self.model(k)), pool, frames, Against.of(pool, {}))
+            forces = found.errors.forces("force_component")
+            write_json(path, asdict(Errors(forces.rmse, forces.max, len(frames))))
 
-        on_root(comm, measure)
+        on_root(comm, work)
 
     def _prepare(self, k: int) -> Iterator[ExplorationRun]:
         """Write the inputs of a round's runs."""

@@ -12,10 +12,10 @@ round is a folder; the stage can be stopped at any moment, and no label is compu
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import run_stage
 from mlsel.core.errors import MlselError
@@ -55,7 +55,6 @@ def refine_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool
     """
     from mlsel.core.lock import FolderLock
     from mlsel.plugins import show_plugins
-    from mlsel.refine import table
 
     if not study.refine.models:
         if comm.rank == 0:
@@ -71,7 +70,7 @@ def refine_study(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool
             ended = refinement.perform(labeller, comm, again=again)
             if comm.rank == 0:
                 log.info("%s: %s", refinement.name, ended)
-                table.write(StudyFolder(folder).refined, chosen)
+                write_table(StudyFolder(folder).refined, chosen)
         if comm.rank == 0:
             log.info("%s", StudyFolder(folder).refined)
     finally:
@@ -131,3 +130,33 @@ def labeller_of(study: Study) -> Labeller:
         f'{study.source}: [refine] needs labeller = "ase:MODULE:FUNCTION" or the path of a '
         "LAMMPS include: the study has no reference potential."
     )
+
+
+def write_table(path: Path, refinements: Iterable[Refinement]) -> None:
+    """Write the table of these refinements, of the rounds whose MD has ended."""
+    from mlsel.core.files import write_text
+    from mlsel.evaluate.tables import as_csv
+    from mlsel.refine.table import COLUMNS
+
+    rows: list[dict[str, Any]] = []
+    for refinement in refinements:
+        spent = 0
+        for k, found in enumerate(refinement.outcomes(), 1):
+            errors = refinement.errors(k)
+            rows.append(
+                {
+                    "model": refinement.name,
+                    "round": k,
+                    "labels_before": spent,
+                    "shortest_time": min(found.times),
+                    "mean_time": sum(found.times) / len(found.times),
+                    "runs_lost": found.n_lost,
+                    "runs": len(found.times),
+                    "new": found.n_new,
+                    "labelled": found.n_labelled,
+                    "rmse": errors.rmse if errors else float("nan"),
+                    "max": errors.max if errors else float("nan"),
+                }
+            )
+            spent += found.n_labelled
+    write_text(path, as_csv(COLUMNS, rows))

@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mlsel.core.files import write_text
 from mlsel.core.record import read_json
 from mlsel.evaluate.csv_table import read_table
-from mlsel.evaluate.tables import as_csv
 from mlsel.study.folder import StudyFolder
 from mlsel.study.seeds import family
-
-if TYPE_CHECKING:
-    from mlsel.refine.rounds import Refinement
 
 FIRST = ("model", "round", "labels_before", "shortest_time", "mean_time", "runs_lost", "runs",
          "new", "labelled")  # fmt: skip
 """What refine.csv has had from the first version on."""
 COLUMNS = (*FIRST, "rmse", "max")
 """Times in ps, errors of force components on the test set in eV/Å, nan where there is none."""
-
-
-def write(path: Path, refinements: Iterable[Refinement]) -> None:
-    """Write the table of these refinements, of the rounds whose MD has ended."""
-    rows: list[dict[str, Any]] = []
-    for refinement in refinements:
-        spent = 0
-        for k, found in enumerate(refinement.outcomes(), 1):
-            errors = refinement.errors(k)
-            rows.append(
-                {
-                    "model": refinement.name,
-                    "round": k,
-                    "labels_before": spent,
-                    "shortest_time": min(found.times),
-                    "mean_time": sum(found.times) / len(found.times),
-                    "runs_lost": found.n_lost,
-                    "runs": len(found.times),
-                    "new": found.n_new,
-                    "labelled": found.n_labelled,
-                    "rmse": errors.rmse if errors else float("nan"),
-                    "max": errors.max if errors else float("nan"),
-                }
-            )
-            spent += found.n_labelled
-    write_text(path, as_csv(COLUMNS, rows))
 
 
 @dataclass(frozen=True)

@@ -174,15 +174,15 @@ def test_killed_at_all_points(trained: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_warms_up_is_not_lost(trained: Path, tmp_path: Path) -> None:
     study = load(tmp_path, "refine.timestep=2.0", "refine.thermostat_time=0.1")
-    watch = Watch(Held(np.full(3, 0.1), 1e3), ("Na", "Cl"), 0.9, 1.5, 0.5)
+    watch = Watch(Held(np.full(3, 0.1), 1e3, (400.0, 500.0)), ("Na", "Cl"), 0.9, 1.5, 0.5)
     run = ExplorationRun(tmp_path, tmp_path, study, watch, 2000.0, None, 1, (11, 17))
     kept = []
 
-    def keep(step: int, temperature: float) -> None:
+    def keep(step: int, temperature: float, edge: float = 10.0) -> None:
         session = SimpleNamespace(
             step=step,
             thermo=lambda: {"Temp": temperature, "PotEng": -7.0, "Fmax": 1.0},
-            cell=lambda: 10.0 * np.eye(3),
+            cell=lambda: edge * np.eye(3),
             unwrapped_positions=lambda: np.array([[0.0, 0, 0], [3.0, 0, 0]]),
         )
         rows = SimpleNamespace(add=lambda *row: kept.append(row))
@@ -192,6 +192,8 @@ def test_a_run_that_warms_up_is_not_lost(trained: Path, tmp_path: Path) -> None:
     for step, temperature in ((1000, 700.0), (10, 4100.0)):
         with pytest.raises(Lost, match=r"\(bounds 1000 and 4000 K\)"):
             keep(step, temperature)
+    with pytest.raises(Lost, match=r"a volume of 864 Å³/atom \(400 to 500"):
+        keep(2000, 2000.0, 12.0)
     assert len(kept) == 1
 
 
@@ -201,6 +203,8 @@ def test_what_the_training_set_holds(trained: Path) -> None:
     with Pool(data) as pool:
         (block,) = pool.blocks("positions", "cell", "forces")
         assert held.force == np.abs(block["forces"]).max()
+        volumes = np.linalg.det(block["cell"]) / 64
+        assert held.volumes == pytest.approx((volumes.min(), volumes.max()))
         x, cell = block["positions"], block["cell"]
         numbers = pool.numbers(block.run)
     # all images within one cell, atom by atom
