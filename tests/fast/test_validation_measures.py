@@ -188,9 +188,16 @@ def test_the_first_minimum_is_where_it_is() -> None:
     assert r[first_minimum(r, g)] == pytest.approx(3.9, abs=0.06)
 
 
-@pytest.mark.parametrize("width", [0.02, 0.1, 0.12])
-def test_the_error_of_a_peak_is_the_scatter_of_many_runs(width: float) -> None:
-    """Narrow peaks have few bins, of which a run's noise takes one more or less."""
+@pytest.mark.parametrize(
+    ("width", "is_resampled"), [(0.02, True), (0.1, True), (0.12, True), (0.3, False), (1, False)]
+)
+def test_the_error_of_a_peak_is_the_scatter_of_many_runs(
+    width: float, is_resampled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Narrow peaks have few bins, of which a run's noise takes one more or less; for wide ones the
+    jackknife alone is enough."""
+    if not is_resampled:
+        monkeypatch.setattr("mlsel.validate.rdf._resampled_errors", lambda r, parts: np.zeros(2))
     rng, r = np.random.default_rng(2), np.arange(0.025, 6.0, 0.05)
     g = 3 * np.exp(-((r - (2.725 if width == 0.02 else 2.7)) ** 2) / width)
     peaks = [main_peak(r, g + 0.05 * rng.standard_normal((64, len(r)))) for _ in range(60)]
