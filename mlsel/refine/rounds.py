@@ -40,6 +40,7 @@ from mlsel.refine.labeller import include_content, include_of
 from mlsel.refine.outcome import ENDED, NO_FRAME, SPENT, STABLE, Errors, Outcome
 from mlsel.selection import make_selector
 from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.study.study import defaults
 from mlsel.training.core import model_digest
 from mlsel.training.registry import load_model
 from mlsel.training.stage import held_out_of, trainers_of
@@ -114,7 +115,9 @@ class Refinement:
 
     @property
     def record(self) -> Record:
-        return Record(self.folder / "settings.json", defaults={CONTENT: self._labeller_content})
+        return Record(
+            self.folder / "settings.json", defaults={**defaults(), CONTENT: self._labeller_content}
+        )
 
     def outcomes(self) -> list[Outcome]:
         """Return what the rounds found that have ended their MD."""

@@ -19,6 +19,7 @@ from mlsel.md.include import IncludePotential
 from mlsel.pool.pool import Pool
 from mlsel.refine.bounds import Held, Watch
 from mlsel.refine.exploration import ExplorationRun, FrameWatcher, Lost
+from mlsel.refine.rounds import Refinement
 from mlsel.refine.stage import refine_study
 from mlsel.refine.state import items
 from mlsel.refine.table import read
@@ -116,6 +117,15 @@ def test_rounds_label_and_learn_what_is_new(trained: Path, tmp_path: Path) -> No
     text = write_report(folder).read_text(encoding="utf-8")
     assert "From random 0 of 1 became stable (1 seed: no order of methods can be told)." in text
     assert (folder / "figures/labels-spent.svg").is_file()
+
+
+def test_a_refinement_from_before_a_key_goes_on(trained: Path, tmp_path: Path) -> None:
+    study = load(tmp_path)
+    refinement = Refinement(study, copied(trained, tmp_path), "random/pair")
+    made_from = refinement.made_from()
+    before = {key: value for key, value in made_from["refine"].items() if key != "watch"}
+    refinement.record.write({**made_from, "refine": before})
+    assert refinement.record.settle(made_from)
 
 
 def test_after_the_last_round_nothing_is_chosen(trained: Path, tmp_path: Path) -> None:
