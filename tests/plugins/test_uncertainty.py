@@ -255,6 +255,7 @@ method = "random"
 """
 
 
+@pytest.mark.slow
 def test_refine_harvests_where_a_number_passes_its_bound(
     plugins: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
