@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -180,6 +181,11 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> int:
         _print_traceback()
         end_all_ranks(1)
         return 1
+    finally:
+        # The work is done, and what it came to is known: a batch system's signal in the second that
+        # Python takes to end would make a job that failed of it.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def _told(error: OSError) -> str:

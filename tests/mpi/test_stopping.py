@@ -56,6 +56,27 @@ def test_tasks_are_not_begun_after_the_signal(tmp_path: Path) -> None:
         assert said in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("what", ["return 0", "raise MlselError('wrong')"])
+def test_a_signal_after_the_work_changes_nothing(what: str) -> None:
+    """Python takes a second to end, in which Slurm's warning may come."""
+    program = (
+        "import os, signal, sys\n"
+        "from mlsel.cli import run_main\n"
+        "from mlsel.core import stopping\n"
+        "from mlsel.core.errors import MlselError\n"
+        "def main(argv):\n"
+        f"    with stopping.heard():\n        {what}\n"
+        "code = run_main(main)\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, env=environment() | {"PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    assert done.returncode == (0 if "return" in what else 2), done.stderr
+
+
 def test_gap_fit_is_ended_and_a_network_goes_on(tmp_path: Path) -> None:
     """A GAP can't go on from a part: if that is all there is to do the code is 1."""
     write_pool(tmp_path / "data" / "random.h5", [frames(8)])
