@@ -505,7 +505,5 @@ def test_a_character_that_xml_does_not_have(gap: Path, tmp_path: Path) -> None:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     path = tmp_path / "gap.xml"
     path.write_text(path.read_text().replace("<GAP_data", "\x01<GAP_data", 1))
-    with pytest.raises(Exception, match="it can't be read as XML; what QUIP's parser says"):
+    with pytest.raises(Exception, match="holds a character of code 1, which XML does not have"):
         evaluate_lammps(melts()[0], "quip library", f"{path} 11 17")
-    # the process goes on, with another file
-    assert np.isfinite(evaluate_lammps(melts()[0], "quip library", f"{gap} 11 17").energy)

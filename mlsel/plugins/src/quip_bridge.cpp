@@ -45,12 +45,14 @@ void leave_folder()
 
 /// QUIP's XML parser ends the process where it is at a loss, with status 0: a run that was not done
 /// would look done. Called by exit(), before whatever was to be called when the potential was read.
-void come_back()
+/// There is no way back from here: exit() has destroyed what other libraries keep for this thread.
+void not_done()
 {
   if (!can_return) return;
-  std::snprintf(message, MESSAGE_SIZE,
-                "it can't be read as XML; what QUIP's parser says stands on the standard error");
-  std::longjmp(way_back, 1);
+  std::fputs("ERROR: pair_style quip: QUIP's parser can't read the file and ended the process; what it "
+             "says stands above\n",
+             stderr);
+  std::_Exit(EXIT_FAILURE);
 }
 
 }    // namespace
@@ -97,7 +99,7 @@ __attribute__((visibility("default"))) const char *mlsel_quip_load(const char *f
     return message;
   }
   n_potential = 0;
-  std::atexit(come_back);    // each time: it must be the first that is called
+  std::atexit(not_done);    // each time: it must be the first that is called
   quip_lammps_potential_initialise(potential, &n_potential, cutoff, file, &n_file, init, &n_init);
   if (n_potential > static_cast<int>(sizeof(potential) / sizeof(int))) {
     can_return = false;

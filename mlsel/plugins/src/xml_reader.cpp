@@ -24,6 +24,7 @@ class Reader {
 
   void read()
   {
+    check_characters();
     bool any = false;
     while (at_ < text_.size()) {
       if (text_[at_] != '<') {
@@ -49,6 +50,20 @@ class Reader {
   }
 
  private:
+  /// QUIP's parser ends the process at characters that XML does not have.
+  void check_characters() const
+  {
+    for (size_t at = 0; at < text_.size(); ++at) {
+      const unsigned char c = text_[at];
+      if (c >= 0x20 || c == '\t' || c == '\n' || c == '\r') continue;
+      if (c == 0) fail(path_, "is no XML: it holds binary data");
+      const auto line = 1 + std::count(text_.begin(), text_.begin() + at, '\n');
+      fail(path_,
+           "is no XML: line " + std::to_string(line) + " holds a character of code " +
+               std::to_string(c) + ", which XML does not have");
+    }
+  }
+
   bool starts(std::string_view what) const { return text_.compare(at_, what.size(), what) == 0; }
 
   void skip_past(const char *what)
@@ -62,7 +77,6 @@ class Reader {
   {
     const size_t end = std::min(text_.find('<', at_), text_.size());
     const std::string_view words(text_.data() + at_, end - at_);
-    if (words.find('\0') != std::string_view::npos) fail(path_, "is no XML: it holds binary data");
     if (open_.empty()) {
       for (char c : words)
         if (!is_space(c)) fail(path_, "is no XML: it has text outside its elements");
