@@ -44,12 +44,20 @@ def test_what_needs_none_of_them_works(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("model", ["schnet-small", "gap"])
-def test_a_stage_that_needs_one_names_it(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "keys", "needed"),
+    [
+        ("schnet-small", (), "torch"),
+        ("gap", ("--set", 'training.gap.fit="gap_fit"'), "quippy-ase"),
+    ],
+)
+def test_a_stage_that_needs_one_names_it(
+    tmp_path: Path, model: str, keys: tuple[str, ...], needed: str
+) -> None:
     write_trajectory(tmp_path / "traj.extxyz")
     assert mlsel(tmp_path, "import", "traj.extxyz", "pool.h5").returncode == 0
-    done = mlsel(tmp_path, "training", "--data", "pool.h5", "--model", model, "-o", "model")
+    done = mlsel(tmp_path, "training", "--data", "pool.h5", "--model", model, "-o", "model", *keys)
     assert done.returncode == 2
     said = done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr and len(said) <= 400
-    assert "needs torch" in said and "pip install" in said
+    assert f"needs {needed}" in said and "pip install" in said
