@@ -38,6 +38,10 @@ class Agreement(Enum):
     """Relative to the largest component, of the sum or of an atom's share."""
     RANKS = 2e-10
     """The same sums in another order, eV/Å and relative."""
+    ENERGY_SAME_FILE = 1e-14
+    """The same sums in the same order, relative."""
+    DISTANCE_SAME = 1e-12
+    """Å, from the same positions."""
 
 
 @dataclass(frozen=True)

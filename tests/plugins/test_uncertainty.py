@@ -76,7 +76,9 @@ def test_deviation_is_that_of_the_models_forces(plugins: Path, committee: list[P
     coeff = " ".join([*map(str, committee), "Na Cl"])
     found, first = peratom(atoms, "schnet", coeff, "schnet deviation 1")
     np.testing.assert_allclose(found[:, 0], wanted, atol=Agreement.FORCE_SAME_MODEL.value)
-    assert first.energy == pytest.approx(alone[0].energy, abs=0, rel=1e-14)
+    assert first.energy == pytest.approx(
+        alone[0].energy, abs=0, rel=Agreement.ENERGY_SAME_FILE.value
+    )
     np.testing.assert_array_equal(first.forces, alone[0].forces)
 
     mean = support.evaluate_lammps(atoms, "schnet drive mean", coeff)
@@ -100,7 +102,9 @@ def test_below_is_how_much_nearer_than_in_the_data(plugins: Path, committee: lis
     assert 0 < np.count_nonzero(wanted) < len(atoms)
     for mode in ("compressed", "torchscript"):
         found, _ = peratom(atoms, f"schnet {mode}", f"{committee[0]} Na Cl", "schnet below 1")
-        np.testing.assert_allclose(found[:, 0], wanted, atol=1e-12, err_msg=mode)
+        np.testing.assert_allclose(
+            found[:, 0], wanted, atol=Agreement.DISTANCE_SAME.value, err_msg=mode
+        )
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["shared", "per element"])
@@ -149,7 +153,7 @@ def test_sigma_of_a_gap_is_that_of_python(plugins: Path, gap: Path) -> None:
         atoms.numbers, atoms.positions[None], atoms.cell.array[None]
     ))[0])  # fmt: skip
     found, _ = peratom(atoms, "quip", f"{gap} 11 17", "quip sigma 1")
-    np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-8)
+    np.testing.assert_allclose(found[:, 0], wanted, rtol=Agreement.FORCE_SAME_MODEL.value)
     assert (wanted > 0).all()
 
 
@@ -195,7 +199,7 @@ def test_ranks_agree(
         assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
         tables.append(np.loadtxt(tmp_path / f"{n_ranks}.dump", skiprows=9))
     assert (tables[0][:, 1:] > 0).any(0).all()
-    np.testing.assert_allclose(tables[1], tables[0], atol=1e-8)
+    np.testing.assert_allclose(tables[1], tables[0], atol=Agreement.FORCE_SAME_MODEL.value)
 
 
 def refused(atoms: Any, style: str, coeff: str, asked: str) -> str:
