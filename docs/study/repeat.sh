@@ -32,7 +32,7 @@ for name in bare zbl charges large; do
   on_ranks mlsel.training $study -o "$root/$name" "${options[@]}"
   on_ranks mlsel.evaluate $study -o "$root/$name" "${options[@]}" --test "$root/fresh/data/test.h5"
   [ $name = large ] && continue
-  on_ranks mlsel.evaluate $study -o "$root/$name" "${options[@]}" --probe
+  on_ranks mlsel.evaluate $study -o "$root/$name" "${options[@]}" --test "$root/fresh/data/test.h5" --probe
   on_ranks mlsel.validate $study -o "$root/$name" "${options[@]}"
 done
 
