@@ -5,6 +5,7 @@
 
 #include <array>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "gap_file.h"
@@ -79,6 +80,31 @@ class GapPotential {
   std::vector<GapTriplet> triplets_;
   std::vector<GapGlue> cores_;
 };
+
+/// Call work() for all of n_atoms as central atoms, with a block of one element after the other in
+/// `block`. Neighbours of atom i are first[i] … first[i + 1], `vectors` those to them.
+template <typename Work>
+void each_block(GapEnvironments &block, int n_atoms, const int *numbers, const int *first,
+                const int *neighbours, const double *vectors, Work work)
+{
+  std::vector<int> all(n_atoms);
+  std::iota(all.begin(), all.end(), 0);
+  const GapOrder order = GapPotential::order(all, numbers);
+  for (size_t b = 0; b + 1 < order.starts.size(); b++) {
+    block.clear();
+    for (int k = order.starts[b]; k < order.starts[b + 1]; k++) {
+      const int atom = order.atoms[k];
+      block.atomic_number = numbers[atom];
+      block.add_atom(atom);
+      block.neighbours.insert(block.neighbours.end(), neighbours + first[atom],
+                              neighbours + first[atom + 1]);
+      block.vectors.insert(block.vectors.end(), vectors + 3L * first[atom],
+                           vectors + 3L * first[atom + 1]);
+      block.close_atom();
+    }
+    work();
+  }
+}
 
 }    // namespace mlsel
 #endif

@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <exception>
 #include <mutex>
-#include <numeric>
 #include <string>
 #include <vector>
 
@@ -27,24 +26,9 @@ struct Handle {
 void evaluate(Handle &handle, int n_atoms, const int *numbers, const int *first,
               const int *neighbours, const double *vectors, mlsel::GapTotals &totals)
 {
-  std::vector<int> all(n_atoms);
-  std::iota(all.begin(), all.end(), 0);
-  const mlsel::GapOrder order = mlsel::GapPotential::order(all, numbers);
-  mlsel::GapEnvironments &block = handle.block;
-  for (size_t b = 0; b + 1 < order.starts.size(); b++) {
-    block.clear();
-    for (int k = order.starts[b]; k < order.starts[b + 1]; k++) {
-      const int atom = order.atoms[k];
-      block.atomic_number = numbers[atom];
-      block.add_atom(atom);
-      block.neighbours.insert(block.neighbours.end(), neighbours + first[atom],
-                              neighbours + first[atom + 1]);
-      block.vectors.insert(block.vectors.end(), vectors + 3L * first[atom],
-                           vectors + 3L * first[atom + 1]);
-      block.close_atom();
-    }
-    handle.potential.evaluate(block, numbers, *handle.work, totals);
-  }
+  mlsel::each_block(handle.block, n_atoms, numbers, first, neighbours, vectors, [&] {
+    handle.potential.evaluate(handle.block, numbers, *handle.work, totals);
+  });
 }
 
 }    // namespace

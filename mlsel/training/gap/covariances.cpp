@@ -428,30 +428,6 @@ struct Fit {
     for (const auto &term : terms) n += term->n_points;
     return n;
   }
-
-  /// Call work(block) for all central atoms, a block of one element at a time.
-  template <typename Work>
-  void each_block(int n_atoms, const int *numbers, const int *first, const int *neighbours,
-                  const double *vectors, Work work)
-  {
-    std::vector<int> all(n_atoms);
-    std::iota(all.begin(), all.end(), 0);
-    const GapOrder order = GapPotential::order(all, numbers);
-    for (size_t b = 0; b + 1 < order.starts.size(); b++) {
-      block.clear();
-      for (int k = order.starts[b]; k < order.starts[b + 1]; k++) {
-        const int atom = order.atoms[k];
-        block.atomic_number = numbers[atom];
-        block.add_atom(atom);
-        block.neighbours.insert(block.neighbours.end(), neighbours + first[atom],
-                                neighbours + first[atom + 1]);
-        block.vectors.insert(block.vectors.end(), vectors + 3L * first[atom],
-                             vectors + 3L * first[atom + 1]);
-        block.close_atom();
-      }
-      work();
-    }
-  }
 };
 
 /// Call work and return 0; 1, with the reason in `message`, where it throws.
@@ -512,7 +488,7 @@ MLSEL_EXPORT int mlsel_fit_describe(void *handle, int term, int n_atoms, const i
   return mlsel::guarded(message, size, [&] {
     auto &fit = *static_cast<mlsel::Fit *>(handle);
     mlsel::Term &one = *fit.terms.at(term);
-    fit.each_block(n_atoms, numbers, first, neighbours, vectors, [&] {
+    each_block(fit.block, n_atoms, numbers, first, neighbours, vectors, [&] {
       if (!one.is_centre(fit.block.atomic_number)) return;
       one.describe(fit.block, numbers, out);
       out += fit.block.atoms.size() * static_cast<size_t>(one.n_dimensions());
@@ -530,7 +506,7 @@ MLSEL_EXPORT int mlsel_fit_covariances(void *handle, int n_atoms, const int *num
   return mlsel::guarded(message, size, [&] {
     auto &fit = *static_cast<mlsel::Fit *>(handle);
     const mlsel::Rows rows = {energy, positions, strain, fit.n_columns()};
-    fit.each_block(n_atoms, numbers, first, neighbours, vectors, [&] {
+    each_block(fit.block, n_atoms, numbers, first, neighbours, vectors, [&] {
       int column = 0;
       for (const auto &term : fit.terms) {
         if (term->is_centre(fit.block.atomic_number))
