@@ -57,14 +57,12 @@ def describe(pool: Pool) -> list[str]:
         + "".join(f"{heads[name]:>11}" for name in means)
         + f"{'ρ/g cm⁻³':>10}  molten"
     )
-    for run in pool.runs:
+    sums_of = [dict.fromkeys(means, 0.0) for _ in pool.runs]
+    for block in pool.blocks(*means) if means else ():
+        for name in means:
+            sums_of[block.run.index][name] += float(block[name].sum())
+    for run, sums in zip(pool.runs, sums_of, strict=True):
         numbers = pool.numbers(run)
-        ids = range(run.first_frame, run.first_frame + run.n_frames)
-        sums = dict.fromkeys(means, 0.0)
-        if pool.is_ordered:
-            for block in pool.blocks(*means, frame_ids=ids):
-                for name in means:
-                    sums[name] += float(block[name].sum())
         symbols = [chemical_symbols[z] for z in numbers]
         formula = Formula.from_list(symbols).format("hill")
         row = f"{run.name:26} {run.n_frames:8} {formula:12}"

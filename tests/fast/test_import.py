@@ -585,3 +585,21 @@ def test_what_an_h5md_file_has_beside_is_named(tmp_path: Path) -> None:
         (block,) = pool.blocks("cell")
         np.testing.assert_array_equal(block["cell"], [np.eye(3) * 9] * 3)
     assert report.not_kept["particles/velocity"] == report.not_kept["observables/virial"] == 3
+
+
+def test_info_tells_the_means_of_runs_whose_frames_are_interleaved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [pair(k) for k in range(6)]
+    for frame in frames[1::2]:
+        frame.numbers[1] = 11  # a second composition, each other frame
+    bring(tmp_path, frames)
+    assert main(["info", str(tmp_path / "pool.h5")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    energies = {
+        formula: sum(f.info["REF_energy"] for f in frames[first::2]) / 3
+        for formula, first in (("ClNa", 0), ("Na2", 1))
+    }
+    rows = [line for line in lines if line[2:3] and line[2] in energies]
+    told = {row[2]: (float(row[3]), row[4]) for row in rows}
+    assert told == {formula: (729.0, f"{energy:.4g}") for formula, energy in energies.items()}
