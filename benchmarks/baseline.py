@@ -29,6 +29,8 @@ SPECIES = ("Na", "Cl")
 ZBL, CHARGES = (2.0, 4.0), {"Na": 1.0, "Cl": -1.0}
 BOUND = 1.1
 """A step with a wide ZBL over one without."""
+BOUND_PPPM = 0.8
+"""A step with charges by PPPM over one with Ewald's sum, which `kspace_style` is there for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,19 +49,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         path = export_schnet(schnet(**SIZES["small"]), Path(scratch) / "small.pt", (11, 17))
         bare = ["pair_style schnet compressed threads 1", f"pair_coeff * * {path} Na Cl"]
-        ewald = overlaid(Baseline(ZBL, CHARGES).text(SPECIES).splitlines(), bare)
+        pppm = Baseline(ZBL, CHARGES, kspace_style="pppm 1e-5")
         commands = {
             "bare": bare,
-            "ZBL": overlaid(Baseline(ZBL).text(SPECIES).splitlines(), bare),
-            "ZBL and charges, PPPM": [*ewald, "kspace_style pppm 1e-5"],
-            "ZBL and charges, Ewald": ewald,
+            "ZBL": overlaid(Baseline(ZBL).lammps_commands(SPECIES), bare),
+            "ZBL and charges, PPPM": overlaid(pppm.lammps_commands(SPECIES), bare),
+            "ZBL and charges, Ewald": overlaid(
+                Baseline(ZBL, CHARGES).lammps_commands(SPECIES), bare
+            ),
         }
         opened = [opened_with(atoms, lines) for lines in commands.values()]
         times = in_turns([steps_of(lmp, args.steps) for lmp in opened], args.repeats)
-    first = times[0]
+    first, _, by_pppm, by_ewald = times
     claims.note(", ".join(f"{name} {1e3 * t:.2f}" for name, t in zip(commands, times, strict=True))
                 + " ms a step, small SchNet, one thread")  # fmt: skip
     claims.at_most("wide ZBL: a step over one without, time", times[1] / first, BOUND)
+    claims.at_most("charges: a step by PPPM over one by Ewald", by_pppm / by_ewald, BOUND_PPPM)
     for name, t in list(zip(commands, times, strict=True))[2:]:
         claims.note(f"{name}: a step over a bare one {t / first:.2f}")
     return claims.end()

@@ -15,9 +15,6 @@ from mlsel.validate.distances import closest_distances
 from mlsel.validate.stability import Bounds, pair_names
 
 TOLD_UNITS = {"sigma": "eV", "below": "Å"}
-NEW_VOLUME, LOST_VOLUME = 1.1, 1.5
-"""Times the training set's largest volume of an atom, or a part of its smallest. A gas has neither
-short distances nor large forces: nothing else would see that a melt has boiled away."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,8 @@ class Held:
     force : eV/Å
         The largest component of a force.
     volumes : two floats, Å³
-        The smallest and the largest volume an atom.
+        The smallest and the largest volume an atom, of frames periodic in all directions. A gas has
+        neither short distances nor large forces: nothing else sees that a melt boils away.
     """
 
     closest: FloatArray
@@ -53,10 +51,12 @@ class Held:
             for block in pool.blocks("positions", "cell", "forces"):
                 types = species_of(pool.numbers(block.run), species, path)
                 force = max(force, float(np.abs(block["forces"]).max()))
-                volumes = np.abs(np.linalg.det(block["cell"])) / len(types)
-                low, high = min(low, float(volumes.min())), max(high, float(volumes.max()))
+                periodic = pool.periodic(block.run)
+                if all(periodic):
+                    volumes = np.abs(np.linalg.det(block["cell"])) / len(types)
+                    low, high = min(low, float(volumes.min())), max(high, float(volumes.max()))
                 for positions, cell in zip(block["positions"], block["cell"], strict=True):
-                    found = closest_distances(positions, cell, types, len(species))
+                    found = closest_distances(positions, cell, types, len(species), periodic)
                     closest = np.minimum(closest, found)
         return cls(closest, force, (low, high))
 
@@ -81,9 +81,9 @@ class Watch:
 
     A frame is *new* if a pair of atoms is closer than `near` times the training set's shortest
     distance of its species, a force is larger than `force` times its largest, the volume an atom
-    is NEW_VOLUME times beyond those that it holds, or what the pair style tells of an atom is
+    is `volume` times beyond those that it holds, or what the pair style tells of an atom is
     beyond its bound in `told`. A run is *lost* if a pair is closer than `lost` times that distance,
-    the volume LOST_VOLUME times beyond, or temperature or energy leave the bounds that MD
+    the volume `lost_volume` times beyond, or temperature or energy leave the bounds that MD
     validation has, too (`mlsel.validate.stability.Bounds`).
     """
 
@@ -92,13 +92,16 @@ class Watch:
     near: float
     force: float
     lost: float
+    volume: float
+    lost_volume: float
     told: Mapping[str, float] = field(default_factory=dict)
 
     def commands(self, pair_style: str, interval: int) -> list[str]:
         """Return LAMMPS commands after which compute watch_<name> is the largest of all atoms.
 
-        >>> Watch(Held(np.array([2.0]), 5.0), ("Ar",), 0.95, 1.5, 0.75, {"sigma": 0.1}).commands(
-        ...     "schnet", 10)
+        >>> watch = Watch(
+        ...     Held(np.array([2.0]), 5.0), ("Ar",), 0.95, 1.5, 0.75, 1.1, 1.5, {"sigma": 0.1})
+        >>> watch.commands("schnet", 10)
         ['fix watch all pair 10 schnet sigma 1', 'compute watch_sigma all reduce max f_watch']
         """
         if not self.told:
@@ -130,7 +133,7 @@ class Watch:
         largest_force : eV/Å
         volume : Å³ an atom, NaN where that is no matter
 
-        >>> watch = Watch(Held(np.array([2.0]), 5.0), ("Ar",), 0.95, 1.5, 0.75)
+        >>> watch = Watch(Held(np.array([2.0]), 5.0), ("Ar",), 0.95, 1.5, 0.75, 1.1, 1.5)
         >>> watch.new(np.array([1.95]), 7.0)
         ''
         >>> watch.new(np.array([1.8]), 7.0)
@@ -156,18 +159,19 @@ class Watch:
             if not value <= bound:
                 unit = TOLD_UNITS[name]
                 return f"{name} of an atom is {value:.3g} {unit} (refine.watch.{name}: {bound:g})"
-        return self._beyond(volume, NEW_VOLUME)
+        return self._beyond(volume, self.volume)
 
     def outgrown(self, volume: float) -> str:
         """Return, in a few words, how a volume (Å³ an atom) is past all use, or "".
 
-        >>> watch = Watch(Held(np.array([2.0]), 5.0, (11.0, 12.0)), ("Ar",), 0.95, 1.5, 0.75)
+        >>> held = Held(np.array([2.0]), 5.0, (11.0, 12.0))
+        >>> watch = Watch(held, ("Ar",), 0.95, 1.5, 0.75, 1.1, 1.5)
         >>> watch.outgrown(13.5), watch.new(np.array([2.1]), 1.0, volume=13.5)
         ('', 'a volume of 13.5 Å³/atom (11 to 12 Å³/atom in the training set)')
         >>> watch.outgrown(30.0)
         'a volume of 30 Å³/atom (11 to 12 Å³/atom in the training set)'
         """
-        return self._beyond(volume, LOST_VOLUME)
+        return self._beyond(volume, self.lost_volume)
 
     def _beyond(self, volume: float, factor: float) -> str:
         low, high = self.held.volumes

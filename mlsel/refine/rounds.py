@@ -246,7 +246,7 @@ class Refinement:
                 "are trained again for it; leave out what a kind of model can't tell."
             )
         watch = Watch(Held.of(self.data(k), species), species, section.near, section.force,
-                      section.lost, section.watch)  # fmt: skip
+                      section.lost, section.volume, section.lost_volume, section.watch)  # fmt: skip
         lines = [*model.lammps_commands(species),
                  *watch.commands(model.pair_style, section.sampling_interval)]  # fmt: skip
         potential = "\n".join([f"# {self.name}, round {k}", *lines]) + "\n"
@@ -369,7 +369,7 @@ class Refinement:
             task = self._task(k)
             if not task.is_done(again=True):
                 task.perform(lambda report: None)
-            task.settle_core()
+            task.settle_added()
 
         on_root(comm, train)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FILE = "baseline.json"
 COULOMB_CUTOFF = 10.0
 COULOMB_ACCURACY = 1e-5
+KSPACE = re.compile(r"^[ \t]*kspace_style[ \t]+(?!none).*$", re.MULTILINE)
 SENSELESS = 1e6
 """eV: a baseline that gives a frame more than this says nothing that a model could be added to."""
 
@@ -51,12 +52,15 @@ class Baseline:
         A LAMMPS include of the user's own, in place of both.
     species : tuple of str
         The elements of the include's atom types.
+    kspace_style : str
+        Of MD, in place of the include's own; labels and predictions are by the latter.
     """
 
     zbl: tuple[float, ...] = ()
     charges: Mapping[str, float] | None = None
     include: str = ""
     species: tuple[str, ...] = ()
+    kspace_style: str = ""
 
     @classmethod
     def of(cls, section: BaselineSection, species: tuple[str, ...]) -> Baseline | None:
@@ -65,12 +69,13 @@ class Baseline:
         Raises
         ------
         MlselError
-            If it names an include that is not there.
+            If it names an include that is not there, or has no kspace_style to be replaced.
         """
         if not section.include:
             if not section.zbl and not section.charges:
                 return None
-            return cls(section.zbl, dict(section.charges) or None)
+            charges = dict(section.charges) or None
+            return cls(section.zbl, charges, kspace_style=section.kspace_style)
         path = Path(section.include)
         if not path.is_file():
             raise MlselError(
@@ -79,11 +84,17 @@ class Baseline:
             )
         text = path.read_text(encoding="utf-8")
         stated = re.search(r"^#\s*species:\s*(.+)$", text, re.MULTILINE)
-        return cls(include=text, species=tuple(stated[1].split()) if stated else species)
+        species = tuple(stated[1].split()) if stated else species
+        if section.kspace_style and not KSPACE.search(text):
+            raise MlselError(
+                f"training.baseline.kspace_style is set, and {path} has no kspace_style that it "
+                "could replace: leave it out."
+            )
+        return cls(include=text, species=species, kspace_style=section.kspace_style)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Return what decides it, as plain values."""
+        """Return what decides labels and predictions, as plain values."""
         return {
             "zbl": list(self.zbl),
             "charges": dict(self.charges or {}),
@@ -128,6 +139,14 @@ class Baseline:
             lines += ["pair_coeff * * coul/long", f"kspace_style ewald {COULOMB_ACCURACY:g}"]
         return "\n".join([*before, f"pair_style hybrid/overlay {' '.join(styles)}", *lines]) + "\n"
 
+    def lammps_commands(self, species: Sequence[str]) -> list[str]:
+        """Return what MD uses: the include, by another sum over the reciprocal space if one is
+        asked for."""
+        text = self.text(species)
+        if self.kspace_style:
+            text = KSPACE.sub(f"kspace_style {self.kspace_style}", text)
+        return text.splitlines()
+
     def evaluate(self, frames: Frames) -> Evaluation:
         """Return what the baseline says of frames.
 
@@ -169,7 +188,7 @@ class Baseline:
 
     def write(self, folder: Path) -> None:
         """Keep it beside a model."""
-        write_json(folder / FILE, self.identity)
+        write_json(folder / FILE, {**self.identity, "kspace_style": self.kspace_style})
 
 
 def read_baseline(folder: Path) -> Baseline | None:
@@ -192,9 +211,10 @@ def read_baseline(folder: Path) -> Baseline | None:
             raise ValueError("charges")
         if not all(isinstance(s, str) and s in atomic_numbers for s in (*charges, *species)):
             raise ValueError("elements")
-        if not isinstance(known["include"], str):
+        kspace_style = known.get("kspace_style", "")  # an earlier mlsel had none
+        if not isinstance(known["include"], str) or not isinstance(kspace_style, str):
             raise TypeError("include")
-        return Baseline(zbl, charges or None, known["include"], species)
+        return Baseline(zbl, charges or None, known["include"], species, kspace_style)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise MlselError(f"{path} is damaged: train the model again.") from None
 
@@ -235,9 +255,7 @@ class SumModel(TrainedModel):
         return self.model.uncertainty(frames)
 
     def lammps_commands(self, species: Sequence[str]) -> list[str]:
-        return overlaid(
-            self.baseline.text(species).splitlines(), self.model.lammps_commands(species)
-        )
+        return overlaid(self.baseline.lammps_commands(species), self.model.lammps_commands(species))
 
     def calculator(self) -> Any:
         from mlsel.training.calculator import ModelCalculator

@@ -82,7 +82,7 @@ def _train_one(args: argparse.Namespace) -> int:
     )
     comm = world()
     if on_root(comm, lambda: task.is_done(again=args.again)):
-        on_root(comm, task.settle_core)
+        on_root(comm, task.settle_added)
         if comm.rank == 0:
             log.info("%s is there already, made from the same data and parameters", task.out)
         return 0
@@ -98,7 +98,7 @@ def _train_one(args: argparse.Namespace) -> int:
         task.perform(report, comm)
     else:
         on_root(comm, lambda: _drop(task.perform(report)))
-    on_root(comm, task.settle_core)
+    on_root(comm, task.settle_added)
     progress.end()
     if comm.rank == 0:
         log.info("%s: trained in %s", task.out, duration(progress.elapsed))

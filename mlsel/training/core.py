@@ -21,7 +21,7 @@ from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
 from mlsel.core.provenance import digest
 from mlsel.training.base import MODEL_FILE, Frames, symbols
-from mlsel.training.baseline import Baseline
+from mlsel.training.baseline import Baseline, read_baseline
 
 FILE = "core.json"
 WIDTH = 0.2
@@ -94,10 +94,14 @@ def _name(pair: Sequence[int]) -> str:
 
 
 def model_digest(folder: Path) -> str:
-    """Return a hash of a finished model as it is used, its guard rail included."""
-    core = folder / FILE
+    """Return a hash of a finished model as MD uses it, with what is added to it there."""
+    core, baseline = folder / FILE, read_baseline(folder)
     image = (folder / MODEL_FILE).read_bytes()
-    return digest(image + core.read_bytes() if core.is_file() else image)
+    if core.is_file():
+        image += core.read_bytes()
+    if baseline is not None:
+        image += baseline.kspace_style.encode()
+    return digest(image)
 
 
 def read_core(folder: Path) -> Core | None:

@@ -17,6 +17,7 @@ from mlsel.core.errors import MlselError, nearest, shortened
 from mlsel.study.sections.training import TrainingSection
 from mlsel.study.seeds import MOST, seeded
 from mlsel.training.base import TrainedModel, Trainer, read_description
+from mlsel.training.baseline import FILE as BASELINE
 from mlsel.training.baseline import SumModel, read_baseline
 from mlsel.training.core import read_core
 
@@ -122,7 +123,14 @@ def load_model(folder: str | Path) -> TrainedModel:
     description = read_description(folder)
     module = kind_module(description.get("module", description["kind"]))
     model: TrainedModel = module.MODEL.load(folder)
-    for known in (read_baseline(folder), read_core(folder)):
+    baseline = read_baseline(folder)
+    learnt_beside = description.get("baseline")  # some trainings of an earlier mlsel don't say it
+    if learnt_beside is not None and learnt_beside != (baseline.identity if baseline else {}):
+        raise MlselError(
+            f"{folder / BASELINE} is {'another' if baseline else 'gone'}: the model was trained on "
+            "what a baseline leaves, and is nothing without it. `mlsel training` writes it anew."
+        )
+    for known in (baseline, read_core(folder)):
         if known is not None:
             model = SumModel(known, model)
     return model

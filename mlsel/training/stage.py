@@ -153,7 +153,7 @@ def train_study(
         if has_networks([tasks[i].trainer for i in missing]):
             use_threads()
         failures = _perform(study, tasks, missing, folder, comm)
-        on_root(comm, lambda: settle_cores(tasks))
+        on_root(comm, lambda: settle_added(tasks))
     finally:
         if comm.rank == 0:
             lock.release()
@@ -166,10 +166,10 @@ def train_study(
         )
 
 
-def settle_cores(tasks: Sequence[Task]) -> None:
-    """Put guard rails beside finished models, or take them away, as is asked for."""
+def settle_added(tasks: Sequence[Task]) -> None:
+    """Write beside finished models what is added to them in use and not learnt."""
     for task in tasks:
-        task.settle_core()
+        task.settle_added()
 
 
 def _perform(

@@ -23,7 +23,7 @@ from mlsel.training.base import (
     describe,
     read_frames,
 )
-from mlsel.training.baseline import Baseline
+from mlsel.training.baseline import Baseline, read_baseline
 from mlsel.training.core import FILE as CORE
 from mlsel.training.core import Core, read_core
 
@@ -230,12 +230,15 @@ class Task:
         write_json(self.out / MODEL_FILE, whole)
         take_away(self.out / BEGUN)
 
-    def settle_core(self) -> None:
-        """Put the guard rail beside a finished model, or take it away, as is asked for."""
+    def settle_added(self) -> None:
+        """Write beside a finished model what is added to it in use and not learnt: the guard rail,
+        or none, and the sum by which MD has the baseline's charges."""
         from mlsel.pool.pool import Pool
 
         if not (self.out / MODEL_FILE).is_file():
             return
+        if self.baseline is not None and read_baseline(self.out) != self.baseline:
+            self.baseline.write(self.out)
         if not self.has_core:
             remove(self.out / CORE)
         elif read_core(self.out) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,21 @@ from mlsel.md.include import IncludePotential
 from mlsel.study.sections.training import BaselineSection
 from mlsel.study.study import load_study
 from mlsel.training.base import Frames, Prediction, TrainedModel
-from mlsel.training.baseline import Baseline, SumModel, overlaid, read_baseline
+from mlsel.training.baseline import (
+    COULOMB_ACCURACY,
+    Baseline,
+    SumModel,
+    overlaid,
+    read_baseline,
+)
 from mlsel.training.command import main as train
-from mlsel.training.core import Core, read_core
+from mlsel.training.core import Core, model_digest, read_core
 from mlsel.training.registry import load_model
 from tests.support import Tolerance
 from tests.support.training_data import frames as pair_frames
 from tests.support.training_data import write_pool
 
+COULOMB = 14.399645  # e² / 4π ε₀, eV Å
 LENNARD_JONES = ["pair_style lj/cut 6.0", "pair_coeff * * 0.05 2.6"]
 WIDE = {"zbl": (2.0, 4.0)}
 CHARGED = {"zbl": (2.0, 4.0), "charges": {"Na": 1.0, "Cl": -1.0}}
@@ -95,6 +103,55 @@ def test_the_sum_is_the_sum_of_its_parts(settings: dict[str, Any]) -> None:
     atoms.calc = model.calculator()
     assert atoms.get_potential_energy() == pytest.approx(found.energy[1], rel=tolerance)
     np.testing.assert_allclose(atoms.get_forces(), found.forces[1], atol=Tolerance.ROUNDING)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 2.0])
+def test_md_by_another_sum_agrees_within_their_accuracies(tilt: float) -> None:
+    """Labels stay what Ewald's sum says; PPPM of MD differs by no more than both may be off."""
+    data = frames(1)
+    cell = data.cell.copy()
+    cell[0, 1, 0] = cell[0, 2, 1] = tilt
+    data = replace(data, cell=cell)
+    known = baseline({**CHARGED, "kspace_style": "pppm 1e-5"})
+    model = SumModel(known, LennardJones())
+    predicted, commands = model.predict(data), model.lammps_commands(("Na", "Cl"))
+    assert [line for line in commands if "kspace" in line] == ["kspace_style pppm 1e-5"]
+    np.testing.assert_array_equal(
+        predicted.forces, SumModel(baseline(CHARGED), LennardJones()).predict(data).forces
+    )
+    with IncludePotential("\n".join(commands), ("Na", "Cl")) as in_md:
+        found = in_md.evaluate(data.numbers, data.positions, data.cell)
+    # LAMMPS's accuracy is relative to the force of two unit charges 1 Å apart
+    accuracy = COULOMB_ACCURACY * COULOMB
+    off = np.sqrt(np.square(found.forces - predicted.forces).sum(-1).mean())
+    assert 0 < off < 2 * accuracy
+    assert abs(found.energy - predicted.energy)[0] / len(data.numbers) < accuracy  # eV, at 1 Å
+
+
+def test_the_sum_of_md_comes_and_goes_without_training(tmp_path: Path) -> None:
+    data = write_pool(tmp_path / "train.h5", [pair_frames(8, side=4)])
+    words = ["quick", "--data", str(data), "--model", "pair", "-o", str(tmp_path / "m")]
+    words += ["--set", "training.baseline.charges={Na=1,Cl=-1}"]
+    pppm = ["--set", "training.baseline.kspace_style=pppm 1e-5"]
+    assert train(words) == 0
+    image, before = (tmp_path / "m/model.json").read_bytes(), model_digest(tmp_path / "m")
+    assert "kspace_style ewald 1e-05" in load_model(tmp_path / "m").lammps_commands(("Na", "Cl"))
+    assert train([*words, *pppm]) == 0
+    assert "kspace_style pppm 1e-5" in load_model(tmp_path / "m").lammps_commands(("Na", "Cl"))
+    assert (tmp_path / "m/model.json").read_bytes() == image
+    assert model_digest(tmp_path / "m") != before
+    assert train(words) == 0
+    assert model_digest(tmp_path / "m") == before
+    # a model of what a baseline leaves is none without it
+    kept = (tmp_path / "m/baseline.json").read_text()
+    for text, sentence in ((kept.replace("1.0", "2.0"), "is another: "), ("", "is gone: ")):
+        (tmp_path / "m/baseline.json").unlink()
+        if text:
+            (tmp_path / "m/baseline.json").write_text(text)
+        with pytest.raises(MlselError, match=sentence):
+            load_model(tmp_path / "m")
+    assert train(words) == 0
+    load_model(tmp_path / "m")
 
 
 def test_labels_and_prediction_are_inverse() -> None:
@@ -230,6 +287,8 @@ def test_an_include_of_ones_own(tmp_path: Path) -> None:
     path.write_text("# species: Na Cl\npair_style born 6.0 &\n\npair_coeff * * 0.2 0.3 2.5 0 0\n")
     known = baseline({"include": str(path)})
     assert known.species == ("Na", "Cl")
+    with pytest.raises(MlselError, match=r"own.lmp has no kspace_style that it could replace"):
+        baseline({"include": str(path), "kspace_style": "pppm 1e-5"})
     with pytest.raises(MlselError, match="for the atom types Na Cl, not Cl Na"):
         known.text(("Cl", "Na"))
     data = frames(1)
@@ -245,6 +304,9 @@ def test_an_include_of_ones_own(tmp_path: Path) -> None:
         ("{ zbl = [4.0, 2.0] }", r"training.baseline.zbl is \[4, 2\]: it must be two distances"),
         ("{ charges = { Nq = 1 } }", 'names "Nq", which is no element'),
         ('{ include = "a", zbl = [2.0, 4.0] }', "give one or the other"),
+        ('{ zbl = [2.0, 4.0], kspace_style = "pppm 1e-5" }', "a kspace_style and no charges"),
+        ('{ charges = { Na = 1 }, kspace_style = "pppm" }', "LAMMPS and its relative accuracy"),
+        ('{ charges = { Na = 1 }, kspace_style = "pppm 1" }', "above 0 and at most 0.1"),
     ],
 )
 def test_wrong_settings_are_told(setting: str, sentence: str) -> None:

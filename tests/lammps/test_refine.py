@@ -12,11 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
 from mlsel.md import deck
 from mlsel.md.include import IncludePotential
 from mlsel.pool.pool import Pool
+from mlsel.pool.writer import PoolWriter
 from mlsel.refine.bounds import Held, Watch
 from mlsel.refine.exploration import ExplorationRun, FrameWatcher, Lost
 from mlsel.refine.rounds import Refinement
@@ -184,7 +186,7 @@ def test_killed_at_all_points(trained: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_warms_up_is_not_lost(trained: Path, tmp_path: Path) -> None:
     study = load(tmp_path, "refine.timestep=2.0", "refine.thermostat_time=0.1")
-    watch = Watch(Held(np.full(3, 0.1), 1e3, (400.0, 500.0)), ("Na", "Cl"), 0.9, 1.5, 0.5)
+    watch = Watch(Held(np.full(3, 0.1), 1e3, (400.0, 500.0)), ("Na", "Cl"), 0.9, 1.5, 0.5, 1.1, 1.5)
     run = ExplorationRun(tmp_path, tmp_path, study, watch, 2000.0, None, 1, (11, 17))
     kept = []
 
@@ -205,6 +207,59 @@ def test_a_run_that_warms_up_is_not_lost(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(Lost, match=r"a volume of 864 Å³/atom \(400 to 500"):
         keep(2000, 2000.0, 12.0)
     assert len(kept) == 1
+
+
+@pytest.mark.parametrize("growth", [1.03, 1 / 1.03])
+def test_a_box_that_grows_or_shrinks_is_harvested_and_ends(growth: float, tmp_path: Path) -> None:
+    """What neither distances nor forces see, in a trajectory whose volumes are known."""
+    study = load(tmp_path, "refine.volume=1.2", "refine.lost_volume=1.5")
+    watch = Watch(Held(np.full(3, 0.1), 1e3, (7.5, 7.5)), ("Na", "Cl"), 0.9, 1.5, 0.5, 1.2, 1.5)
+    run = ExplorationRun(tmp_path, tmp_path / "run", study, watch, 2000.0, 1.0, 1, (11, 17))
+    run.folder.mkdir()
+    volumes = 15 * growth ** np.arange(50.0)
+
+    class Session:
+        step = 0
+
+        def run(self, n: int, setup: bool = True) -> None:
+            self.step += n
+
+        def thermo(self) -> dict[str, float]:
+            return {"Temp": 2000.0, "PotEng": -7.0, "Fmax": 1.0}
+
+        def cell(self) -> FloatArray:
+            edge = float(np.cbrt(volumes[self.step // run.interval - 1]))
+            return edge * np.eye(3)
+
+        def unwrapped_positions(self) -> FloatArray:
+            return np.array([[0.0, 0, 0], [1.2, 0, 0]])
+
+    with run.recording(Session(), 0, lambda steps: None) as watcher:  # type: ignore[arg-type]
+        watcher.advance("run", 50 * run.interval)
+    run.perform(world(), lambda steps: None)
+    outcome = json.loads(run.product.read_text())
+    beyond = np.abs(np.log(volumes / 15))
+    last = volumes[np.argmax(beyond > np.log(1.5))] / 2
+    told = "Å³/atom (7.5 to 7.5 Å³/atom in the training set)"
+    assert outcome["ended_by"] == f"a volume of {last:.3g} {told}"
+    new = volumes[(beyond > np.log(1.2)) & (beyond < np.log(1.5))]
+    assert outcome["n_new"] == len(new) == 7
+    assert outcome["first_new"] == f"a volume of {new[0] / 2:.3g} {told}"
+    _, cells = run.new_frames()
+    assert np.linalg.det(cells) == pytest.approx(new)
+
+
+def test_volumes_and_images_count_where_frames_are_periodic(tmp_path: Path) -> None:
+    with PoolWriter(tmp_path / "both.h5") as writer:
+        for name, edge, periodic in (("bulk", 4.0, True), ("molecule", 3.0, False)):
+            run = writer.add_run(
+                name, np.array([11, 17]), 1, ["positions", "forces"], periodic=(periodic,) * 3
+            )
+            places = np.array([[[0.0, 0, 0], [0, 0, 2.5]]])
+            run.append([0], [0], positions=places, cell=[edge * np.eye(3)], forces=places)
+    held = Held.of(tmp_path / "both.h5", ("Na", "Cl"))
+    assert held.volumes == pytest.approx((32.0, 32.0))
+    assert held.closest.tolist() == [np.inf, 1.5, np.inf]
 
 
 def test_what_the_training_set_holds(trained: Path) -> None:
@@ -232,6 +287,7 @@ def test_what_the_training_set_holds(trained: Path) -> None:
     [
         ("refine.models=['force/*']", 'refine.models names "force/*", and the trained models'),
         ("refine.lost=1.0", "refine.lost is 1 and refine.near 1"),
+        ("refine.lost_volume=1.05", "refine.lost_volume is 1.05 and refine.volume 1.1"),
         ("refine.labels=0", "refine.labels is 0"),
         ("refine.labeller=ase:nowhere:make", "can't be imported"),
         ("refine.labeller=missing.lmp", "no such LAMMPS include"),

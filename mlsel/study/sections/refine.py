@@ -50,6 +50,12 @@ class RefineSection:
     lost: float = quantity(
         0.75, above=0, at_most=1, doc="of its shortest distance of a pair: the run is lost"
     )
+    volume: float = quantity(
+        1.1, at_least=1, doc="times the largest volume of an atom, or a part of the smallest: new"
+    )
+    lost_volume: float = quantity(
+        1.5, at_least=1, doc="times these: the run has boiled away, or collapsed, and is lost"
+    )
     seed: int = quantity(1, at_least=0)
 
     def check(self) -> str | None:
@@ -63,6 +69,11 @@ class RefineSection:
             return (
                 f"refine.lost is {self.lost:g} and refine.near {self.near:g}: lost must be "
                 "smaller, else runs end before a frame is new"
+            )
+        if self.lost_volume <= self.volume:
+            return (
+                f"refine.lost_volume is {self.lost_volume:g} and refine.volume {self.volume:g}: "
+                "lost_volume must be larger, else runs end before a frame is new"
             )
         if self.duration * 1000 / self.timestep > MAX_STEPS:
             return f"refine.duration asks for more than {MAX_STEPS:g} steps: make it shorter"

@@ -9,11 +9,27 @@ from mlsel.study.schema import quantity
 
 MAX_ATOMS = 10_000_000
 MAX_STEPS = 10**15
+MAX_KSPACE = 0.1
 ELEMENTS = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "
     "Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy "
     "Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf"
 )
+
+
+def kspace_problem(key: str, text: str) -> str | None:
+    """Say what is wrong with the words of a LAMMPS kspace_style, None if nothing is."""
+    name, _, accuracy = text.rpartition(" ")
+    try:
+        known = 0 < float(accuracy) <= MAX_KSPACE
+    except ValueError:
+        known = False
+    if known and name.strip():
+        return None
+    return (
+        f'{key} is "{text}": it must be a kspace_style of LAMMPS and its relative accuracy, above '
+        f'0 and at most {MAX_KSPACE:g}, for instance "pppm 1e-5"'
+    )
 
 
 @dataclass(frozen=True)
@@ -32,7 +48,9 @@ class System:
     start: str = quantity("grid", doc='"grid", or a structure file that ASE reads')
     spacing: float = quantity(3.0, unit="Å", above=0, doc="of the start grid's sites")
     cutoff: float = quantity(10.0, unit="Å", above=0, doc="of the reference pair potential")
-    kspace_accuracy: float = quantity(1e-5, above=0, at_most=0.1, doc="relative, of the Ewald sum")
+    kspace_accuracy: float = quantity(
+        1e-5, above=0, at_most=MAX_KSPACE, doc="relative, of the Ewald sum"
+    )
 
     def check(self) -> str | None:
         known = ELEMENTS.split()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mlsel.core.errors import nearest
 from mlsel.study.schema import quantity
-from mlsel.study.sections.system import ELEMENTS
+from mlsel.study.sections.system import ELEMENTS, kspace_problem
 from mlsel.study.seeds import MOST
 
 
@@ -119,6 +119,9 @@ class BaselineSection:
     )
     charges: Mapping[str, float] = quantity({}, unit="e", doc="of each element, by Ewald's sum")
     include: str = quantity("", doc="the path of a LAMMPS include in metal units, in place of both")
+    kspace_style: str = quantity(
+        "", doc="in MD alone, in place of Ewald's sum or the include's own: no label is changed"
+    )
 
     def check(self) -> str | None:
         if self.zbl and not (len(self.zbl) == 2 and self.zbl[0] < self.zbl[1]):
@@ -128,6 +131,12 @@ class BaselineSection:
             )
         if self.include and (self.zbl or self.charges):
             return "training.baseline has an include beside zbl or charges: give one or the other"
+        if self.kspace_style:
+            if not (self.charges or self.include):
+                return "training.baseline has a kspace_style and no charges: leave it out"
+            problem = kspace_problem("training.baseline.kspace_style", self.kspace_style)
+            if problem:
+                return problem
         for symbol in self.charges:
             if symbol not in ELEMENTS.split():
                 hint = nearest(symbol, ELEMENTS.split())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlsel.study.schema import quantity
-from mlsel.study.sections.system import MAX_ATOMS, MAX_STEPS
+from mlsel.study.sections.system import MAX_ATOMS, MAX_STEPS, kspace_problem
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,10 @@ class ValidationSection:
         )  # fmt: skip
         if longest * 1000 / self.timestep > MAX_STEPS:
             return f"[validation] asks for a run of more than {MAX_STEPS:g} steps: make it shorter"
+        if self.kspace_style:
+            problem = kspace_problem("validation.kspace_style", self.kspace_style)
+            if problem:
+                return problem
         for name in self.potentials:
             if name in ("reference", "start") or not name.replace("-", "").isalnum():
                 return (
