@@ -32,7 +32,7 @@ from mlsel.pool.own import references_of, stamp_of_sources
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
 from mlsel.pool.spool import Spool
-from mlsel.pool.stated_units import refuse_units
+from mlsel.pool.stated_units import refuse_units, untold_units
 from mlsel.pool.writer import INTEGER, PoolWriter, RunWriter
 
 FLUSH_BYTES = 16 * 2**20
@@ -155,7 +155,9 @@ def import_trajectories(
         report.left_out = admission.n_skipped
         report.references = dict(sorted(admission.references.items()))
         _tell_extras(extras, report)
-        report.warnings += [*admission.decision.notes, *admission.warnings()]
+        untold = [untold_units(path, options) for path in sources]
+        report.warnings += [*filter(None, untold), *admission.decision.notes]
+        report.warnings += admission.warnings()
         made_from = {
             "sources": [str(path) for path in sources],
             "source_digests": hashes,

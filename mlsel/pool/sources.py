@@ -176,7 +176,7 @@ def _dump(path: Path, kind: str, options: ReadOptions) -> Iterator[tuple[Atoms, 
     """LAMMPS dumps: types are no elements, and ASE's reader fills in an energy of 0."""
     from ase.io import iread
 
-    columns = next((c for c in _dump_columns(path)), [])
+    columns = dump_columns(path)
     arguments: dict[str, Any] = {}
     if kind == "lammps-dump-text":
         _check_counts(path)
@@ -226,11 +226,24 @@ def _check_counts(path: Path) -> None:
                 found = 0
 
 
-def _dump_columns(path: Path) -> Iterator[list[str]]:
+def dump_columns(path: Path) -> list[str]:
+    """Return the columns of a dump's first frame."""
     with opened(path) as file:
         for line in file:
             if line.startswith(b"ITEM: ATOMS"):
-                yield line.decode("utf-8", "replace").split()[2:]
+                return str(line, "utf-8", "replace").split()[2:]
+    return []
+
+
+def dump_units(path: Path) -> str:
+    """Return the style of units that a dump says it is in (`dump_modify units yes`), else ""."""
+    with opened(path) as file:
+        for line in file:
+            if line.startswith(b"ITEM: UNITS"):
+                return str(next(file, b""), "utf-8", "replace").strip()
+            if line.startswith(b"ITEM: ATOMS"):
+                return ""
+    return ""
 
 
 def _check_types(path: Path, columns: list[str], n_species: int) -> None:

@@ -1,4 +1,4 @@
-"""Units that a source says its values are in: none may be put on top of these."""
+"""Units that a source says its values are in: those that are given for it must agree."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlsel.core import units
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, shortened
 from mlsel.pool.h5md import units_of_h5md
 from mlsel.pool.labels import LabelOptions
-from mlsel.pool.sources import kind_of, units_of_database
+from mlsel.pool.sources import dump_columns, dump_units, kind_of, units_of_database
 
 QUANTITIES = ("energy", "length", "force", "stress")
 UNSAID = (
@@ -19,14 +19,20 @@ UNSAID = (
 """Formats that hold numbers in whatever units their writer had. Of all others the readers know the
 units and convert to eV and Å."""
 
+SAME = 1e-4
+"""Two factors are the same unit's: constants of different years are not told apart."""
+
 
 def refuse_units(path: Path, options: LabelOptions) -> None:
-    """Raise MlselError if a source says its units and others are given for it: each would be
-    converted twice, a wrong number without a word."""
-    put = [quantity for quantity in QUANTITIES if options.factor(quantity) != 1]
+    """Raise MlselError if a source says its units and those given for it don't agree: values would
+    be converted twice, or not at all, a wrong number without a word."""
+    put = _puts(options)
+    kind = kind_of(path)
+    if kind == "lammps-dump-text":
+        _agree_with_dump(path, options)
     if not put:
         return
-    said = dict(_said(path, kind_of(path)))
+    said = dict(_said(path, kind))
     twice = next((quantity for quantity in put if quantity in said), None)
     if twice is not None:
         raise MlselError(
@@ -41,6 +47,50 @@ def refuse_units(path: Path, options: LabelOptions) -> None:
             "stresses are per that length or per Å is not said. Give --force-unit and "
             "--stress-unit, too."
         )
+
+
+def _puts(options: LabelOptions) -> list[str]:
+    return [quantity for quantity in QUANTITIES if options.factor(quantity) != 1]
+
+
+DUMP_STYLES = {"metal": ("eV", "Angstrom"), "real": ("kcal/mol", "Angstrom"),
+               "electron": ("Hartree", "Bohr")}  # fmt: skip
+"""Energy and length of LAMMPS's styles of units; forces are their quotient in each of these."""
+
+
+def _agree_with_dump(path: Path, options: LabelOptions) -> None:
+    """Raise MlselError if a dump says its style of units and the options don't say the same."""
+    style = dump_units(path)
+    if not style:
+        return
+    if style not in DUMP_STYLES:
+        raise MlselError(
+            f"{path} says that it is in LAMMPS's units {shortened(style, 40)!r}: only frames in "
+            f"{', '.join(DUMP_STYLES)} are read. Convert it, or write it anew in one of these."
+        )
+    energy, length = DUMP_STYLES[style]
+    wanted = LabelOptions(energy_unit=energy, length_unit=length)
+    if any(
+        abs(options.factor(quantity) / wanted.factor(quantity) - 1) > SAME
+        for quantity in ("energy", "length", "force")
+    ):
+        raise MlselError(
+            f"{path} says that it is in LAMMPS's units {style}, and it would be read with "
+            f"{_given(options) if _puts(options) else 'eV and Å'}: give --energy-unit {energy} "
+            f"--length-unit {length}, from which that of the forces follows."
+        )
+
+
+def untold_units(path: Path, options: LabelOptions) -> str:
+    """Return a warning where the units of a dump's forces are taken for granted, else ""."""
+    if kind_of(path) != "lammps-dump-text" or _puts(options) or dump_units(path):
+        return ""
+    if options.force_unit or "fx" not in dump_columns(path):
+        return ""
+    return (
+        f"{path} does not say its units, as few dumps do: forces are taken to be in eV/Å, as in "
+        "units metal (--force-unit eV/Angstrom says so); for units real give --energy-unit kcal/mol"
+    )
 
 
 def _given(options: LabelOptions) -> str:

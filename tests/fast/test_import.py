@@ -130,6 +130,30 @@ def dump(path: Path, column: str, kinds: tuple[str, str]) -> Path:
     return path
 
 
+def test_a_dump_that_says_its_units_is_not_read_in_others(tmp_path: Path) -> None:
+    path = dump(tmp_path / "a.dump", "element", ("Na", "Cl"))
+    untold = import_trajectories([path], tmp_path / "untold.h5")
+    assert any("does not say its units" in warning for warning in untold.warnings)
+    plain = path.read_text()
+    path.write_text(f"ITEM: UNITS\nreal\n{plain}")
+    with pytest.raises(MlselError, match=r"units real, and .* eV and Å: give --energy-unit kcal"):
+        import_trajectories([path], tmp_path / "b.h5")
+    given = import_trajectories([path], tmp_path / "b.h5", LabelOptions(energy_unit="kcal/mol"))
+    assert not any("its units" in warning for warning in given.warnings)
+    with Pool(tmp_path / "b.h5") as pool:
+        # 23.0605 kcal/mol are 1 eV (CODATA)
+        np.testing.assert_allclose(
+            in_order(pool, "forces")[0][0, 0], 0.5 / 23.0605, rtol=Tolerance.FIVE_DIGITS
+        )
+    path.write_text(f"ITEM: UNITS\nmetal\n{plain}")
+    with pytest.raises(MlselError, match=r"units metal, and .*--energy-unit kcal/mol: give"):
+        import_trajectories([path], tmp_path / "c.h5", LabelOptions(energy_unit="kcal/mol"))
+    import_trajectories([path], tmp_path / "c.h5")
+    path.write_text(f"ITEM: UNITS\nlj\n{plain}")
+    with pytest.raises(MlselError, match="units 'lj': only frames in metal, real, electron"):
+        import_trajectories([path], tmp_path / "d.h5")
+
+
 def test_case_lammps_dump_energy_zero(tmp_path: Path) -> None:
     elements = dump(tmp_path / "elements.dump", "element", ("Na", "Cl"))
     import_trajectories([elements], tmp_path / "a.h5")
