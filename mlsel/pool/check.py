@@ -23,6 +23,7 @@ from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX
 from mlsel.pool.plausible import closeness
 from mlsel.pool.thresholds import Thresholds
 from mlsel.pool.volumes import shape_hash, slopes
+from mlsel.pool.work import told, works
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -137,6 +138,12 @@ def check(
         findings.append(
             Finding("have virials that their energies contradict", np.unique(by_volume.frames))
         )
+    found = works(pool)
+    notes += told(found)
+    wrong = [work.frames for work in found if work.is_wrong]
+    if wrong:
+        contradicted = np.sort(np.concatenate(wrong))
+        findings.append(Finding("have forces that their energies contradict", contradicted))
     return Checked(findings, _table(kept, names), [*notes, *_independent(pool, kept)], kept)
 
 

@@ -30,9 +30,11 @@ from mlsel.pool.labels import LABELS, STRESS_KEYS, USUAL_KEYS, LabelOptions, Sur
 from mlsel.pool.layout import ATOM_FIELDS, VIRIAL, Layout
 from mlsel.pool.own import references_of, stamp_of_sources
 from mlsel.pool.plausible import Plausibility
+from mlsel.pool.pool import Pool
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
 from mlsel.pool.spool import Spool
 from mlsel.pool.stated_units import refuse_units, untold_units
+from mlsel.pool.work import told, works
 from mlsel.pool.writer import INTEGER, PoolWriter, RunWriter
 
 FLUSH_BYTES = 16 * 2**20
@@ -165,6 +167,8 @@ def import_trajectories(
             **stamp_of_sources(sources),
         }
         _write(target, made_from, spool, admission, runs, places, report)
+    with Pool(target) as pool:
+        report.warnings += told([work for work in works(pool) if work.is_wrong])
     return report
 
 

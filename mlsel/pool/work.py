@@ -1,0 +1,204 @@
+"""The sign and the unit of forces, and whether they belong to the energies, by the work of forces
+between consecutive frames.
+
+Between frames a and b that are near each other E(b) − E(a) = −½ (F(a) + F(b)) · Δx to the second
+order in the displacements, less ½ (W(a) + W(b)) : ε where the cell is strained by ε. Where the two
+sides rise and fall together, their ratio is 1, or the labels are wrong. Where they don't, the
+frames are too far apart, and nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlsel.core import units
+from mlsel.core.arrays import Array, FloatArray, IntArray
+from mlsel.pool.block import Run
+from mlsel.pool.incoming import SOURCE_FILE
+
+if TYPE_CHECKING:
+    from mlsel.pool.pool import Pool
+
+_LABELS = {"positions", "forces", "energy"}
+PER_RUN, MOST = 32, 4096
+"""Pairs of frames that are looked at, of one run and in all."""
+FEWEST = 8
+"""Pairs of a source, below which nothing is said."""
+FARTHEST = 0.5
+"""Å, the largest displacement of an atom."""
+SAME_CELL = 1e-9
+"""Of a strain, below which the cell is the same."""
+CORRELATED = 0.95
+STILL = 20.0
+"""So many times smaller than the forces say are energies that are not the potential's: where atoms
+move by less than FARTHEST, the higher orders of a steep wall make a factor of two."""
+MAX_TOLD = 4
+TOLERANCE = 0.25
+"""Of the ratio of the two energy differences: further from 1 than this is told."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What consecutive frames say of the forces of one source.
+
+    Attributes
+    ----------
+    frames : (F,)
+        Ids of the source's frames.
+    n_atoms : of each of its frames; 0 where they have different numbers
+    by_forces, by_energies : (P,)
+        Differences of energy between the frames of a pair, eV.
+    """
+
+    frames: IntArray
+    n_atoms: int
+    by_forces: FloatArray
+    by_energies: FloatArray
+
+    @property
+    def ratio(self) -> float:
+        """The forces' differences over the energies', with the sign of their correlation."""
+        forces, energies = self._sizes
+        return float(np.copysign(forces / energies if energies else np.inf, self.correlation))
+
+    @property
+    def correlation(self) -> float:
+        """The cosine between the two sets of differences."""
+        size = float(np.prod(self._sizes))
+        return float((self.by_forces * self.by_energies).sum()) / size if size else 0.0
+
+    @property
+    def _sizes(self) -> tuple[float, float]:
+        return float(np.linalg.norm(self.by_forces)), float(np.linalg.norm(self.by_energies))
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the energies hardly change where the forces say that they must."""
+        return abs(self.correlation) < CORRELATED and abs(self.ratio) > STILL
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the frames are so near each other that they tell anything."""
+        tells = abs(self.correlation) >= CORRELATED or self.is_still
+        return len(self.by_forces) >= FEWEST and tells
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.is_known and abs(self.ratio - 1.0) > TOLERANCE
+
+    def told(self) -> str:
+        """Return a sentence on labels that are wrong."""
+        found = (
+            f"forces give {self.ratio:.3g} times the energy differences of {len(self.by_forces)} "
+            "pairs of consecutive frames"
+        )
+        return f"{found}: {self._reason()}"
+
+    def _reason(self) -> str:
+        if self.is_still:
+            return "is the energy the conserved one of the MD, with the kinetic part?"
+        sign = "their sign is wrong" if self.ratio < 0 else ""
+        hartree, kcal = (units.factor(unit, "energy") for unit in ("Hartree", "kcal/mol"))
+        reasons = {
+            1.0: "",
+            1 / units.factor("Hartree/Bohr", "force"): "as if they were in Hartree/Bohr",
+            1 / kcal: "as if they were in kcal/mol/Å, or energies in units 23 times as large",
+            hartree: "as if energies were in Hartree",
+            2.0: "as if there were two of each pair, or half an energy",
+        }
+        if self.n_atoms > 1:
+            reasons[float(self.n_atoms)] = "as if energies were per atom"
+        near = min(reasons, key=lambda value: abs(np.log(abs(self.ratio) / value)))
+        known = reasons[near] if abs(abs(self.ratio) / near - 1.0) < TOLERANCE else None
+        if known is None:
+            known = "another unit, or the energies are others'"
+        return " and ".join(filter(None, (sign, known)))
+
+
+def works(pool: Pool) -> list[Work]:
+    """Compare forces with energies, source by source; what can't be compared is left out."""
+    runs = [run for run in pool.runs if run.n_frames > 1 and set(pool.fields_of(run)) >= _LABELS]
+    runs = runs[:: -(-len(runs) // MOST) or 1]
+    if not runs:
+        return []
+    per_run = min(PER_RUN, max(1, MOST // len(runs)))
+    run_of, row_of = pool.locate(np.arange(len(pool)))
+    in_order = np.lexsort((row_of, run_of))
+    starts = np.searchsorted(run_of[in_order], np.arange(len(pool.runs)))
+    of_source: dict[int, list[tuple[Run, IntArray, FloatArray]]] = {}
+    for run in runs:
+        ids = in_order[starts[run.index] :][: run.n_frames]
+        source, differences = _look(pool, run, ids, per_run)
+        of_source.setdefault(source, []).append((run, ids, differences))
+    found = []
+    for parts in of_source.values():
+        frames, both = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+        sizes = {run.n_atoms for run, _, _ in parts}
+        n_atoms = sizes.pop() if len(sizes) == 1 else 0
+        found.append(Work(frames, n_atoms, both[:, 0], both[:, 1]))
+    return [work for work in found if work.is_known]
+
+
+def _look(pool: Pool, run: Run, ids: IntArray, n: int) -> tuple[int, FloatArray]:
+    """Return a run's source, and for up to n of its pairs the two differences, (P, 2) eV.
+
+    A run of no source is one of its own.
+    """
+    first = np.unique(np.linspace(0, run.n_frames - 2, min(n, run.n_frames - 1)).astype(np.int64))
+    rows = np.unique(np.concatenate([first, first + 1]))
+    optional = [field for field in ("virial", SOURCE_FILE) if field in pool.fields_of(run)]
+    blocks = list(pool.blocks(*sorted(_LABELS), "cell", frame_ids=ids[rows], optional=optional))
+    read = {field: np.concatenate([block[field] for block in blocks]) for field in blocks[0].fields}
+    at = np.searchsorted(rows, first)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        differences = _differences(read, at, at + 1, np.array(pool.periodic(run)))
+    source = int(read[SOURCE_FILE][0]) if SOURCE_FILE in read else -1 - run.index
+    return source, differences
+
+
+def _differences(
+    read: Mapping[str, Array], a: IntArray, b: IntArray, periodic: Array
+) -> FloatArray:
+    cell, forces, energy = read["cell"], read["forces"], read["energy"]
+    moved = read["positions"][b] - read["positions"][a]
+    strain = np.zeros((len(a), 3, 3))
+    if periodic.any():
+        # Atoms that stand still relative to a strained cell have moved with it, and not by a force.
+        boxes = np.where(periodic[:, None], cell, np.eye(3))
+        fractional = [
+            np.einsum("pni,pij->pnj", read["positions"][k], np.linalg.inv(boxes[k])) for k in (a, b)
+        ]
+        apart = fractional[1] - fractional[0]
+        apart -= np.where(periodic, np.round(apart), 0.0)
+        moved = np.einsum("pni,pij->pnj", apart, 0.5 * (boxes[a] + boxes[b]))
+        strain = np.linalg.inv(boxes[a]) @ boxes[b] - np.eye(3)
+    by_forces = -0.5 * ((forces[a] + forces[b]) * moved).sum(axis=(1, 2))
+    strained = np.abs(strain).max(axis=(1, 2)) > SAME_CELL
+    if "virial" in read:
+        virial = 0.5 * (read["virial"][a] + read["virial"][b])
+        by_forces = by_forces - np.where(strained, (virial * strain).sum(axis=(1, 2)), 0.0)
+        strained[:] = False
+    found: FloatArray = np.stack([by_forces, energy[b] - energy[a]], axis=1)
+    farthest = np.sqrt((moved**2).sum(axis=2)).max(axis=1)
+    counts = ~strained & (farthest > 0) & (farthest < FARTHEST) & np.isfinite(found).all(axis=1)
+    return found[counts]
+
+
+def told(found: Sequence[Work]) -> list[str]:
+    """Return a sentence for each source whose labels are wrong, and one for all that are right."""
+    wrong = [work for work in found if work.is_wrong]
+    right = sorted((work for work in found if not work.is_wrong), key=lambda work: work.ratio)
+    sentences = [work.told() for work in wrong[:MAX_TOLD]]
+    if len(wrong) > MAX_TOLD:
+        sentences.append(f"the same of {len(wrong) - MAX_TOLD} sources more")
+    if right:
+        n = sum(len(work.by_forces) for work in right)
+        sentences.append(
+            f"forces give {right[0].ratio:.3g} to {right[-1].ratio:.3g} times the energy "
+            f"differences of {n} pairs of consecutive frames: signs and units are right"
+        )
+    return sentences
