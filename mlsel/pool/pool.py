@@ -73,16 +73,16 @@ class Pool:
         self.path = Path(path)
         if not self.path.is_file():
             raise MlselError(
-                f"There is no pool {self.path}: `mlsel generate` makes one by MD, `mlsel import` of "
-                "trajectories."
+                f"There is no pool {self.path}: `mlsel generate` makes one by MD, `mlsel import` "
+                "of trajectories."
             )
         try:
             with bounded(self.path):
                 self._file = h5py.File(self.path, "r", locking=False)
         except OSError as error:
             raise MlselError(
-                f"{self.path} is not an HDF5 file that can be read ({first_words(error)}): of other "
-                "trajectories `mlsel import` makes a pool."
+                f"{self.path} is not an HDF5 file that can be read ({first_words(error)}): of "
+                "trajectories `mlsel import` makes one."
             ) from None
         try:
             with damage_told(self.path):
