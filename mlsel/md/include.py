@@ -80,6 +80,12 @@ class IncludePotential:
         from ase.data import atomic_numbers
 
         self._text, self._species, self._name = text, species, name
+        unknown = [symbol for symbol in species if symbol not in atomic_numbers]
+        if unknown:
+            raise MlselError(
+                f"{name} names {', '.join(unknown)} on its line `# species:`, and there is no such "
+                "element: write, for instance, `# species: Na Cl`."
+            )
         self._type_of = {atomic_numbers[s]: k for k, s in enumerate(species, 1)}
         self._session: LammpsSession | None = None
         self._made_for: Any = None

@@ -241,7 +241,7 @@ class ExplorationRun(ResumableRun[FrameWatcher]):
         rows = numbers[: len(numbers) // length * length].reshape(-1, length)
         begin = SCALARS + len(self.watch.told)
         cells = rows[:, begin : begin + 9].reshape(-1, 3, 3)
-        positions = rows[:, begin + 9 :].reshape(len(rows), -1, 3)
+        positions = rows[:, begin + 9 :].reshape(len(rows), len(self.numbers), 3)
         n_species = len(self.watch.species)
         volumes = np.abs(np.linalg.det(cells)) / max(1, len(self.numbers))
         reasons = [

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlsel.cli import Parser, run_main
 from mlsel.core import stopping
-from mlsel.core.errors import MlselError, StageIncomplete, Stopped
+from mlsel.core.errors import MlselError, StageIncomplete, Stopped, shortened
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.shards import Part, add_part_option
 from mlsel.pool.teacher import ATTRIBUTE
+from mlsel.refine.agreement import refuse_other_units
 from mlsel.refine.labelled import OWN, label_file, tell_left_out, write_labelled
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ N_COMPARED = 5
 CONTENT = "labeller_content"
 """Key of a record: the hash of what made the labels. Records that lack it are of versions that did
 not look."""
-ALIKE = 3.0
-"""Ratio of forces beyond which the labels are in other units, or of another material."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,6 +131,8 @@ def label_pool(
     from mlsel.core.files import sweep
     from mlsel.core.lock import FolderLock
 
+    if on_root(comm, output.is_dir):
+        raise MlselError(f"{output} is a folder: give the name of a file with -o.", everywhere=True)
     folder = output.with_name(f".{output.name}.labels")
     made_from = {
         "pool": pool.digest,
@@ -206,7 +207,7 @@ def _label_missing(
         if output.is_file():
             tell_left_out(output)
     if failures:
-        told = "; ".join(f"frame {frame}: {text}" for frame, text in failures[:2])
+        told = shortened("; ".join(f"frame {frame}: {text}" for frame, text in failures[:2]), 200)
         raise StageIncomplete(
             f"{len(failures)} of {len(missing)} frames could not be labelled and are left out of "
             f"{output} ({told}{'; …' if len(failures) > 2 else ''}). The same command tries them "
@@ -266,7 +267,8 @@ def _perform(
         if stopping.asked():
             raise Stopped
         atoms, old, energy = _frame(pool, frame)
-        arrays: dict[str, Any] = {"left_out": "{}", "old": old, "label_energy": energy}
+        arrays: dict[str, Any] = {"left_out": "{}", "old": old, "old_energy": energy}
+        arrays["label_energy"] = energy
         try:
             if labeller is not None:
                 label = labeller.label(*atoms)
@@ -287,7 +289,7 @@ def _perform(
 
     first = missing[:N_COMPARED]
     found = share(comm, first, work)
-    on_root(comm, lambda: _compare(pool, folder, first))
+    on_root(comm, lambda: refuse_other_units(pool, folder, first))
     found += share(comm, missing[N_COMPARED:], work)
     return sorted(failure for failure in found if failure is not None)
 
@@ -307,37 +309,6 @@ def _frame(
     numbers, periodic = pool.numbers(block.run), pool.periodic(block.run)
     own = np.nan if energy is None else float(energy[0])
     return (numbers, block["positions"][0], block["cell"][0], periodic), old, own
-
-
-def _compare(pool: Pool, folder: Path, frames: Sequence[int]) -> None:
-    """Refuse labels, and a teacher, that are in other units than what the frames came with."""
-    import numpy as np
-
-    squares = []
-    for frame in frames:
-        if label_file(folder, frame).is_file():
-            with np.load(label_file(folder, frame)) as held:
-                squares.append([float(held[key]) if key in held.files else np.nan
-                                for key in ("old", "new", "taught")])  # fmt: skip
-    old, new, taught = np.array(squares).reshape(-1, 3).T
-    mine = np.where(np.isfinite(new), new, old)
-    for one, other, what, whose in (
-        (new, old, "the new forces are", f"those that {pool.path} has"),
-        (taught, mine, "the forces of --atomic-energies-from are", "the labels'"),
-    ):
-        known = np.isfinite(one) & np.isfinite(other)
-        if not known.any() or not one[known].sum() or not other[known].sum():
-            continue
-        ratio = float(np.sqrt(one[known].sum() / other[known].sum()))
-        if not 1 / ALIKE <= ratio <= ALIKE:
-            from mlsel.core.files import take_away
-
-            take_away(folder)
-            raise MlselError(
-                f"on {int(known.sum())} frames {what} {ratio:.3g} times {whose}, and must be "
-                f"within a factor of {ALIKE:g}: other units (Hartree/Bohr to eV/Å is 51.4), or "
-                "another material? Nothing is labelled."
-            )
 
 
 if __name__ == "__main__":

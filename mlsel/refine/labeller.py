@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlsel.core.arrays import FloatArray, IntArray
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, shortened
 from mlsel.core.provenance import digest, file_digest
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Label:
         virial: FloatArray | None,
         atomic_energies: FloatArray | None,
         periodic: tuple[bool, bool, bool],
+        n_atoms: int,
     ) -> Label:
         """Return what of this is a label: a virial of a frame that is periodic in all directions,
         atomic energies that are shares of the energy; and why the rest is not.
@@ -75,9 +76,9 @@ class Label:
         Raises
         ------
         NotLabelled
-            If a number is NaN or infinite.
+            If a number is NaN or infinite, or there are not as many as the atoms want.
         """
-        cls(energy, forces, virial, atomic_energies).check()
+        cls(energy, forces, virial, atomic_energies).check(n_atoms)
         left_out = {}
         if not all(periodic):
             virial, left_out["virial"] = None, (OPEN, "")
@@ -91,12 +92,17 @@ class Label:
             atomic_energies, left_out["atomic_energies"] = None, (NO_SHARES, found)
         return cls(energy, forces, virial, atomic_energies, left_out)
 
-    def check(self) -> None:
-        """Raise NotLabelled unless all of it is finite."""
-        for name in FIELDS:
+    def check(self, n_atoms: int) -> None:
+        """Raise NotLabelled unless all of it is finite and of n_atoms atoms."""
+        shapes = (), (n_atoms, 3), (3, 3), (n_atoms,)
+        for name, shape in zip(FIELDS, shapes, strict=True):
             value = getattr(self, name)
+            if value is not None and np.shape(value) != shape:
+                raise NotLabelled(
+                    f"{name} of the shape {np.shape(value)}, where {n_atoms} atoms have {shape}"
+                )
             if value is not None and not np.isfinite(value).all():
-                raise NotLabelled(f"its {name} is NaN or infinite")
+                raise NotLabelled(f"{name}: NaN or infinite")
 
     def arrays(self) -> dict[str, FloatArray]:
         """Return what there is, by name."""
@@ -163,6 +169,7 @@ class IncludeLabeller(Labeller):
             found.virial[0],
             found.atomic_energies[0],
             periodic,
+            len(numbers),
         )
 
 
@@ -211,8 +218,8 @@ class AseLabeller(Labeller):
             sys.path.insert(0, "")  # a file in the working folder, as `python -c` would find it
         try:
             factory = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise MlselError(f"--with ase:{place} can't be imported: {error}.") from None
+        except Exception as error:  # the user's own code
+            raise MlselError(f"--with ase:{place} can't be imported: {_short(error)}.") from None
         try:
             self._calculator: Any = factory()
         except Exception as error:  # the user's own code
@@ -249,7 +256,7 @@ class AseLabeller(Labeller):
         except Exception as error:  # whatever a code's interface raises when it did not converge
             raise NotLabelled(_short(error)) from None
         virial = None if stress is None else -atoms.get_volume() * stress
-        return Label.of(energy, forces, virial, atomic, periodic)
+        return Label.of(energy, forces, virial, atomic, periodic, len(numbers))
 
     def _optional(
         self, name: str, read: Callable[[], FloatArray], wanted: bool = True
@@ -275,4 +282,4 @@ def make_labeller(text: str) -> Labeller:
 
 def _short(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {shortened(lines[0], 120)}" if lines else type(error).__name__

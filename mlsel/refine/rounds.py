@@ -33,12 +33,13 @@ from mlsel.md.structures import lammps_data
 from mlsel.pool.pool import Pool
 from mlsel.pool.teacher import stamp_of
 from mlsel.pool.writer import PoolWriter, write_subset
+from mlsel.refine.agreement import other_zero
 from mlsel.refine.bounds import Held, Watch, species_of
 from mlsel.refine.exploration import ExplorationRun
+from mlsel.refine.harvest import harvest
 from mlsel.refine.label import CONTENT, label_pool
 from mlsel.refine.labeller import include_content, include_of
 from mlsel.refine.outcome import ENDED, NO_FRAME, SPENT, STABLE, Errors, Outcome
-from mlsel.selection import make_selector
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.study import defaults
 from mlsel.training.core import model_digest
@@ -188,7 +189,7 @@ class Refinement:
             write_subset(pool, np.arange(n), self.base, {"made_by": "mlsel.refine"})
 
     def _check_labels(self, labeller: Labeller, comm: MPI.Intracomm) -> None:
-        """Label some training frames anew: label_pool refuses other units."""
+        """Label some training frames anew: other units and another zero are refused."""
         some = self.folder / "known.h5"
 
         def write() -> None:
@@ -197,8 +198,28 @@ class Refinement:
                     write_subset(pool, np.arange(min(N_CHECKED, len(pool))), some, {})
 
         on_root(comm, write)
-        with Pool(some) as pool:
-            label_pool(pool, self.folder / "known-labelled.h5", labeller, comm)
+        labelled = self.folder / "known-labelled.h5"
+        self._label(some, labelled, labeller, comm)
+
+        def compare() -> None:
+            with Pool(some) as known, Pool(labelled) as now:
+                problem = other_zero(known, now, labeller.name)
+            if problem:
+                take_away(labelled)  # a calculator that was mended has the same name
+                raise MlselError(problem)
+
+        on_root(comm, compare)
+
+    def _label(self, frames: Path, output: Path, labeller: Labeller, comm: MPI.Intracomm) -> None:
+        """Label frames; what can't be labelled is told and left out, unless it is all of them."""
+        with Pool(frames) as pool:
+            try:
+                label_pool(pool, output, labeller, comm)
+            except StageIncomplete as error:
+                if not on_root(comm, output.is_file):
+                    raise
+                if comm.rank == 0:
+                    log.warning("%s: %s", self.name, error)
 
     def _explore(self, k: int, budget: int, comm: MPI.Intracomm) -> Outcome:
         """Do the MD of a round and choose among its new frames."""
@@ -238,13 +259,6 @@ class Refinement:
         """Write the inputs of a round's runs."""
         section, species = self.study.refine, self.study.system.species
         model = load_model(self.model(k))
-        mute = [name for name in section.watch if name not in model.told_in_lammps]
-        if mute:
-            raise MlselError(
-                f"refine.watch asks for {', '.join(mute)} of {model.folder}, which tells "
-                f"{', '.join(model.told_in_lammps) or 'none of them'}: models of an older mlsel "
-                "are trained again for it; leave out what a kind of model can't tell."
-            )
         watch = Watch(Held.of(self.data(k), species), species, section.near, section.force,
                       section.lost, section.volume, section.lost_volume, section.watch)  # fmt: skip
         lines = [*model.lammps_commands(species),
@@ -305,31 +319,12 @@ class Refinement:
         """Choose among the new frames, given the training set; write found.h5 and round.json."""
         folder, section = self.round_folder(k), self.study.refine
         outcomes = [read_json(run.product) for run in runs]
-        sweep(folder / "new.h5")
-        everything, found = folder / "new.h5", folder / "found.h5"
         offers = [(run, *run.new_frames()) for run in runs]
-        n_offered = sum(len(cells) for _, _, cells in offers)
-        n = min(n_offered, section.labels_per_round, budget)
+        n = min(sum(len(cells) for _, _, cells in offers), section.labels_per_round, budget)
         if n > 0:
-            with PoolWriter(everything, {"made_by": "mlsel.refine"}) as writer:
-                for run, positions, cells in offers:
-                    if not len(cells):
-                        continue
-                    part = writer.add_run(
-                        run.folder.name, run.numbers, len(cells), ["positions"], orthogonal=False
-                    )
-                    part.append(np.arange(len(cells)), np.arange(float(len(cells))),
-                                positions=positions, cell=cells)  # fmt: skip
-            with Pool(everything) as pool, Pool(self.data(k)) as given:
-                chosen = np.arange(n_offered)
-                if n < n_offered:
-                    selector = make_selector(section.method)
-                    seed = derived_seed(section.seed, "harvest", self.name, k)
-                    chosen = selector.select(
-                        pool, n, np.random.default_rng(seed), given=given
-                    ).frame_ids
-                write_subset(pool, chosen, found, {"made_by": "mlsel.refine"})
-            take_away(everything)
+            seed = derived_seed(section.seed, "harvest", self.name, k)
+            found = folder / "found.h5"
+            harvest(offers, n, section.method, seed, self.data(k), self.model(k), found)
         result = Outcome(
             tuple(outcome["time"] for outcome in outcomes),
             tuple(outcome["ended_by"] for outcome in outcomes),
@@ -350,14 +345,8 @@ class Refinement:
         """Label what was found, add it to the training set and train the next model."""
         folder = self.round_folder(k)
         labelled, data = folder / "labelled.h5", folder / "data.h5"
-        with Pool(folder / "found.h5") as pool:
-            try:
-                label_pool(pool, labelled, labeller, comm)
-            except StageIncomplete as error:
-                if not on_root(comm, labelled.is_file):
-                    raise
-                if comm.rank == 0:
-                    log.warning("%s round %d: %s", self.name, k, error)
+        if not on_root(comm, data.is_file):
+            self._label(folder / "found.h5", labelled, labeller, comm)
 
         def train() -> None:
             if not data.is_file():

@@ -84,7 +84,7 @@ def refinements(study: Study, folder: Path) -> list[Refinement]:
     Raises
     ------
     MlselError
-        If a pattern fits no finished model, or one whose kind the study does not train.
+        If a pattern fits no finished model, or one that can't be refined as the study says.
     """
     from mlsel.refine.rounds import Refinement
 
@@ -101,12 +101,51 @@ def refinements(study: Study, folder: Path) -> list[Refinement]:
         chosen += [name for name in found if name not in chosen]
     made = [Refinement(study, folder, name) for name in chosen]
     for refinement in made:
-        if not refinement.trainer_is_known:
-            raise MlselError(
-                f"{study.source}: refine.models names {refinement.name}, which [training] does not "
-                "make: its trainer's parameters are not known. Add it to [training]."
-            )
+        check(refinement)
     return made
+
+
+def check(refinement: Refinement) -> None:
+    """Refuse, before anything is computed, what would end a round.
+
+    Raises
+    ------
+    MlselError
+        If the model is not what [training] now makes, does not tell what is watched, or
+        refine.method can't choose among new frames.
+    """
+    from mlsel.core.record import told
+    from mlsel.pool.pool import Pool
+    from mlsel.refine.harvest import check_method
+    from mlsel.training.registry import load_model
+    from mlsel.training.stage import tasks_of
+
+    study, name, folder = refinement.study, refinement.name, refinement.model(1)
+    if not refinement.trainer_is_known:
+        raise MlselError(
+            f"{study.source}: refine.models names {name}, which [training] does not make: its "
+            "trainer's parameters are not known. Add it to [training]."
+        )
+    chosen_from = StudyFolder(refinement.root).data_set(name.split("/")[0])
+    if chosen_from.is_file():
+        for task in tasks_of(study, refinement.root, must_exist=False):
+            changed = task.differences() if task.name == name else []
+            if changed:
+                raise MlselError(
+                    f"{folder} was made otherwise than the study now says: {told(changed)}. Its "
+                    "rounds would go on by what the study says: `mlsel training --again` makes it "
+                    "anew, or set these keys back."
+                )
+    model = load_model(folder)
+    mute = [what for what in study.refine.watch if what not in model.told_in_lammps]
+    if mute:
+        raise MlselError(
+            f"refine.watch asks for {', '.join(mute)} of {folder}, which tells "
+            f"{', '.join(model.told_in_lammps) or 'none of them'}: models of an older mlsel are "
+            "trained again for it; leave out what a kind of model can't tell."
+        )
+    with Pool(refinement.base if refinement.base.is_file() else chosen_from) as pool:
+        check_method(study.refine.method, pool)
 
 
 def labeller_of(study: Study) -> Labeller:

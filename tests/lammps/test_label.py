@@ -90,6 +90,25 @@ class EnergyOnly(Calculator):
 def energy_only():
     return EnergyOnly()
 
+class HartreeEnergies(EMT):
+    def calculate(self, *words):
+        super().calculate(*words)
+        self.results["energy"] /= 27.211
+
+def hartree_energies():
+    return HartreeEnergies()
+
+class Fewer(EMT):
+    def calculate(self, *words):
+        super().calculate(*words)
+        self.results["forces"] = self.results["forces"][1:]
+        if not Path("asked").exists():
+            Path("asked").touch()
+            raise SCFError("no convergence, " * 40)
+
+def fewer():
+    return Fewer()
+
 def wrong():
     return 3
 
@@ -295,7 +314,12 @@ def test_parts_together_are_the_whole(folder: Path) -> None:
     ("what", "sentence"),
     [
         ("ase:factories:hartree", r"the new forces are 0\.0194 times those that frames\.h5 has"),
+        (
+            "ase:factories:hartree_energies",
+            r"on 4 frames differences of the new energies are 0\.0367 times those that frames\.h5",
+        ),
         ("ase:factories:nobody", "can't be imported"),
+        ("ase:slip:emt", "can't be imported: SyntaxError: invalid syntax"),
         ("ase:nowhere:emt", "can't be imported"),
         ("ase:factories", "write ase:MODULE:FUNCTION"),
         ("ase:factories:energy_only", "gives energy and no forces"),
@@ -304,23 +328,35 @@ def test_parts_together_are_the_whole(folder: Path) -> None:
         ("nowhere.lmp", "there is no such LAMMPS include"),
         ("unsaid.lmp", "does not say of which elements"),
         ("other.lmp", "is for Na, Cl, and a frame holds Cu"),
+        ("unknown.lmp", "unknown.lmp names Xx on its line"),
     ],
 )
 def test_what_cannot_label_is_told(folder: Path, what: str, sentence: str) -> None:
     Path("unsaid.lmp").write_text("pair_style lj/cut 5.0\n")
     Path("other.lmp").write_text("# species: Na Cl\npair_style lj/cut 5.0\n")
+    Path("unknown.lmp").write_text("# species: Xx\npair_style lj/cut 5.0\n")
+    Path("slip.py").write_text("def emt(:\n")
     with pytest.raises(MlselError, match=sentence) as caught:
         label(what)
     assert len(str(caught.value)) <= 400
     assert not Path("out.h5").exists()
 
 
+def test_labels_of_other_atoms_are_none_and_many_failures_are_told_in_short(folder: Path) -> None:
+    with pytest.raises(StageIncomplete, match=r"8 of 8 .*frame 0: SCFError: no conv") as caught:
+        label("ase:factories:fewer")
+    assert "forces of the shape (3, 3), where 4 atoms have (4, 3)" in str(caught.value)
+    assert len(str(caught.value)) <= 400
+    with pytest.raises(MlselError, match="is a folder: give the name of a file"):
+        main(["frames.h5", "-o", ".", "--with", "ase:factories:emt"])
+
+
 @pytest.mark.parametrize("name", ["energy", "forces", "virial", "atomic_energies"])
 def test_labels_that_are_no_numbers_are_none(name: str) -> None:
     label = Label(1.0, np.zeros((2, 3)), np.zeros((3, 3)), np.zeros(2))
-    label.check()
-    with pytest.raises(NotLabelled, match=f"its {name} is NaN or infinite"):
-        Label(**{**vars(label), name: np.full(2, np.nan)}).check()
+    label.check(2)
+    with pytest.raises(NotLabelled, match=f"{name}: NaN or infinite"):
+        Label(**{**vars(label), name: getattr(label, name) * np.nan}).check(2)
 
 
 # Atomic energies of a trained model

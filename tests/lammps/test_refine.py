@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +18,18 @@ from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
 from mlsel.md import deck
-from mlsel.md.include import IncludePotential
+from mlsel.md.include import Evaluation, IncludePotential
 from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter
 from mlsel.refine.bounds import Held, Watch
 from mlsel.refine.exploration import ExplorationRun, FrameWatcher, Lost
+from mlsel.refine.harvest import check_method, harvest
 from mlsel.refine.rounds import Refinement
 from mlsel.refine.stage import refine_study
 from mlsel.refine.state import items
 from mlsel.refine.table import read
 from mlsel.report.stage import write_report
+from mlsel.selection import make_selector
 from mlsel.selection.stage import select_study
 from mlsel.study.study import Study, load_study
 from mlsel.training.base import read_frames
@@ -165,6 +169,78 @@ def test_rounds_of_an_include_that_was_edited_are_refused(trained: Path, tmp_pat
     assert "labeller_content" in items(study, folder)[0].text
     with pytest.raises(MlselError, match=r"made otherwise .*labeller_content"):
         refine_study(study, folder, world())
+
+
+@pytest.mark.parametrize("method", ["force", "atomic-energy", "global-energy"])
+def test_methods_that_choose_by_labels_see_what_the_model_says(
+    method: str, trained: Path, tmp_path: Path
+) -> None:
+    data, model = trained / "data/random.h5", trained / "models/random/pair"
+    with Pool(data) as pool:
+        (part,) = read_frames(pool, range(6))
+        check_method(method, pool)
+    said = load_model(model).predict(part)
+    run = SimpleNamespace(folder=Path("run"), numbers=tuple(part.numbers.tolist()))
+    harvest([(run, part.positions, part.cell)], 3, method, 7, data, model, tmp_path / "found.h5")  # type: ignore[list-item]
+    with PoolWriter(tmp_path / "said.h5") as writer:
+        of_atoms = ["positions", "forces", "atomic_energies"]
+        made = writer.add_run("run", part.numbers, 6, of_atoms, {"energy": "eV"})
+        labels = {name: getattr(said, name) for name in ("energy", *of_atoms[1:])}
+        made.append(range(6), range(6), positions=part.positions, cell=part.cell, **labels)
+    with Pool(tmp_path / "said.h5") as pool, Pool(data) as given:
+        expected = make_selector(method).select(pool, 3, 7, given=given).frame_ids
+    with Pool(tmp_path / "found.h5") as found:
+        assert set(found.fields) == {"positions", "source_frame", "source_run"}
+        assert found.values("source_frame").tolist() == expected.tolist()
+    assert not (tmp_path / "new.h5").exists()
+
+
+def refused(trained: Path, folder: Path, *overrides: str) -> str:
+    with pytest.raises(MlselError) as caught:
+        refine_study(load(folder, *overrides), copied(trained, folder), world())
+    assert len(str(caught.value)) <= 400
+    assert not (folder / "tiny/refine/random/pair/known-labelled.h5").exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("refine.method='committee'", "which looks at more than new frames and"),
+        ("refine.method='forces'", "there is no method forces (did you mean force?)"),
+        ("refine.watch={ sigma = 0.1 }", "which tells none of them"),
+        ("training.pair.cutoff=5.0", "made otherwise than the study now says: parameters.cutoff"),
+        ("refine.duration=0.001", "refine.duration is 1 steps and refine.sampling_interval 10"),
+        ("refine.labeller='other.lmp'", "gives a training frame an energy +0.5 eV/atom from that"),
+    ],
+)
+def test_what_would_end_a_round_is_told_first(
+    override: str, sentence: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = deck.read_potential("nacl-tosi-fumi", ("Na", "Cl"))
+    (tmp_path / "other.lmp").write_text(f"# species: Na Cl\n{text}\npair_modify shift no\n")
+    evaluate = IncludePotential.evaluate
+
+    def shifted(self: IncludePotential, numbers: Any, *words: Any) -> Evaluation:
+        found = evaluate(self, numbers, *words)
+        return replace(found, energy=found.energy + 0.5 * len(numbers))
+
+    monkeypatch.setattr(IncludePotential, "evaluate", shifted)
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refused(trained, tmp_path, override)
+
+
+def test_a_run_that_is_lost_at_once_offers_nothing(tmp_path: Path) -> None:
+    watch = Watch(Held(np.full(3, 0.1), 1e3), ("Na", "Cl"), 0.9, 1.5, 0.5, 1.1, 1.5)
+    run = ExplorationRun(tmp_path, tmp_path, load(tmp_path), watch, 2000.0, None, 1, (11, 17))
+    with run.recording(SimpleNamespace(step=0), 0, lambda steps: None):  # type: ignore[arg-type]
+        raise Lost("a pair Na-Na at 0.01 Å")
+    run.perform(world(), lambda steps: None)
+    outcome = json.loads(run.product.read_text())
+    assert (outcome["time"], outcome["n_new"], outcome["ended_by"]) == (
+        0.0, 0, "a pair Na-Na at 0.01 Å",
+    )  # fmt: skip
+    assert [part.shape for part in run.new_frames()] == [(0, 2, 3), (0, 3, 3)]
 
 
 def prepared(trained: Path, folder: Path) -> Callable[[], object]:

@@ -75,6 +75,12 @@ class RefineSection:
                 f"refine.lost_volume is {self.lost_volume:g} and refine.volume {self.volume:g}: "
                 "lost_volume must be larger, else runs end before a frame is new"
             )
-        if self.duration * 1000 / self.timestep > MAX_STEPS:
+        n_steps = self.duration * 1000 / self.timestep
+        if n_steps < self.sampling_interval:
+            return (
+                f"refine.duration is {n_steps:g} steps and refine.sampling_interval "
+                f"{self.sampling_interval}: a run must be looked at once at least"
+            )
+        if n_steps > MAX_STEPS:
             return f"refine.duration asks for more than {MAX_STEPS:g} steps: make it shorter"
         return None
