@@ -27,7 +27,6 @@ from mlsel.core.errors import MlselError, StageIncomplete, Stopped, shortened
 from mlsel.core.parallel import on_root, share, world
 from mlsel.core.shards import Part, add_part_option
 from mlsel.pool.teacher import ATTRIBUTE
-from mlsel.refine.agreement import refuse_other_units
 from mlsel.refine.labelled import OWN, label_file, tell_left_out, write_labelled
 
 if TYPE_CHECKING:
@@ -255,6 +254,7 @@ def _perform(
     pool: Pool, folder: Path, makers: Makers, missing: list[int], comm: MPI.Intracomm
 ) -> list[tuple[int, str]]:
     """Label frames; return those that could not be, and why."""
+    from mlsel.refine.agreement import refuse_other_units
     from mlsel.refine.labeller import NotLabelled
 
     labeller, teacher = makers
