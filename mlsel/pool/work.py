@@ -32,6 +32,8 @@ FARTHEST = 0.5
 """Å, the largest displacement of an atom."""
 SAME_CELL = 1e-9
 """Of a strain, below which the cell is the same."""
+SMALLEST_CELL = 1e-3
+"""Å³: a cell of less is damaged."""
 CORRELATED = 0.95
 STILL = 20.0
 """So many times smaller than the forces say are energies that are not the potential's: where atoms
@@ -166,9 +168,13 @@ def _differences(
     cell, forces, energy = read["cell"], read["forces"], read["energy"]
     moved = read["positions"][b] - read["positions"][a]
     strain = np.zeros((len(a), 3, 3))
+    usable = np.ones(len(a), dtype=bool)
     if periodic.any():
         # Atoms that stand still relative to a strained cell have moved with it, and not by a force.
         boxes = np.where(periodic[:, None], cell, np.eye(3))
+        flat = ~(np.abs(np.linalg.det(boxes)) > SMALLEST_CELL) | ~np.isfinite(boxes).all((1, 2))
+        boxes[flat] = np.eye(3)
+        usable = ~flat[a] & ~flat[b]
         fractional = [
             np.einsum("pni,pij->pnj", read["positions"][k], np.linalg.inv(boxes[k])) for k in (a, b)
         ]
@@ -184,7 +190,9 @@ def _differences(
         strained[:] = False
     found: FloatArray = np.stack([by_forces, energy[b] - energy[a]], axis=1)
     farthest = np.sqrt((moved**2).sum(axis=2)).max(axis=1)
-    counts = ~strained & (farthest > 0) & (farthest < FARTHEST) & np.isfinite(found).all(axis=1)
+    counts = (
+        usable & ~strained & (farthest > 0) & (farthest < FARTHEST) & np.isfinite(found).all(axis=1)
+    )
     return found[counts]
 
 
