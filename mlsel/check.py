@@ -117,7 +117,7 @@ def checked_pool(
 
     from mlsel.pool.check import Finding, check
     from mlsel.pool.copies import later_copies
-    from mlsel.selection.base import Task, elements_of
+    from mlsel.selection.base import Task
     from mlsel.selection.near import near_duplicates
 
     checked = check(pool, limits, comm)
@@ -126,7 +126,7 @@ def checked_pool(
         eligible = numbers.finite & (numbers.volume > 0)
         eligible[later_copies(numbers.content)] = False
         rng = np.random.default_rng(1)
-        task = Task(pool, 0, eligible, rng, comm, elements=elements_of(pool))
+        task = Task(pool, 0, eligible, rng, comm)
         found = near_duplicates(task, numbers.composition, near, CUTOFF)
         if len(found):
             what = f"are nearly a frame before: no more than {near:g} Å of every atom apart"

@@ -49,6 +49,11 @@ class Place:
         """Size of one frame's value."""
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
+    def piece(self, descriptor: int, first: int, n: int) -> Piece:
+        """Return where n rows from the first on lie."""
+        offset = self.offset + first * self.row_bytes
+        return Piece(descriptor, offset, self.dtype, (n, *self.shape[1:]))
+
     def take(self, descriptor: int, rows: IntArray, consecutive: bool) -> Array:
         shape = (len(rows), *self.shape[1:])
         row_bytes = self.row_bytes
@@ -78,6 +83,17 @@ class Place:
 
     def _cut_short(self) -> MlselError:
         return MlselError(f"{self.filename} ends early: it was cut short, make it again.")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The values of consecutive frames of a run, in one piece of an open file: for kernels that
+    read them while they work. The shape's first axis is the frame."""
+
+    descriptor: int
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
 
 
 class Descriptors:

@@ -34,6 +34,7 @@ A frame is named by `frame_id`: 0 … n_frames − 1 over all runs.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections import OrderedDict
@@ -50,7 +51,7 @@ from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.hdf5_file import bounded
 from mlsel.pool.block import BLOCK_BYTES, Block, Run
-from mlsel.pool.contiguous import Descriptors, Place, take_rows
+from mlsel.pool.contiguous import Descriptors, Piece, Place, take_rows
 from mlsel.pool.damage import damage_told, errors_told, first_words
 from mlsel.pool.layout import ATOM_FIELDS, FORMAT_VERSION, LONG_LISTS, OBSERVABLE_UNITS, Layout
 
@@ -222,7 +223,7 @@ class Pool:
 
     def numbers(self, run: Run) -> IntArray:
         """Return the atomic numbers of a run's atoms, int64 (N,)."""
-        self._place_told(run, "species")  # as many as the index tells, before they are counted out
+        self._place(run, "species")  # as many as the index tells, before they are counted out
         return self._read_rows(run, "species", np.arange(run.n_atoms), True).astype(np.int64)
 
     def periodic(self, run: Run) -> tuple[bool, bool, bool]:
@@ -321,6 +322,18 @@ class Pool:
                 arrays = {field: self._take(run, field, chosen, consecutive) for field in fields}
                 yield Block(part, run, chosen, arrays)
 
+    def pieces(self, field: str, frame_ids: range) -> Iterator[tuple[Run, IntArray, Piece | None]]:
+        """Yield frames run by run, and where a field of them lies until the next is asked for;
+        None where only `blocks` can read it."""
+        self.require(field)
+        for run, ids, rows, one_piece in self._spans(frame_ids):
+            piece = None
+            if one_piece and (place := self._place(run, field)) is not None:
+                with errors_told(self.path):
+                    descriptor = self._descriptors[place.filename]
+                piece = place.piece(descriptor, int(rows[0]), len(rows))
+            yield run, ids, piece
+
     def _spans(
         self, frame_ids: range | npt.ArrayLike | None
     ) -> Iterator[tuple[Run, IntArray, IntArray, bool]]:
@@ -328,20 +341,24 @@ class Pool:
         if frame_ids is None:
             frame_ids = range(self.n_frames)
         if isinstance(frame_ids, range) and frame_ids.step == 1 and self.is_ordered:
-            for run in self.runs:
+            first = int(np.searchsorted(self._first_frames, frame_ids.start, side="right")) - 1
+            for run in itertools.islice(self.runs, max(0, first), None):
                 start = max(frame_ids.start, run.first_frame)
                 stop = min(frame_ids.stop, run.first_frame + run.n_frames)
-                if start < stop:
-                    with damage_told(self.path):  # as many as the index tells
-                        ids = np.arange(start, stop)
-                    yield run, ids, ids - run.first_frame, True
+                if start >= stop:
+                    return
+                with errors_told(self.path):  # as many as the index tells
+                    ids = np.arange(start, stop)
+                yield run, ids, ids - run.first_frame, True
             return
         ids = np.asarray(frame_ids, dtype=np.int64)
         run_of, row_of = self.locate(ids)
         order = np.lexsort((row_of, run_of))
-        for index in np.unique(run_of):
-            chosen = order[run_of[order] == index]
-            yield self.runs[index], ids[chosen], row_of[chosen], False
+        ends = np.append(np.flatnonzero(np.diff(run_of[order])) + 1, len(ids))
+        for start, stop in itertools.pairwise([0, *ends.tolist()]):
+            chosen = order[start:stop]
+            if len(chosen):
+                yield self.runs[run_of[chosen[0]]], ids[chosen], row_of[chosen], False
 
     def _groups(self, run: Run) -> tuple[Any, Any]:
         """The run's particles and observables; few runs' files are kept open at a time."""
@@ -360,31 +377,28 @@ class Pool:
         self._open_runs.move_to_end(run.index)
         return self._open_runs[run.index]
 
-    def _place(self, run: Run, field: str) -> Place | None:
-        """Where a field of a run lies, if it is one stretch of a file; found once."""
-        key = run.index, field
-        if key not in self._places:
-            path = self._element(run.name, field)
-            try:  # h5py's own objects would take five times as long, and there are many runs
-                dataset = h5py.h5d.open(self._file.id, path.encode())
-            except KeyError:
-                self._groups(run)
-                raise
-            self._check_shape(run, field, dataset)
-            offset = dataset.get_offset()  # None where the dataset isn't contiguous
-            if offset is None or dataset.get_create_plist().get_external_count():
-                self._places[key] = None
-            else:
-                filename = os.fsdecode(h5py.h5f.get_name(dataset))
-                self._places[key] = Place(filename, offset, dataset.dtype, dataset.shape)
-        return self._places[key]
+    def _find_place(self, run: Run, field: str) -> Place | None:
+        """Return where a field of a run lies, if it is one stretch of a file."""
+        path = self._element(run.name, field)
+        try:  # h5py's own objects would take five times as long, and there are many runs
+            dataset = h5py.h5d.open(self._file.id, path.encode())
+        except KeyError:
+            self._groups(run)
+            raise
+        dtype, shape = dataset.dtype, dataset.shape
+        self._check_shape(run, field, dtype, shape)
+        offset = dataset.get_offset()  # None where the dataset isn't contiguous
+        if offset is None or dataset.get_create_plist().get_external_count():
+            return None
+        return Place(os.fsdecode(h5py.h5f.get_name(dataset)), offset, dtype, shape)
 
-    def _check_shape(self, run: Run, field: str, dataset: Any) -> None:
+    def _check_shape(
+        self, run: Run, field: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> None:
         """Raise unless a dataset has a value for each frame (and atom) that the index tells."""
         per_atom = field in ATOM_FIELDS or field in self._atom_extras
         expected: tuple[int, ...] = (run.n_frames, run.n_atoms) if per_atom else (run.n_frames,)
         expected = (run.n_atoms,) if field == "species" else expected
-        shape = tuple(dataset.shape)
         known: tuple[tuple[int, ...], ...] | None = None
         if field in ATOM_FIELDS:
             known = ((*expected, *ATOM_FIELDS[field].tail),)
@@ -394,8 +408,8 @@ class Pool:
             known = (expected,)
         if shape not in known if known else shape[: len(expected)] != expected:
             raise ValueError(f"{field} of run {run.name} has the shape {shape}")
-        if field in (*ATOM_FIELDS, *OBSERVABLE_UNITS, "cell") and dataset.dtype.kind != "f":
-            raise ValueError(f"{field} of run {run.name} has the type {dataset.dtype}")
+        if field in (*ATOM_FIELDS, *OBSERVABLE_UNITS, "cell") and dtype.kind != "f":
+            raise ValueError(f"{field} of run {run.name} has the type {dtype}")
 
     def _element(self, run: str, field: str) -> str:
         """Return the path of the dataset that holds a field of a run."""
@@ -420,13 +434,17 @@ class Pool:
         per_atom = sum(math.prod(ATOM_FIELDS[field].tail) for field in known)
         size = 8 * (run.n_atoms * per_atom + 9 * ("cell" in fields))
         for field in set(fields).difference(known, {"cell"}):
-            place = self._place_told(run, field)
+            place = self._place(run, field)
             size += place.row_bytes if place else 8
         return size
 
-    def _place_told(self, run: Run, field: str) -> Place | None:
-        with damage_told(self.path):
-            return self._place(run, field)
+    def _place(self, run: Run, field: str) -> Place | None:
+        """Where a field of a run lies, if it is one stretch of a file; found once."""
+        key = run.index, field
+        if key not in self._places:
+            with damage_told(self.path):
+                self._places[key] = self._find_place(run, field)
+        return self._places[key]
 
     def _take(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
         if field == "cell":
@@ -434,7 +452,7 @@ class Pool:
         return self._read_rows(run, field, rows, consecutive)
 
     def _read_rows(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
-        place = self._place_told(run, field)
+        place = self._place(run, field)
         with errors_told(self.path):
             if place is None:
                 with bounded(self.path):

@@ -71,9 +71,7 @@ class Map:
         ids = np.union1d(some, chosen)
         eligible = np.zeros(n, dtype=bool)
         eligible[ids] = True
-        elements = tuple(sorted({int(z) for run in pool.runs for z in pool.numbers(run)}))
-        rng = np.random.default_rng(0)
-        task = Task(pool, len(ids), eligible, rng, elements=elements)
+        task = Task(pool, len(ids), eligible, np.random.default_rng(0))
         places, shares = components(frame_features(task, "radial", CUTOFF))
         return cls(ids, places, shares, _properties(pool, ids))
 

@@ -59,10 +59,10 @@ class Task:
     comm : MPI communicator or None
     block_bytes : int
         Upper bound of the arrays that are read at a time.
-    elements : tuple of int
-        Atomic numbers of the pool's atoms and of the given ones, sorted.
     given : Task or None
         All frames of a data set that is there already.
+    beside : Pool or None
+        Another pool whose elements descriptors must know too: of the given frames' task, the pool.
     """
 
     pool: Pool
@@ -71,12 +71,20 @@ class Task:
     rng: np.random.Generator
     comm: MPI.Comm | None = None
     block_bytes: int = BLOCK_BYTES
-    elements: tuple[int, ...] = ()
     given: Task | None = None
+    beside: Pool | None = None
 
     @property
     def n_given(self) -> int:
         return 0 if self.given is None else self.given.n
+
+    @functools.cached_property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers of the pool's atoms and of the given ones, sorted. Few methods need them,
+        and they take opening every run."""
+        pools = (self.pool, self.beside, None if self.given is None else self.given.pool)
+        runs = [(pool, run) for pool in pools if pool is not None for run in pool.runs]
+        return tuple(sorted({int(z) for pool, run in runs for z in pool.numbers(run)}))
 
     @property
     def frame_ids(self) -> IntArray:
@@ -304,12 +312,11 @@ class Selector(ABC):
         check_n(n, n_left, pool, len(ids) + n_copies, " without copies" if n_copies else "")
         seed = rng if isinstance(rng, int) else None
         generator = np.random.default_rng(rng) if isinstance(rng, int) else rng
-        elements = elements_of(pool, *([] if given is None else [given]))
         there = None
         if given is not None and len(given):
             every = np.ones(len(given), dtype=bool)
-            there = Task(given, len(given), every, generator, comm, block_bytes, elements)
-        task = Task(pool, n, eligible, generator, comm, block_bytes, elements, there)
+            there = Task(given, len(given), every, generator, comm, block_bytes, beside=pool)
+        task = Task(pool, n, eligible, generator, comm, block_bytes, there)
         chosen = self.choose(task)
         if len(chosen) != n or len(np.unique(chosen)) != n or not eligible[chosen].all():
             raise AssertionError(f"{self.name} broke its contract")
@@ -364,11 +371,6 @@ def _leave_out_copies(pool: Pool, eligible: npt.NDArray[np.bool_], given: Pool |
     ids = np.flatnonzero(eligible)
     eligible[ids[copies.later_copies(found[ids])]] = False
     return n_before - int(eligible.sum())
-
-
-def elements_of(*pools: Pool) -> tuple[int, ...]:
-    """Return the atomic numbers of pools' atoms, sorted."""
-    return tuple(sorted({int(z) for p in pools for run in p.runs for z in p.numbers(run)}))
 
 
 def _kinds(of: type[Selector] | None = None) -> Iterator[type[Selector]]:

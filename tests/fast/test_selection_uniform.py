@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlsel.core.errors import MlselError
+from mlsel.pool.contiguous import Piece
 from mlsel.pool.pool import Pool
 from mlsel.pool.writer import PoolWriter
 from mlsel.selection import make_selector
@@ -296,3 +299,59 @@ def test_extremes_have_the_bits_of_array_operations(
         told = np.isfinite(found[0]) & np.isfinite(found[1])
         assert np.array_equal(told, good)
         assert np.array_equal((found[0] == np.inf) & (found[1] == -np.inf), none)
+
+
+@pytest.mark.parametrize("tail", [(), (3,)])
+@pytest.mark.parametrize("columns", [slice(None), slice(1, None, 2)])
+def test_extremes_in_a_file_are_those_of_blocks(
+    tmp_path: Path, tail: tuple[int, ...], columns: slice
+) -> None:
+    """Whatever is read at a time; the frames to keep come whole, and a file that ends early is
+    left to who tells it."""
+    rng = np.random.default_rng(1)
+    values = rng.standard_normal((50, 11, *tail))
+    values[7, 3] = np.nan
+    keep = rng.random(50) < 0.3
+    path = tmp_path / "values"
+    path.write_bytes(b"eight by" + values.tobytes())
+    expected = extremes.extremes(values, columns)
+    with path.open("rb") as file:
+        piece = Piece(file.fileno(), 8, values.dtype, values.shape)
+        for size in (1, 100, 10_000):
+            found = extremes.extremes_in_file(piece, columns, keep, np.empty(size))
+            assert found is not None
+            for ours, theirs in zip(found, (*expected, values[keep]), strict=True):
+                assert np.array_equal(ours, theirs, equal_nan=True)
+        longer = Piece(file.fileno(), 8, values.dtype, (51, *values.shape[1:]))
+        more = np.append(keep, True)
+        assert extremes.extremes_in_file(longer, columns, more, np.empty(100)) is None
+
+
+def test_a_pool_cut_short_while_it_is_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "pool.h5"
+    write(path, [np.random.default_rng(1).standard_normal((40, 500))])
+    with Pool(path) as pool:
+        pool.values("energy")
+        os.truncate(path, path.stat().st_size // 4)
+        with pytest.raises(MlselError, match="ends early: it was cut short"):
+            make_selector("atomic-energy").select(pool, 3, 1)
+
+
+def test_compressed_and_other_numbers_are_chosen_from_alike(tmp_path: Path) -> None:
+    """What the kernel can't read by itself is read by HDF5."""
+    path = tmp_path / "pool.h5"
+    write(path, [np.random.default_rng(k).standard_normal((40, 6)) for k in range(3)])
+    with Pool(path) as pool:
+        expected = make_selector("atomic-energy").select(pool, 20, 1).frame_ids
+    with h5py.File(path, "r+") as file:
+        for run, options in {
+            "run-0": {"compression": "gzip"},
+            "run-1": {"dtype": ">f8"},
+        }.items():
+            group = file[f"particles/{run}/potential_energy"]
+            values, told = group["value"][()], dict(group["value"].attrs)
+            del group["value"]
+            group.create_dataset("value", data=values, **options).attrs.update(told)
+    with Pool(path) as pool:
+        found = make_selector("atomic-energy").select(pool, 20, 1).frame_ids
+    assert found.tolist() == expected.tolist()

@@ -2,8 +2,11 @@
 // the same by array operations, to the same bits: hence nothing fused (-ffp-contract=off). A frame
 // whose values are not all finite gets NaN for both.
 
+#include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <unistd.h>
 
 namespace {
 
@@ -87,6 +90,19 @@ void extremes(int64_t n, int64_t n_atoms, const double *values, const int64_t *c
   }
 }
 
+/// Whether all of a stretch of a file could be read; less is there where it was cut short.
+bool read_all(int file, int64_t offset, int64_t size, char *into) {
+  while (size) {
+    const ssize_t n = pread(file, into, size, offset);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return false;
+    into += n, offset += n, size -= n;
+  }
+  return true;
+}
+
 } // namespace
 
 extern "C" {
@@ -102,5 +118,28 @@ void extremes_of_numbers(int64_t n, int64_t n_atoms, const double *values, const
 void extremes_of_squares(int64_t n, int64_t n_atoms, const double *vectors, const int64_t *counts,
                          double *least, double *greatest) {
   extremes<Squares>(n, n_atoms, vectors, counts, least, greatest);
+}
+
+/// The same of n frames that lie in a file from `offset` on, numbers (width 1) or vectors (3), read
+/// `rows` at a time into `buffer`, which so stays in the cache. Those that `keep` (n) marks are
+/// copied to `kept`, one after another. Returns 0, or 1 if not all could be read.
+int64_t extremes_in_file(int32_t file, int64_t offset, int64_t n, int64_t n_atoms, int64_t width,
+                         const int64_t *counts, int64_t rows, double *buffer, const uint8_t *keep,
+                         double *kept, double *least, double *greatest) {
+  const int64_t size = n_atoms * width;
+  const auto find = width == 1 ? extremes_of_numbers : extremes_of_squares;
+  for (int64_t start = 0; start < n; start += rows) {
+    const int64_t some = start + rows < n ? rows : n - start;
+    const int64_t bytes = size * int64_t(sizeof(double));
+    if (!read_all(file, offset + start * bytes, some * bytes, reinterpret_cast<char *>(buffer)))
+      return 1;
+    find(some, n_atoms, buffer, counts, least + start, greatest + start);
+    for (int64_t f = 0; keep && f < some; ++f)
+      if (keep[start + f]) {
+        std::memcpy(kept, buffer + f * size, bytes);
+        kept += size;
+      }
+  }
+  return 0;
 }
 }

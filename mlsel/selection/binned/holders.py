@@ -69,13 +69,14 @@ class Holders:
         while True:
             frames, place = self.lists[k], int(self._next[k])
             while place < len(frames):
-                free = np.flatnonzero(~self._used[frames[place : place + 16]])
-                if len(free):
-                    frame = int(frames[place + free[0]])
-                    self._next[k] = place + free[0] + 1
+                some = frames[place : place + 64]
+                first = int(self._used[some].argmin())
+                frame = int(some[first])
+                if not self._used[frame]:
+                    self._next[k] = place + first + 1
                     self._used[frame] = True
                     return frame
-                place += 16
+                place += 64
             self._next[k] = len(frames)
             if self.known_below[k] >= 1.0:
                 return None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import nearest
@@ -14,12 +15,14 @@ from mlsel.pool.block import Block, Run
 from mlsel.pool.layout import PAIR_ENERGIES
 from mlsel.pool.pool import Pool
 from mlsel.selection.base import Task, refuse
-from mlsel.selection.binned.extremes import extremes, squares
+from mlsel.selection.binned.extremes import extremes, extremes_in_file, squares
 from mlsel.study.sections.system import ELEMENTS
 
 ATOMIC_NUMBER = {symbol: z for z, symbol in enumerate(ELEMENTS.split(), 1)}
 
 Columns = slice | IntArray
+Extremes = tuple[FloatArray, FloatArray]
+"""The least and the greatest value of each frame, (F,) each."""
 
 
 class Property(ABC):
@@ -36,6 +39,8 @@ class Property(ABC):
     field: ClassVar[str]
     label: ClassVar[str]
     unit: ClassVar[str]
+    is_stored: ClassVar[bool] = True
+    """Whether what is stored tells the extremes by itself (`of_stored`)."""
 
     def __init__(self, species: str = "") -> None:
         self.species = species
@@ -56,9 +61,39 @@ class Property(ABC):
     def values(self, block: Block, columns: Columns) -> FloatArray:
         """Return the values of each frame for the atoms in `columns`, (F, M)."""
 
-    def extremes(self, block: Block, columns: Columns) -> tuple[FloatArray, FloatArray]:
+    def extremes(self, block: Block, columns: Columns) -> Extremes:
         """Return the least and the greatest value of each frame; NaN where there is a NaN."""
-        return extremes(block[self.field], columns)
+        low, high = extremes(block[self.field], columns)
+        return self.of_stored(low), self.of_stored(high)
+
+    def of_stored(self, extreme: FloatArray) -> FloatArray:
+        """Return an extreme value of frames from that of what is stored: numbers, or the squared
+        lengths of vectors. The values must have the same order."""
+        return extreme
+
+    def scan(
+        self, task: Task, frame_ids: range, keep: npt.NDArray[np.bool_]
+    ) -> Iterator[tuple[IntArray, Extremes, tuple[IntArray, FloatArray]]]:
+        """Yield some frames, their extremes, and those of them to keep (a mask of the whole pool)
+        with their values: every frame of the range once."""
+        pool, buffer = task.pool, np.empty(task.block_bytes // 8)
+        for run, ids, piece in pool.pieces(self.field, frame_ids):
+            columns = self.columns(pool, run)
+            found = None
+            if piece is not None and self.is_stored:
+                found = extremes_in_file(piece, columns, keep[ids], buffer)
+            if found is not None:
+                low, high, values = found
+                rows = np.flatnonzero(keep[ids])
+                kept = Block(ids[rows], run, ids[rows] - run.first_frame, {self.field: values})
+                both = self.of_stored(low), self.of_stored(high)
+                yield ids, both, (kept.frame_ids, self.values(kept, columns))
+                continue
+            some = ids if piece is None else range(int(ids[0]), int(ids[-1]) + 1)
+            for block in task.blocks(self.field, frame_ids=some):
+                kept = block.at(np.flatnonzero(keep[block.frame_ids]))
+                both = self.extremes(block, columns)
+                yield block.frame_ids, both, (kept.frame_ids, self.values(kept, columns))
 
     def columns(self, pool: Pool, run: Run) -> Columns:
         """Return which atoms of a run count, as a slice where they are evenly spaced."""
@@ -99,6 +134,7 @@ class GlobalEnergy(Property):
     field = "energy"
     label = "energy per atom"
     unit = "eV"
+    is_stored = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +181,7 @@ class GlobalEnergy(Property):
             other._of_run = shares @ np.array([self._energies[z] for z in elements.tolist()])
         return other
 
-    def extremes(self, block: Block, columns: Columns) -> tuple[FloatArray, FloatArray]:
+    def extremes(self, block: Block, columns: Columns) -> Extremes:
         values = self.values(block, columns)[:, 0]
         return values, values
 
@@ -187,11 +223,6 @@ class PairEnergy(AtomicEnergy):
         return values
 
 
-def _root(squares: FloatArray) -> FloatArray:
-    """The square root that leaves the marks ±inf of a frame without a value as they are."""
-    return np.sqrt(squares, out=squares, where=squares >= 0)
-
-
 class ForceMagnitude(Property):
     """|F_i|."""
 
@@ -203,7 +234,6 @@ class ForceMagnitude(Property):
         found = squares(block["forces"], columns)
         return np.sqrt(found, out=found)
 
-    def extremes(self, block: Block, columns: Columns) -> tuple[FloatArray, FloatArray]:
-        # The root keeps the order, so the roots of the extremes are the extremes of the roots.
-        low, high = extremes(block["forces"], columns)
-        return _root(low), _root(high)
+    def of_stored(self, extreme: FloatArray) -> FloatArray:
+        # ±inf marks a frame without a value
+        return np.sqrt(extreme, out=extreme, where=extreme >= 0)

@@ -94,23 +94,18 @@ def scan(
     MlselError
         If an eligible frame holds a NaN or an infinity, or fewer than task.n have a value.
     """
-    ids = [np.empty(0, dtype=np.int64)]
-    lows, highs = [np.empty(0)], [np.empty(0)]
+    share = task.share()
+    assert isinstance(share, range)
+    low, high = np.empty(len(share)), np.empty(len(share))
     values: list[Values] = []
+    if keep is None:
+        keep = np.zeros(task.pool.n_frames, dtype=bool)
     with np.errstate(over="ignore", invalid="ignore"):  # told by the frame's number, below
-        for block, columns in prop.read(task, task.share()):
-            low, high = prop.extremes(block, columns)
-            ids.append(block.frame_ids)
-            lows.append(low)
-            highs.append(high)
-            if keep is not None:
-                rows = np.flatnonzero(keep[block.frame_ids])
-                if len(rows):
-                    values.append((block.frame_ids[rows], prop.values(block.at(rows), columns)))
-    frame_ids, low, high = np.concatenate(ids), np.concatenate(lows), np.concatenate(highs)
-    if not task.pool.is_ordered:
-        order = np.argsort(frame_ids)
-        frame_ids, low, high = frame_ids[order], low[order], high[order]
+        for ids, extremes, kept in prop.scan(task, share, keep):
+            low[ids - share.start], high[ids - share.start] = extremes
+            if len(kept[0]):
+                values.append(kept)
+    frame_ids = np.arange(share.start, share.stop)
     # A frame without an atom of the species has the extremes +inf and −inf.
     counts = task.eligible[frame_ids] & ~((low == np.inf) & (high == -np.inf))
     bad = counts & ~(np.isfinite(low) & np.isfinite(high))
