@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlsel.core import units
 from mlsel.core.arrays import Array, FloatArray, IntArray
+from mlsel.core.errors import shortened
 from mlsel.pool.block import Run
 from mlsel.pool.incoming import SOURCE_FILE
 
@@ -49,6 +51,7 @@ class Work:
 
     Attributes
     ----------
+    source : the file's name, or the run's where it is of none
     frames : (F,)
         Ids of the source's frames.
     n_atoms : of each of its frames; 0 where they have different numbers
@@ -56,6 +59,7 @@ class Work:
         Differences of energy between the frames of a pair, eV.
     """
 
+    source: str
     frames: IntArray
     n_atoms: int
     by_forces: FloatArray
@@ -95,10 +99,10 @@ class Work:
     def told(self) -> str:
         """Return a sentence on labels that are wrong."""
         found = (
-            f"forces give {self.ratio:.3g} times the energy differences of {len(self.by_forces)} "
-            "pairs of consecutive frames"
+            f"{shortened(self.source, 60)}: forces give {self.ratio:.3g} times the energy "
+            f"differences of {len(self.by_forces)} pairs of consecutive frames"
         )
-        return f"{found}: {self._reason()}"
+        return f"{found}, {self._reason()}"
 
     def _reason(self) -> str:
         if self.is_still:
@@ -137,11 +141,13 @@ def works(pool: Pool) -> list[Work]:
         source, differences = _look(pool, run, ids, per_run)
         of_source.setdefault(source, []).append((run, ids, differences))
     found = []
-    for parts in of_source.values():
+    for source, parts in of_source.items():
+        names = pool.attributes.get("sources", ())
+        name = Path(str(names[source])).name if source >= 0 else parts[0][0].name
         frames, both = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
         sizes = {run.n_atoms for run, _, _ in parts}
         n_atoms = sizes.pop() if len(sizes) == 1 else 0
-        found.append(Work(frames, n_atoms, both[:, 0], both[:, 1]))
+        found.append(Work(name, frames, n_atoms, both[:, 0], both[:, 1]))
     return [work for work in found if work.is_known]
 
 
@@ -158,8 +164,9 @@ def _look(pool: Pool, run: Run, ids: IntArray, n: int) -> tuple[int, FloatArray]
     at = np.searchsorted(rows, first)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         differences = _differences(read, at, at + 1, np.array(pool.periodic(run)))
-    source = int(read[SOURCE_FILE][0]) if SOURCE_FILE in read else -1 - run.index
-    return source, differences
+    source = int(read[SOURCE_FILE][0]) if SOURCE_FILE in read else -1
+    has_name = 0 <= source < len(pool.attributes.get("sources", ()))
+    return source if has_name else -1 - run.index, differences
 
 
 def _differences(

@@ -93,6 +93,7 @@ def test_one_source_of_two_is_named(tmp_path: Path) -> None:
         found = check(pool)
         (wrong,) = [f for f in found.findings if "forces that their energies" in f.what]
     assert wrong.frames.tolist() == list(range(len(frames), 2 * len(frames)))
+    assert [note.partition(":")[0] for note in found.notes if "is wrong" in note] == ["bad.extxyz"]
 
 
 def test_right_labels_are_called_right_also_where_the_cell_breathes(tmp_path: Path) -> None:
