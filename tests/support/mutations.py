@@ -12,12 +12,13 @@ import os
 import random
 import resource
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -67,6 +68,7 @@ def run_cases(
     seed: int,
     first: int = 0,
     told: Callable[[BaseException], str | None] | None = None,
+    last_words: str = "",
 ) -> Outcome:
     """Run cases first … n − 1 of a seed, in children.
 
@@ -78,10 +80,13 @@ def run_cases(
     told : callable, optional
         Returns the message of an error that, beside MlselError, is one for a user; None of others.
         Without it those are errors of the system that commands tell in a sentence.
+    last_words : str, optional
+        How the last line on stderr begins where a library may end the process with status 1.
     """
     outcome, place = Outcome(), first
-    while place < n:
-        place = _child(one, n, seed, place, told or _of_the_system, outcome)
+    with tempfile.TemporaryFile() as stderr:
+        while place < n:
+            place = _child(one, n, seed, place, told or _of_the_system, outcome, stderr, last_words)
     return outcome
 
 
@@ -92,13 +97,18 @@ def _child(
     place: int,
     told: Callable[[BaseException], str | None],
     outcome: Outcome,
+    stderr: IO[bytes],
+    last_words: str,
 ) -> int:
     """Run cases from `place` on in a child; return where the next one goes on."""
+    stderr.seek(0)
+    stderr.truncate()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
+            os.dup2(stderr.fileno(), 2)
             _limit_memory()
             os.fsync = lambda fd: None  # the tests of crashes are others
             signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process
@@ -129,9 +139,18 @@ def _child(
                 outcome.wrong.append(f"case {place} of seed {seed}: {text}")
             place += 1
     _, status = os.waitpid(child, 0)
-    if place < n and os.waitstatus_to_exitcode(status) != TOLD:
-        ended = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {status >> 8}"
-        outcome.wrong.append(f"case {place} of seed {seed}: the process ended ({ended})")
+    code = os.waitstatus_to_exitcode(status)
+    if place < n and code != TOLD:
+        stderr.seek(0)
+        (last,) = stderr.read().decode("utf-8", "replace").splitlines()[-1:] or [""]
+        if code == 1 and last_words and last.startswith(last_words):
+            kind, text = _judged(last)
+        else:
+            ended = f"signal {-code}" if code < 0 else f"exit {code}"
+            kind, text = "wrong", f"the process ended ({ended}): {last[:1000]}"
+        outcome.n_refused += kind == "refused"
+        if kind == "wrong":
+            outcome.wrong.append(f"case {place} of seed {seed}: {text}")
         place += 1
     return place
 
