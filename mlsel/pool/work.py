@@ -2,9 +2,9 @@
 between consecutive frames.
 
 Between frames a and b that are near each other E(b) − E(a) = −½ (F(a) + F(b)) · Δx to the second
-order in the displacements, less ½ (W(a) + W(b)) : ε where the cell is strained by ε. Where the two
-sides rise and fall together, their ratio is 1, or the labels are wrong. Where they don't, the
-frames are too far apart, and nothing is said.
+order in the displacements, less ½ (W(a) + W(b)) : ε where the cell is strained by ε. Where the
+ratio of the two sides is the same from pair to pair it is 1, or the labels are wrong. Where it is
+not, the frames are too far apart, and nothing is said.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ FEWEST = 8
 """Pairs of a source, below which nothing is said."""
 FARTHEST = 0.5
 """Å, the largest displacement of an atom."""
-SAME_CELL = 1e-9
-"""Of a strain, below which the cell is the same."""
+SAME_CELL, LARGEST_STRAIN = 1e-9, 0.02
+"""Below the one the cell is the same; beyond the other a virial tells too little."""
 SMALLEST_CELL = 1e-3
 """Å³: a cell of less is damaged."""
-CORRELATED = 0.95
+ALIKE, TOLERANCE = 0.75, 0.25
+"""Of the pairs so many have the same ratio, within that part of it."""
 STILL = 20.0
 """So many times smaller than the forces say are energies that are not the potential's: where atoms
 move by less than FARTHEST, the higher orders of a steep wall make a factor of two."""
 MAX_TOLD = 4
-TOLERANCE = 0.25
-"""Of the ratio of the two energy differences: further from 1 than this is told."""
+WRONG = 1.5
+"""The ratio of what is told, or one over it: the smallest of wrong units is 2, and higher orders
+make up to 1.3 of steps of half an Å."""
 
 
 @dataclass(frozen=True)
@@ -66,47 +68,59 @@ class Work:
     by_energies: FloatArray
 
     @property
+    def ratios(self) -> FloatArray:
+        """The forces' differences over the energies', of pairs of which these are not small."""
+        counts = np.abs(self.by_energies) > 0.1 * np.abs(self.by_energies).max(initial=0.0)
+        found: FloatArray = self.by_forces[counts] / self.by_energies[counts]
+        return found
+
+    @property
     def ratio(self) -> float:
-        """The forces' differences over the energies', with the sign of their correlation."""
-        forces, energies = self._sizes
-        return float(np.copysign(forces / energies if energies else np.inf, self.correlation))
+        """Their median."""
+        return float(np.median(self.ratios))
 
     @property
-    def correlation(self) -> float:
-        """The cosine between the two sets of differences."""
-        size = float(np.prod(self._sizes))
-        return float((self.by_forces * self.by_energies).sum()) / size if size else 0.0
-
-    @property
-    def _sizes(self) -> tuple[float, float]:
-        return float(np.linalg.norm(self.by_forces)), float(np.linalg.norm(self.by_energies))
+    def is_alike(self) -> bool:
+        """Whether most pairs have the same ratio."""
+        if len(self.ratios) < FEWEST:
+            return False
+        middle = np.median(self.ratios)
+        near = np.abs(self.ratios - middle) <= TOLERANCE * np.abs(middle)
+        return bool(near.mean() >= ALIKE)
 
     @property
     def is_still(self) -> bool:
         """Whether the energies hardly change where the forces say that they must."""
-        return abs(self.correlation) < CORRELATED and abs(self.ratio) > STILL
+        forces, energies = np.linalg.norm(self.by_forces), np.linalg.norm(self.by_energies)
+        return len(self.by_forces) >= FEWEST and bool(
+            forces > STILL * energies and not self.is_alike
+        )
 
     @property
     def is_known(self) -> bool:
         """Whether the frames are so near each other that they tell anything."""
-        tells = abs(self.correlation) >= CORRELATED or self.is_still
-        return len(self.by_forces) >= FEWEST and tells
+        return self.is_alike or self.is_still
 
     @property
     def is_wrong(self) -> bool:
-        return self.is_known and abs(self.ratio - 1.0) > TOLERANCE
+        return self.is_still or (self.is_alike and not 1 / WRONG <= self.ratio <= WRONG)
 
     def told(self) -> str:
         """Return a sentence on labels that are wrong."""
-        found = (
-            f"{shortened(self.source, 60)}: forces give {self.ratio:.3g} times the energy "
-            f"differences of {len(self.by_forces)} pairs of consecutive frames"
+        name, n = shortened(self.source, 60), len(self.by_forces)
+        if self.is_still:
+            rms = [float(np.sqrt((one**2).mean())) for one in (self.by_energies, self.by_forces)]
+            return (
+                f"{name}: energies of {n} pairs of consecutive frames differ by {rms[0]:.2g} eV "
+                f"(rms) where forces give {rms[1]:.2g} eV: are they the conserved ones of the MD, "
+                "with the kinetic part?"
+            )
+        return (
+            f"{name}: forces give {self.ratio:.3g} times the energy differences of {n} pairs of "
+            f"consecutive frames, {self._reason()}"
         )
-        return f"{found}, {self._reason()}"
 
     def _reason(self) -> str:
-        if self.is_still:
-            return "is the energy the conserved one of the MD, with the kinetic part?"
         sign = "their sign is wrong" if self.ratio < 0 else ""
         hartree, kcal = (units.factor(unit, "energy") for unit in ("Hartree", "kcal/mol"))
         reasons = {
@@ -114,7 +128,6 @@ class Work:
             1 / units.factor("Hartree/Bohr", "force"): "as if they were in Hartree/Bohr",
             1 / kcal: "as if they were in kcal/mol/Å, or energies in units 23 times as large",
             hartree: "as if energies were in Hartree",
-            2.0: "as if there were two of each pair, or half an energy",
         }
         if self.n_atoms > 1:
             reasons[float(self.n_atoms)] = "as if energies were per atom"
@@ -190,15 +203,19 @@ def _differences(
         moved = np.einsum("pni,pij->pnj", apart, 0.5 * (boxes[a] + boxes[b]))
         strain = np.linalg.inv(boxes[a]) @ boxes[b] - np.eye(3)
     by_forces = -0.5 * ((forces[a] + forces[b]) * moved).sum(axis=(1, 2))
-    strained = np.abs(strain).max(axis=(1, 2)) > SAME_CELL
+    largest, bearable = np.abs(strain).max(axis=(1, 2)), SAME_CELL
     if "virial" in read:
-        virial = 0.5 * (read["virial"][a] + read["virial"][b])
-        by_forces = by_forces - np.where(strained, (virial * strain).sum(axis=(1, 2)), 0.0)
-        strained[:] = False
+        virial, bearable = 0.5 * (read["virial"][a] + read["virial"][b]), LARGEST_STRAIN
+        work = (virial * strain).sum(axis=(1, 2))
+        by_forces = by_forces - np.where(largest > SAME_CELL, work, 0.0)
     found: FloatArray = np.stack([by_forces, energy[b] - energy[a]], axis=1)
     farthest = np.sqrt((moved**2).sum(axis=2)).max(axis=1)
     counts = (
-        usable & ~strained & (farthest > 0) & (farthest < FARTHEST) & np.isfinite(found).all(axis=1)
+        usable
+        & (largest <= bearable)
+        & (farthest > 0)
+        & (farthest < FARTHEST)
+        & np.isfinite(found).all(axis=1)
     )
     return found[counts]
 
