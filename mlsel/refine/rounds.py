@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlsel.core import stopping
+from mlsel.core.arrays import IntArray
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
 from mlsel.core.files import sweep, take_away, write_json, write_text
 from mlsel.core.parallel import on_root, share
@@ -151,6 +152,8 @@ class Refinement:
             if self.outcome.is_file():
                 return True
             self._write_base()
+            with Pool(self.base) as pool:
+                self._periodic(pool)
             self.record.write(self.made_from())
             return False
 
@@ -289,20 +292,26 @@ class Refinement:
                         write_text(run.folder / "in.lammps", run.deck_text())
                     yield run
 
+    @staticmethod
+    def _periodic(pool: Pool) -> IntArray:
+        """Return the frames that MD can start from."""
+        index, _ = pool.locate(np.arange(len(pool)))
+        usable = [i for i, run in enumerate(pool.runs) if all(pool.periodic(run))]
+        frames = np.flatnonzero(np.isin(index, usable))
+        if not len(frames):
+            raise MlselError(
+                f"no frame of {pool.path} is periodic in all directions, as MD of `mlsel refine` "
+                "must be: give periodic frames."
+            )
+        return frames
+
     def _starts(self, k: int, n: int) -> Iterator[Any]:
         """Return training frames that runs start from, drawn at random from the base's."""
         from ase import Atoms
 
         species = self.study.system.species
         with Pool(self.base) as pool:
-            index, _ = pool.locate(np.arange(len(pool)))
-            usable = [i for i, run in enumerate(pool.runs) if all(pool.periodic(run))]
-            frames = np.flatnonzero(np.isin(index, usable))
-            if not len(frames):
-                raise MlselError(
-                    f"no frame of {self.base} is periodic in all directions, as MD of "
-                    "`mlsel refine` must be: give periodic frames."
-                )
+            frames = self._periodic(pool)
             rng = np.random.default_rng(derived_seed(self.study.refine.seed, self.name, "start", k))
             drawn = rng.choice(frames, n, replace=n > len(frames))
             made = []

@@ -12,6 +12,7 @@ Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter, Pergamon 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,11 @@ from mlsel.training.base import FloatArray, Frames, Prediction, TrainedModel, sy
 if TYPE_CHECKING:
     from mlsel.study.sections.training import BaselineSection
 
+log = logging.getLogger(__name__)
+
 FILE = "baseline.json"
+NEUTRAL = 1e-6
+"""e, to which formal charges of all atoms add up."""
 COULOMB_CUTOFF = 10.0
 COULOMB_ACCURACY = 1e-5
 KSPACE = re.compile(r"^[ \t]*kspace_style[ \t]+(?!none).*$", re.MULTILINE)
@@ -83,6 +88,11 @@ class Baseline:
                 "of a LAMMPS include in metal units."
             )
         text = path.read_text(encoding="utf-8")
+        if not re.search(r"^\s*pair_style\s", text, re.MULTILINE):
+            raise MlselError(
+                f"training.baseline.include is {path}, which has no line pair_style: it can't be "
+                "added to a model."
+            )
         stated = re.search(r"^#\s*species:\s*(.+)$", text, re.MULTILINE)
         species = tuple(stated[1].split()) if stated else species
         if section.kspace_style and not KSPACE.search(text):
@@ -173,6 +183,12 @@ class Baseline:
 
     def taken_from(self, frames: Frames) -> Frames:
         """Return frames whose labels are what is left to learn."""
+        charge = sum((self.charges or {}).get(s, 0.0) for s in frames.atoms(0).symbols)
+        if abs(charge) > NEUTRAL:
+            log.warning(
+                "training.baseline.charges give %d atoms a charge of %+.6g e: the sum adds a "
+                "uniform background", len(frames.numbers), charge,
+            )  # fmt: skip
         known = self.evaluate(frames)
         return replace(
             frames,

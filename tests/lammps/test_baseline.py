@@ -154,8 +154,13 @@ def test_the_sum_of_md_comes_and_goes_without_training(tmp_path: Path) -> None:
     load_model(tmp_path / "m")
 
 
-def test_labels_and_prediction_are_inverse() -> None:
+def test_labels_and_prediction_are_inverse(caplog: pytest.LogCaptureFixture) -> None:
     known, data = baseline(CHARGED), frames()
+    baseline({"charges": {"Na": 1.0, "Cl": -0.5}}).taken_from(data)
+    assert caplog.messages == [
+        "training.baseline.charges give 16 atoms a charge of +4 e: the sum adds a uniform "
+        "background"
+    ]
     left = known.taken_from(data)
     added = known.evaluate(data)
     assert left.energy is not None and left.forces is not None
@@ -307,6 +312,9 @@ def test_an_include_of_ones_own(tmp_path: Path) -> None:
         ('{ zbl = [2.0, 4.0], kspace_style = "pppm 1e-5" }', "a kspace_style and no charges"),
         ('{ charges = { Na = 1 }, kspace_style = "pppm" }', "LAMMPS and its relative accuracy"),
         ('{ charges = { Na = 1 }, kspace_style = "pppm 1" }', "above 0 and at most 0.1"),
+        ('{ charges = { Na = 1 }, kspace_style = "msm 1e-5" }', "begin with ewald or pppm"),
+        ("{ charges = { Na = 0 } }", "charges are 0 all of them"),
+        ("{ zbl = [2.0, 200.0] }", "above 0 and at most 20"),
     ],
 )
 def test_wrong_settings_are_told(setting: str, sentence: str) -> None:
@@ -314,9 +322,13 @@ def test_wrong_settings_are_told(setting: str, sentence: str) -> None:
         load_study("quick", [f"training.baseline={setting}"])
 
 
-def test_wrong_use_is_told() -> None:
+def test_wrong_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(MlselError, match="no such file"):
         baseline({"include": "nowhere.lmp"})
+    Path("empty.lmp").touch()
+    with pytest.raises(MlselError, match=r"empty\.lmp, which has no line pair_style"):
+        baseline({"include": "empty.lmp"})
     with pytest.raises(MlselError, match=r"names Na, and the frames hold Cl: give each element"):
         baseline({"charges": {"Na": 1.0}}).text(("Na", "Cl"))
     with pytest.raises(MlselError, match="has no pair_style"):

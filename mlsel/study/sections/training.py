@@ -115,7 +115,11 @@ class BaselineSection:
     """Known interactions that are taken out of the labels and added to every model."""
 
     zbl: tuple[float, ...] = quantity(
-        (), unit="Å", above=0, doc="screened nuclear repulsion, switched off between two distances"
+        (),
+        unit="Å",
+        above=0,
+        at_most=20,
+        doc="screened nuclear repulsion, switched off between two distances",
     )
     charges: Mapping[str, float] = quantity({}, unit="e", doc="of each element, by Ewald's sum")
     include: str = quantity("", doc="the path of a LAMMPS include in metal units, in place of both")
@@ -137,6 +141,13 @@ class BaselineSection:
             problem = kspace_problem("training.baseline.kspace_style", self.kspace_style)
             if problem:
                 return problem
+            if self.charges and not self.kspace_style.startswith(("ewald", "pppm")):
+                return (
+                    f'training.baseline.kspace_style is "{self.kspace_style}": the charges go with '
+                    "those that begin with ewald or pppm"
+                )
+        if self.charges and not any(self.charges.values()):
+            return "training.baseline.charges are 0 all of them: leave them out"
         for symbol in self.charges:
             if symbol not in ELEMENTS.split():
                 hint = nearest(symbol, ELEMENTS.split())
