@@ -57,6 +57,22 @@ class Evaluation:
     virial: FloatArray
 
 
+class FrameFailed(LammpsError):
+    """LAMMPS gave up a frame.
+
+    Attributes
+    ----------
+    frame : int
+        Its place among those that were asked for.
+    reason : str
+        What LAMMPS said.
+    """
+
+    def __init__(self, name: str, frame: int, reason: str) -> None:
+        super().__init__(f"{name} on frame {frame}: {reason}")
+        self.frame, self.reason = frame, reason
+
+
 class IncludePotential:
     """A LAMMPS include in metal units: pair style, coefficients, charges, kspace style.
 
@@ -125,7 +141,9 @@ class IncludePotential:
         MlselError
             If an element is not among the potential's.
         LammpsError
-            If LAMMPS does not take the include, or gives up a frame (which is said).
+            If LAMMPS does not take the include.
+        FrameFailed
+            If it gives up a frame.
         """
         types = self._types(np.asarray(numbers))
         n_frames, n_atoms = positions.shape[:2]
@@ -141,7 +159,7 @@ class IncludePotential:
                 atoms = session.atoms("energies")
             except LammpsError as error:
                 self._drop()
-                raise LammpsError(f"{self._name} on frame {k}: {error}") from None
+                raise FrameFailed(self._name, k, str(error)) from None
             assert atoms is not None
             thermo = session.thermo()
             energy[k] = thermo["PotEng"]

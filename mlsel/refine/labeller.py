@@ -162,7 +162,12 @@ class IncludeLabeller(Labeller):
         cell: FloatArray,
         periodic: tuple[bool, bool, bool],
     ) -> Label:
-        found = self._potential.evaluate(numbers, positions[None], cell[None], periodic)
+        from mlsel.md.include import FrameFailed
+
+        try:
+            found = self._potential.evaluate(numbers, positions[None], cell[None], periodic)
+        except FrameFailed as error:
+            raise NotLabelled(shortened(error.reason, 120)) from None
         return Label.of(
             float(found.energy[0]),
             found.forces[0],

@@ -16,8 +16,8 @@ from mlsel.report.findings import METHOD, Findings
 
 STABLE_MEANS = (
     "“Stable” means that all runs of a round reached their end and met nothing that the training "
-    "set lacks by its bounds on distances and forces. It is no verdict: hold the last model beside "
-    "the reference."
+    "set lacks by its bounds on distances, forces and volumes. It is no verdict: hold the last "
+    "model beside the reference."
 )
 
 

@@ -54,6 +54,8 @@ class Frames:
         eV; they sum to `energy`.
     virial : float64, (n_frames, 3, 3), optional
         −∂E/∂ε, eV.
+    frame_ids : int64, (n_frames), optional
+        Their numbers in the pool that they are of.
     """
 
     numbers: IntArray
@@ -64,6 +66,7 @@ class Frames:
     forces: FloatArray | None = None
     atomic_energies: FloatArray | None = None
     virial: FloatArray | None = None
+    frame_ids: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -91,6 +94,7 @@ class Frames:
             None if self.forces is None else self.forces[rows],
             None if self.atomic_energies is None else self.atomic_energies[rows],
             None if self.virial is None else self.virial[rows],
+            None if self.frame_ids is None else self.frame_ids[rows],
         )
 
 
@@ -327,6 +331,7 @@ def read_frames(
             block["forces"],
             block["atomic_energies"] if "atomic_energies" in more else None,
             block.fields.get("virial") if all(pool.periodic(block.run)) else None,
+            np.asarray(block.frame_ids, np.int64),
         )
 
 

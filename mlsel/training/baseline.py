@@ -25,7 +25,7 @@ import numpy as np
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
 from mlsel.core.neighbours import LARGEST
-from mlsel.md.include import Evaluation, IncludePotential
+from mlsel.md.include import Evaluation, FrameFailed, IncludePotential
 from mlsel.training.base import FloatArray, Frames, Prediction, TrainedModel, symbols
 
 if TYPE_CHECKING:
@@ -157,39 +157,55 @@ class Baseline:
             text = KSPACE.sub(f"kspace_style {self.kspace_style}", text)
         return text.splitlines()
 
-    def evaluate(self, frames: Frames) -> Evaluation:
+    def evaluate(self, frames: Frames, path: Path | None = None) -> Evaluation:
         """Return what the baseline says of frames.
+
+        Parameters
+        ----------
+        frames : Frames
+        path : path, optional
+            Where they are from, for sentences.
 
         Raises
         ------
         MlselError
             If that makes no sense for a frame, by its number.
         """
+
+        def named(row: int) -> str:
+            frame = row if frames.frame_ids is None else frames.frame_ids[row]
+            return f"frame {frame}" + ("" if path is None else f" of {path}")
+
         species = self.species or tuple(symbols(np.unique(frames.numbers).tolist()).split(", "))
         with IncludePotential(self.text(species), species, "the baseline") as potential:
-            found = potential.evaluate(
-                frames.numbers, frames.positions, frames.cell, frames.periodic
-            )
+            try:
+                found = potential.evaluate(
+                    frames.numbers, frames.positions, frames.cell, frames.periodic
+                )
+            except FrameFailed as error:
+                raise MlselError(
+                    f"the baseline says nothing of {named(error.frame)}: {error.reason}"
+                ) from None
         largest = np.abs(found.forces).max(axis=(1, 2), initial=0.0)
         bad = ~(np.abs(found.energy) < SENSELESS) | ~(largest < SENSELESS)
         if bad.any():
             frame = int(np.argmax(bad))
             raise MlselError(
-                f"the baseline gives frame {frame} an energy of {found.energy[frame]:.3g} eV and "
+                f"the baseline gives {named(frame)} an energy of {found.energy[frame]:.3g} eV and "
                 f"forces up to {largest[frame]:.3g} eV/Å: leave such frames out, or choose a "
                 "baseline that is meant for these distances."
             )
         return found
 
-    def taken_from(self, frames: Frames) -> Frames:
-        """Return frames whose labels are what is left to learn."""
+    def taken_from(self, frames: Frames, path: Path | None = None) -> Frames:
+        """Return frames (of a file, for sentences) whose labels are what is left to learn."""
         charge = sum((self.charges or {}).get(s, 0.0) for s in frames.atoms(0).symbols)
         if abs(charge) > NEUTRAL:
             log.warning(
                 "training.baseline.charges give %d atoms a charge of %+.6g e: the sum adds a "
                 "uniform background", len(frames.numbers), charge,
             )  # fmt: skip
-        known = self.evaluate(frames)
+        known = self.evaluate(frames, path)
         return replace(
             frames,
             energy=None if frames.energy is None else frames.energy - known.energy,

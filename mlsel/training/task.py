@@ -201,8 +201,8 @@ class Task:
             with self._failure_kept():
                 self.baseline.write(self.out)
                 frames, validation = (
-                    [self.baseline.taken_from(part) for part in parts]
-                    for parts in (frames, validation)
+                    [self.baseline.taken_from(part, path) for part in parts]
+                    for parts, path in ((frames, self.data), (validation, self.validation))
                 )
         return made_from, frames, validation
 

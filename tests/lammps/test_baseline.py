@@ -276,6 +276,13 @@ def test_a_frame_that_makes_no_sense_is_refused_by_number() -> None:
     broken = Frames(data.numbers, positions, data.cell)
     with pytest.raises(MlselError, match=r"gives frame 2 an energy of"):
         baseline(WIDE).evaluate(broken)
+    # of frames of a pool these are their numbers in it, not their places among those of a size
+    of_pool = replace(broken, frame_ids=np.array([4, 7, 9]))
+    with pytest.raises(MlselError, match=r"gives frame 9 of a\.h5 an energy of"):
+        baseline(WIDE).taken_from(of_pool.take([1, 2]), Path("a.h5"))
+    slab = replace(data, periodic=(True, True, False), frame_ids=np.array([4, 7, 9]))
+    with pytest.raises(MlselError, match=r"says nothing of frame 4 of a\.h5: Cannot use non-per"):
+        baseline(CHARGED).taken_from(slab, Path("a.h5"))
 
 
 def test_kept_beside_a_model(tmp_path: Path) -> None:

@@ -294,6 +294,20 @@ def test_only_frames_periodic_in_all_directions_have_a_virial(folder: Path, what
     assert said == ("virial left out of 2 of 4 frames: they are not periodic in all directions")
 
 
+def test_a_frame_that_lammps_gives_up_is_left_out(folder: Path) -> None:
+    charged = PAIRS.replace("lj/cut 5.0", "lj/cut/coul/long 5.0") + "set group all charge 0.1\n"
+    Path("charged.lmp").write_text(charged + "kspace_style ewald 1e-4\n")
+    atoms = bulk("Cu", cubic=True)
+    with PoolWriter("both.h5") as writer:
+        for name, periodic in (("slab", (True, True, False)), ("bulk", (True,) * 3)):
+            run = writer.add_run(name, atoms.numbers, 1, ["positions"], periodic=periodic)
+            run.append([0], [0], positions=[atoms.positions], cell=[atoms.cell.array])
+    with pytest.raises(StageIncomplete, match=r"1 of 2 .* \(frame 0: Cannot use non-periodic"):
+        main(["both.h5", "-o", "out.h5", "--with", "charged.lmp"])
+    with Pool("out.h5") as pool:
+        assert pool.values("source_frame").tolist() == [1]
+
+
 def test_a_tail_correction_is_in_no_atoms_energy(folder: Path) -> None:
     Path("tail.lmp").write_text(PAIRS.replace("shift", "tail").replace("0.4", "0.2"))
     assert label("tail.lmp") == 0
