@@ -138,11 +138,13 @@ def frame_features(task: Task, given: str | Array, cutoff: float) -> Floats:
     frames = task.frame_ids
     array = user_array(task.pool, given)
     if array is not None:
-        rows = np.asarray(array[frames])
+        rows = np.asarray(array if task.eligible.all() else array[frames])
         rows = rows if rows.ndim == 2 else rows.mean(axis=1)
-        good = np.isfinite(rows).all(axis=1)
-        if not good.all():
-            raise refuse(f"the descriptor of frame {frames[~good][0]} is NaN or infinite.")
+        own = np.asarray(task.share(np.arange(len(rows))))
+        mine = rows[own[0] : own[-1] + 1] if len(own) else rows[:0]
+        bad = task.every(own[~np.isfinite(mine).all(axis=1)][:1].tolist())
+        if bad:
+            raise refuse(f"the descriptor of frame {frames[min(bad)]} is NaN or infinite.")
         return rows
     ids, parts = [np.empty(0, dtype=np.int64)], []
     for block, atoms in _described(task, str(given), cutoff, frames):
@@ -201,11 +203,11 @@ def atom_features(task: Task, given: str | Array, cutoff: float, frames: IntArra
     array = user_array(task.pool, given)
     if array is not None:
         rows = array if array.ndim == 3 else array[:, None]
-        described = [np.asarray(rows[frame]) for frame in frames]
-        for frame, of_atoms in zip(frames, described, strict=True):
-            if not np.isfinite(of_atoms).all():
-                raise refuse(f"the descriptor of frame {frame} is NaN or infinite.")
-        return described
+        good = np.isfinite(rows).all(axis=(1, 2))
+        if not good[frames].all():
+            bad = frames[np.argmin(good[frames])]
+            raise refuse(f"the descriptor of frame {bad} is NaN or infinite.")
+        return [np.asarray(rows[frame]) for frame in frames]
     ids = [np.empty(0, dtype=np.int64)]
     parts, sizes = [], [np.empty(0, dtype=np.int64)]
     for block, atoms in _described(task, str(given), cutoff, frames):

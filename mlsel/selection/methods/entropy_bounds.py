@@ -22,6 +22,8 @@ from mlsel.selection.descriptors.features import Floats
 
 SOURCE = Path(__file__).with_name("entropy_bounds.cpp")
 TILE = 16
+AT_ONCE = 2**16
+"""Environments that are made ready together."""
 LEFT_OUT = 3e-9
 """Share of the sum, of each term at most, that is left out: e^-20 and its rounding."""
 UNIT = 2.0**-24
@@ -68,16 +70,23 @@ class Bounds:
         sizes = np.array([len(frame) for frame in environments])
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         n, width = int(self._starts[-1]), environments[0].shape[1]
-        mean = sum(frame.sum(axis=0, dtype=np.float64) for frame in environments) / n
+        step = max(1, AT_ONCE // int(sizes.max()))  # small frames by many: a call each is slow
+        parts = [slice(at, at + step) for at in range(0, len(sizes), step)]
+        total = np.zeros(width)
+        for part in parts:
+            total += np.concatenate(environments[part]).sum(axis=0, dtype=np.float64)
         self._points = np.empty((n, width), dtype=np.float32)
         self._halves = np.empty(n, dtype=np.float32)
         norm = 0.0
-        for frame, start, end in zip(environments, self._starts, self._starts[1:], strict=False):
-            points = (frame - mean) / bandwidth  # near the origin less is lost to rounding
+        for part in parts:
+            # near the origin less is lost to rounding
+            points = (np.concatenate(environments[part]) - total / n) / bandwidth
             halves = 0.5 * np.einsum("ij,ij->i", points, points)
             norm = max(norm, 2.0 * float(halves.max()))
+            start = self._starts[part.start]
+            own = slice(start, start + len(points))
             with np.errstate(over="ignore"):
-                self._points[start:end], self._halves[start:end] = points, halves
+                self._points[own], self._halves[own] = points, halves
         self._n_chosen = np.zeros(1, dtype=np.int64)  # environments, after each frame chosen
         n_tiles = -(-most * int(sizes.max()) // TILE)
         self._tiles = np.zeros((n_tiles, width, TILE), dtype=np.float32)
