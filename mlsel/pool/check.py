@@ -20,6 +20,7 @@ from mlsel.pool.admission import CONVERGED
 from mlsel.pool.copies import content_hash, later_copies
 from mlsel.pool.elements import formula
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX
+from mlsel.pool.offsets import offsets
 from mlsel.pool.plausible import closeness
 from mlsel.pool.thresholds import Thresholds
 from mlsel.pool.volumes import shape_hash, slopes
@@ -144,6 +145,11 @@ def check(
     if wrong:
         contradicted = np.sort(np.concatenate(wrong))
         findings.append(Finding("have forces that their energies contradict", contradicted))
+    if SOURCE_FILE in pool.fields:
+        files = [str(name) for name in pool.attributes.get("sources", ())]
+        source = pool.values(SOURCE_FILE)
+        if source.dtype.kind == "i":
+            notes += offsets(kept.energy, kept.composition, source, names, files)
     return Checked(findings, _table(kept, names), [*notes, *_independent(pool, kept)], kept)
 
 

@@ -177,7 +177,8 @@ def _look(pool: Pool, run: Run, ids: IntArray, n: int) -> tuple[int, FloatArray]
     at = np.searchsorted(rows, first)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         differences = _differences(read, at, at + 1, np.array(pool.periodic(run)))
-    source = int(read[SOURCE_FILE][0]) if SOURCE_FILE in read else -1
+    sources = read.get(SOURCE_FILE, np.array([-1]))
+    source = int(sources[0]) if sources.dtype.kind == "i" else -1
     has_name = 0 <= source < len(pool.attributes.get("sources", ()))
     return source if has_name else -1 - run.index, differences
 

@@ -114,3 +114,17 @@ def test_frames_too_far_apart_or_strained_without_a_virial_say_nothing(tmp_path:
         import_trajectories([path], tmp_path / f"{path.stem}.h5")
         with Pool(tmp_path / f"{path.stem}.h5") as pool:
             assert not any("forces give" in note for note in check(pool).notes)
+
+
+def test_energies_with_another_zero_are_told(tmp_path: Path) -> None:
+    frames = wandering(0.01)
+    one = bring(tmp_path, frames, "pbe")
+    other = bring(tmp_path, changed(frames, lambda e, a: e - 3.7 * len(a)), "scan")
+    import_trajectories([one, other], tmp_path / "a.h5")
+    with Pool(tmp_path / "a.h5") as pool:
+        found = check(pool)
+    told = [note for note in found.notes if "other settings" in note]
+    assert told == [
+        "energies of Cu16 in scan.extxyz lie 3.7 eV/atom below those in pbe.extxyz: were they "
+        "computed by other settings?"
+    ]
