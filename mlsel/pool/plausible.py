@@ -18,6 +18,8 @@ from mlsel.core.neighbours import NeighborList
 from mlsel.pool.incoming import Incoming
 
 N_SAMPLE = 400
+SUM_APART = 1e-3
+"""eV/atom, of atomic energies' sum from the energy: rounding in files leaves a tenth of it."""
 FEWEST, ENOUGH_ATOMS = 40, 10_000
 """Of the sample so many atoms are looked at, and frames at least."""
 
@@ -57,7 +59,7 @@ class Plausibility:
         frames = [frame for _, _, frame in sorted(self._sample, key=lambda item: -item[0])]
         n_atoms = np.cumsum([len(frame[0]) for frame in frames])
         frames = frames[: max(FEWEST, int((n_atoms <= ENOUGH_ATOMS).sum()))]
-        found = [_of_lengths(frames), _of_energies(frames), _of_forces(frames)]
+        found = [_of_lengths(frames), _of_energies(frames), _of_forces(frames), _of_sums(frames)]
         return [sentence for sentence in found if sentence]
 
 
@@ -147,3 +149,20 @@ def _of_forces(frames: _Frames) -> str:
             "look so too."
         )
     return ""
+
+
+def _of_sums(frames: _Frames) -> str:
+    apart = [
+        (float(labels["atomic_energies"].sum()) - float(labels["energy"])) / len(numbers)
+        for numbers, _, _, _, labels in frames
+        if "energy" in labels and "atomic_energies" in labels
+    ]
+    middle = float(np.median(apart)) if apart else 0.0
+    if not abs(middle) > SUM_APART:
+        return ""
+    side = "above" if middle > 0 else "below"
+    return (
+        f"the sum of the atomic energies is {abs(middle):.3g} eV/atom {side} the energy in the "
+        "median: other units, another zero, or a part alone? Methods that choose by them see "
+        "what they say, and no potential learns both."
+    )

@@ -25,7 +25,7 @@ from mlsel.pool.incoming import SOURCE_FILE
 if TYPE_CHECKING:
     from mlsel.pool.pool import Pool
 
-_LABELS = {"positions", "forces", "energy"}
+_LABELS = frozenset({"forces", "energy"})
 PER_RUN, MOST = 32, 4096
 """Pairs of frames that are looked at, of one run and in all."""
 FEWEST = 8
@@ -140,7 +140,9 @@ class Work:
 
 def works(pool: Pool) -> list[Work]:
     """Compare forces with energies, source by source; what can't be compared is left out."""
-    runs = [run for run in pool.runs if run.n_frames > 1 and set(pool.fields_of(run)) >= _LABELS]
+    runs = [
+        run for run in pool.runs if run.n_frames > 1 and set(pool.fields_of(run)) >= set(_LABELS)
+    ]
     runs = runs[:: -(-len(runs) // MOST) or 1]
     if not runs:
         return []
@@ -171,8 +173,9 @@ def _look(pool: Pool, run: Run, ids: IntArray, n: int) -> tuple[int, FloatArray]
     """
     first = np.unique(np.linspace(0, run.n_frames - 2, min(n, run.n_frames - 1)).astype(np.int64))
     rows = np.unique(np.concatenate([first, first + 1]))
-    optional = [field for field in ("virial", SOURCE_FILE) if field in pool.fields_of(run)]
-    blocks = list(pool.blocks(*sorted(_LABELS), "cell", frame_ids=ids[rows], optional=optional))
+    # optional: other runs may lack them
+    fields = *_LABELS, "virial", SOURCE_FILE
+    blocks = list(pool.blocks("positions", "cell", frame_ids=ids[rows], optional=fields))
     read = {field: np.concatenate([block[field] for block in blocks]) for field in blocks[0].fields}
     at = np.searchsorted(rows, first)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):

@@ -627,3 +627,14 @@ def test_info_tells_the_means_of_runs_whose_frames_are_interleaved(
     rows = [line for line in lines if line[2:3] and line[2] in energies]
     told = {row[2]: (float(row[3]), row[4]) for row in rows}
     assert told == {formula: (729.0, f"{energy:.4g}") for formula, energy in energies.items()}
+
+
+def test_atomic_energies_that_are_no_parts_of_the_energy_are_told(tmp_path: Path) -> None:
+    for share, is_told in ((1.0, False), (1.3, True)):
+        frames = [pair(k) for k in range(4)]
+        for frame in frames:
+            frame.arrays["local"] = np.full(2, share * frame.info["REF_energy"] / 2)
+        report = bring(tmp_path, frames, LabelOptions(atomic_energies=("local",)))
+        told = [w for w in report.warnings if "sum of the atomic energies" in w]
+        assert bool(told) == is_told
+    assert "0.9" in told[0] and "below the energy" in told[0]  # 0.3 of 3.0 to 3.15 eV an atom
