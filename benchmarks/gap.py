@@ -29,13 +29,19 @@ from mlsel.plugins import ensure
 from mlsel.training.base import Frames
 from mlsel.training.gap.model import PRODUCT, GapModel
 from tests.plugins.support import environment, melts
-from tests.support.gap_files import PAPER, angle_3b, distance_2b, write_gap
+from tests.support.gap_files import PAPER, angle_3b, distance_2b, soap_turbo, write_gap
 
 N_SPARSE = 200
 N_POWER = 952
 """Numbers of a power spectrum: 7 l × 136 pairs of 16 channels."""
 PAIRS = distance_2b([11, 17], cutoff=6.5)
 SUMS = {"2b + SOAP": PAIRS, "2b + 3b + SOAP": [*PAIRS, *angle_3b([11, 17], cutoff=4.0)]}
+TURBO = soap_turbo(
+    l_max=8, alpha_max="{8 8}", rcut_hard=5.5, rcut_soft=5.0, atom_sigma_r=0.5, atom_sigma_t=0.5,
+    atom_sigma_r_scaling=0.0, atom_sigma_t_scaling=0.0, nf=4.0, amplitude_scaling=1.0,
+    central_weight=1.0,
+)  # fmt: skip
+"""As published ones are: eight radial functions, compress_mode=trivial."""
 STEPS = {"quip": 30, "quip library": 1}
 
 
@@ -131,6 +137,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 claims.at_least(
                     f"{name}: pair_style quip over QUIP's library", ratio(library, own), 50
                 )
+            write_gap(gap, melts(), None, n_sparse=N_SPARSE, terms=TURBO)
+            own, library = in_turns(
+                [lammps("quip", 1), lammps("quip library", 1)], arguments.repeats
+            )
+            claims.at_least(
+                "soap_turbo: pair_style quip over QUIP's library", ratio(library, own), 10
+            )
             write_gap(gap, melts(), PAPER, n_sparse=N_SPARSE)
 
         if gap.parent != folder:

@@ -129,7 +129,7 @@ WRITE = """
 import sys
 from pathlib import Path
 from tests.plugins.support import melts
-from tests.support.gap_files import distance_nb, other_soaps, write_gap
+from tests.support.gap_files import distance_2b, distance_nb, other_soaps, soap_turbo, write_gap
 
 terms = eval(sys.argv[2])
 write_gap(Path(sys.argv[1]), melts()[:1], None, terms=terms)
@@ -154,6 +154,15 @@ def gap_clusters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def gap_turbo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """soap_turbo with pairs: our evaluator's."""
+    return written(
+        tmp_path_factory.mktemp("turbo") / "gap.xml",
+        "soap_turbo() + distance_2b([11, 17], cutoff=4.5)",
+    )
+
+
+@pytest.fixture(scope="session")
 def gap_others(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """soap_turbo and compressed power spectra."""
+    """soap_turbo and compressed power spectra, one of which QUIP's library must evaluate."""
     return written(tmp_path_factory.mktemp("others") / "gap.xml", "other_soaps()")

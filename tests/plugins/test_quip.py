@@ -147,11 +147,23 @@ def test_a_core_potential_is_taken_or_left(gap_sum: Path) -> None:
         assert found.energy == expected
 
 
-def test_soap_turbo_and_compressed_spectra_by_the_library(gap_others: Path) -> None:
+def test_mixed_channels_by_the_library(gap_others: Path) -> None:
     """test_ranks.py has them on more ranks."""
     found = evaluate_lammps(melts()[0], "quip", f"{gap_others} 11 17")
     energy = quippy_energy(gap_others, "xml_label=GAP_test")
     assert found.energy == pytest.approx(energy, rel=Agreement.ENERGY_SAME_MODEL.value)
+
+
+def test_soap_turbo_as_the_library(gap_turbo: Path) -> None:
+    """tests/fast/test_soap_turbo.py holds our evaluator to quippy, test_ranks.py has more ranks."""
+    for atoms in (melts()[1], sheared()):
+        own, library = (evaluate_lammps(atoms, style, f"{gap_turbo} 11 17") for style in STYLES)
+        assert own.energy == pytest.approx(library.energy, abs=Tolerance.ROUNDING * len(atoms))
+        assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
+        for name in ("virial", "atomic_virials"):
+            mine, theirs = getattr(own, name), getattr(library, name)
+            scale = np.abs(theirs).max()
+            assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
 
 
 def test_clusters_as_quippy(gap_clusters: Path) -> None:

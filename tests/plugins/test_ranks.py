@@ -25,6 +25,7 @@ STYLES = {
 RARE = {
     "clusters": ("quip", "{gap_clusters} 11 17"),
     "others": ("quip", "{gap_others} 11 17"),
+    "turbo": ("quip", "{gap_turbo} 11 17"),
 }
 
 
@@ -89,9 +90,9 @@ def test_ranks_and_grids_agree(
 
 @pytest.mark.slow
 def test_rare_gaps_agree_on_ranks_and_grids(
-    plugins: Path, gap_clusters: Path, gap_others: Path, tmp_path: Path
+    plugins: Path, gap_clusters: Path, gap_others: Path, gap_turbo: Path, tmp_path: Path
 ) -> None:
-    places = {"gap_clusters": gap_clusters, "gap_others": gap_others}
+    places = {"gap_clusters": gap_clusters, "gap_others": gap_others, "gap_turbo": gap_turbo}
     check_layouts(plugins, deck(tmp_path, places, RARE), RARE)
 
 

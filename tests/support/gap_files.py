@@ -128,18 +128,45 @@ def glue(numbers: Sequence[int] = (11, 17), label: str = "") -> str:
     return "\n".join([*text, "</Glue_params>\n"])
 
 
+TURBO = {
+    "l_max": 3, "alpha_max": "{3 3}", "atom_sigma_r": "{0.5 0.4}", "atom_sigma_t": "{0.5 0.6}",
+    "atom_sigma_r_scaling": "{0.1 0.05}", "atom_sigma_t_scaling": "{0.1 0.0}", "rcut_hard": 4.0,
+    "rcut_soft": 3.5, "nf": 8.0, "basis": "poly3gauss", "scaling_mode": "polynomial",
+    "amplitude_scaling": "{1.0 2.0}", "radial_enhancement": 1, "central_weight": "{1.0 0.5}",
+    "compress_mode": "trivial", "n_species": 2, "species_Z": "{11 17}",
+}  # fmt: skip
+"""With nf = 8 QUIP's own forces are the slopes of its energies; with 4, the default, not quite."""
+
+
+def soap_turbo(**options: Any) -> list[Term]:
+    """A soap_turbo for each of both species, or for those that `central_index` names."""
+    centres = [options.pop("central_index")] if "central_index" in options else [1, 2]
+    line = f"soap_turbo {words({**TURBO, **options})} zeta=4 covariance_type=dot_product"
+    attributes = {"covariance_type": 2, "zeta": 4.0}
+    return [Term(f"{line} central_index={one}", attributes) for one in centres]
+
+
+def forget_turbo_basis() -> None:
+    """QUIP before 2026 keeps soap_turbo's radial functions until another number of them is asked
+    for, whatever else has changed."""
+    from ase import Atoms
+    from quippy.descriptors import Descriptor
+
+    Descriptor(
+        "soap_turbo l_max=0 alpha_max=1 atom_sigma=0.5 rcut_hard=3 rcut_soft=2.5 species_Z=1"
+    ).calc_descriptor(Atoms("H"))
+
+
 def other_soaps(numbers: Sequence[int] = (11, 17)) -> list[Term]:
-    """soap_turbo, and SOAPs whose power spectra are compressed: QUIP's library evaluates them."""
+    """soap_turbo, and SOAPs whose power spectra are compressed, one of them by weights that QUIP
+    draws by chance: its library evaluates them."""
     species = f"n_species=2 species_Z={{{numbers[0]} {numbers[1]}}}"
     small = f"soap n_max=3 l_max=3 atom_sigma=0.6 cutoff=4.0 Z={numbers[0]} {species}"
-    turbo = (
-        "soap_turbo l_max=3 alpha_max={3 3} atom_sigma_r={0.5 0.5} atom_sigma_t={0.5 0.5} "
-        "atom_sigma_r_scaling={0.1 0.1} atom_sigma_t_scaling={0.1 0.1} rcut_hard=4.0 rcut_soft=3.5 "
-        "basis=poly3gauss scaling_mode=polynomial amplitude_scaling={1.0 1.0} central_index=1 "
-        f"radial_enhancement=1 central_weight={{1.0 1.0}} compress_mode=trivial {species}"
-    )
-    lines = [turbo, f"{small} nu_R=2 nu_S=0", f"{small} R_mix=T Z_mix=T K=3 sym_mix=T coupling=F"]
-    return [Term(line, {"covariance_type": 2, "zeta": 4.0}) for line in lines]
+    lines = [f"{small} nu_R=2 nu_S=0", f"{small} R_mix=T Z_mix=T K=3 sym_mix=T coupling=F"]
+    return [
+        *soap_turbo(central_index=1),
+        *(Term(line, {"covariance_type": 2, "zeta": 4.0}) for line in lines),
+    ]
 
 
 def write_gap(
@@ -179,6 +206,8 @@ def write_gap(
     core, core_init : str
         Parameters of a core potential, and its init string.
     """
+    if any(term.line.startswith("soap_turbo") for term in terms):
+        forget_turbo_basis()
     rng = np.random.default_rng(seed)
     all_terms = [] if options is None else [
         soap(number, numbers, zeta, delta, **options) for number in numbers

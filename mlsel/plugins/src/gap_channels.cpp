@@ -5,9 +5,13 @@ namespace mlsel {
 SoapChannels::SoapChannels(const SoapTerm &term)
 {
   is_symmetric = term.nu_r != 1 && term.nu_s != 1;
-  is_plain = term.nu_r == 2 && term.nu_s == 2 && !term.is_diagonal && term.is_coupled;
+  is_mixed = term.nu_r < 2 || term.nu_s < 2;
   choose(term);
-  couple(term);
+  if (term.turbo.is_used() && is_symmetric)
+    couple_turbo(term);
+  else
+    couple(term);
+  is_plain = !is_mixed && static_cast<int>(products.size()) == n[0] * (n[0] + 1) / 2;
 }
 
 /// Radial functions and species are told apart in so many of the densities; else they are summed.
@@ -30,6 +34,19 @@ void SoapChannels::couple(const SoapTerm &term)
   for (int a = 0; a < n[0]; a++)
     for (int b = 0; b < (is_symmetric ? a + 1 : n[1]); b++)
       if ((!term.is_diagonal || a % term.n_max == b % term.n_max) && (term.is_coupled || a == b))
+        products.push_back({a, b});
+}
+
+/// In soap_turbo's order. Species may have fewer radial functions than the expansion has room for.
+void SoapChannels::couple_turbo(const SoapTerm &term)
+{
+  const auto is_there = [&](int channel) {
+    return is_mixed || channel % term.n_max < term.turbo.n_max[channel / term.n_max];
+  };
+  const auto is_first = [&](int channel) { return channel % term.n_max == 0; };
+  for (int b = 0; b < n[0]; b++)
+    for (int a = b; a < n[0]; a++)
+      if (is_there(a) && is_there(b) && (!term.is_trivial || is_first(a) || is_first(b)))
         products.push_back({a, b});
 }
 

@@ -20,7 +20,8 @@ struct SoapChannels {
   std::vector<Part> parts[2];
   int n[2];             // channels of each density
   bool is_symmetric;    // the densities are one, and a product of two channels counts twice
-  bool is_plain;        // the channels are the expansion's, and all products count
+  bool is_mixed;        // channels are sums; else they are the expansion's
+  bool is_plain;        // they are not, and all products count
 
   /// Those of the power spectrum, for each l, in its order: a channel of each density.
   std::vector<std::array<int, 2>> products;
@@ -28,6 +29,7 @@ struct SoapChannels {
  private:
   void choose(const SoapTerm &term);
   void couple(const SoapTerm &term);
+  void couple_turbo(const SoapTerm &term);
 };
 
 }    // namespace mlsel

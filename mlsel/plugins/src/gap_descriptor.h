@@ -3,8 +3,6 @@
 #define MLSEL_GAP_DESCRIPTOR_H
 
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "gap_file.h"
 
@@ -16,13 +14,12 @@ std::string descriptor_name(const std::string &line);
 /// The line as a term without its sparse points; `version` is that of GAP which wrote it. All
 /// throw NotCovered with the reason.
 SoapTerm read_soap(const std::string &path, const std::string &line, long version);
+SoapTerm read_turbo(const std::string &path, const std::string &line);
 PairTerm read_pair(const std::string &path, const std::string &line, long version);
 TripletTerm read_triplet(const std::string &path, const std::string &line, long version);
 
 /// How many atoms a distance_Nb is of.
 int descriptor_order(const std::string &path, const std::string &line);
-
-std::vector<std::string> words(std::string_view text);
 
 }    // namespace mlsel
 #endif

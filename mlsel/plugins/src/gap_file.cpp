@@ -31,8 +31,15 @@ void members(Term &term, Number number, List list)
                       &term.covariance_sigma0, &term.zeta})
       number(*one);
     for (auto *one : {&term.central_in_all_species, &term.is_normalised, &term.has_two_l_plus_one,
-                      &term.is_diagonal, &term.is_coupled})
+                      &term.is_diagonal, &term.is_coupled, &term.is_trivial})
       number(*one);
+    auto &turbo = term.turbo;
+    list(turbo.n_max);
+    for (auto *one : {&turbo.along, &turbo.along_scaling, &turbo.across, &turbo.across_scaling,
+                      &turbo.amplitude_scaling, &turbo.central_weight})
+      list(*one);
+    for (auto *one : {&turbo.basis, &turbo.radial_enhancement}) number(*one);
+    number(turbo.filter_sharpness);
   } else if constexpr (std::is_same_v<Kind, PairTerm>) {
     for (auto *one : {&term.z1, &term.z2}) number(*one);
     for (auto *one : {&term.theta, &term.share}) number(*one);
@@ -83,7 +90,10 @@ std::string GapFile::summary() const
   const auto add = [&said](size_t n, const char *name) {
     if (n) said += (said.empty() ? "" : ", ") + std::to_string(n) + ' ' + name;
   };
-  add(soaps.size(), "of SOAP");
+  const auto n_turbo = static_cast<size_t>(std::count_if(
+      soaps.begin(), soaps.end(), [](const SoapTerm &term) { return term.turbo.is_used(); }));
+  add(soaps.size() - n_turbo, "of SOAP");
+  add(n_turbo, "of soap_turbo");
   add(pairs.size(), "of pairs");
   add(triplets.size(), "of triplets");
   add(cores.size(), "of splines");

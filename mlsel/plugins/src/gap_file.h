@@ -24,6 +24,19 @@ struct GapTerm {
   std::vector<double> points;     // n_sparse × n_dimensions
 };
 
+/// The density of a soap_turbo (Caro, Phys. Rev. B 100, 024112 (2019)), species by species: each
+/// neighbour's Gaussian has a width along its direction, one across, and an amplitude.
+struct TurboDensity {
+  enum Basis { polynomials, with_gaussian };    // poly3 and poly3gauss
+  int basis = polynomials;
+  std::vector<int> n_max;    // none: the density is not soap_turbo's
+  std::vector<double> along, along_scaling, across, across_scaling;    // widths; and Å more per Å
+  std::vector<double> amplitude_scaling, central_weight;
+  double filter_sharpness = 4;    // widths of its Gaussian between the two cutoffs
+  int radial_enhancement = 0;
+  bool is_used() const { return !n_max.empty(); }
+};
+
 /// A SOAP descriptor with the polynomial kernel.
 struct SoapTerm : GapTerm {
   std::vector<int> centres, species;    // atomic numbers; ANY_ELEMENT alone: all are the same
@@ -38,6 +51,9 @@ struct SoapTerm : GapTerm {
   int nu_r = 2, nu_s = 2;
   bool is_diagonal = false;    // the same radial function in both
   bool is_coupled = true;      // or each channel with itself alone
+
+  TurboDensity turbo;         // then n_max is the largest of its own
+  bool is_trivial = false;    // only products with the first radial function of a species
 };
 
 /// A distance_2b with the squared exponential, or a distance_Nb of order 2; its sparse points are

@@ -5,6 +5,8 @@
 #include <numbers>
 #include <stdexcept>
 
+#include "gap_turbo.h"
+
 namespace mlsel {
 namespace {
 
@@ -41,7 +43,8 @@ void solve(const std::vector<long double> &l, int n, long double *b)
 
 RadialBasis::RadialBasis(const SoapTerm &term)
     : n_max_(term.n_max), l_max_(term.l_max), alpha_(0.5 / (term.atom_sigma * term.atom_sigma)),
-      transform_(static_cast<size_t>(n_max_) * n_max_), centre_(n_max_)
+      central_weight_(term.central_weight), transform_(static_cast<size_t>(n_max_) * n_max_),
+      centre_(n_max_)
 {
   const int n = n_max_;
   const double reach = term.cutoff +
@@ -71,11 +74,11 @@ RadialBasis::RadialBasis(const SoapTerm &term)
   }
 }
 
-void RadialBasis::evaluate(double r, double *values, double *slopes, double *curvatures) const
+void RadialBasis::evaluate(double r, int, double *values, double *slopes, double *curvatures) const
 {
   const int n_numbers = (l_max_ + 1) * n_max_;
   for (double *out : {values, slopes, curvatures}) std::fill_n(out, n_numbers, 0.0);
-  std::vector<double> h(l_max_ + 3), dh(l_max_ + 2);
+  std::vector<double> h, dh(l_max_ + 2);
   for (int k = 0; k < n_max_; k++) {
     const double b = places_[k];
     gaussian(r, b, h);
@@ -94,22 +97,48 @@ void RadialBasis::evaluate(double r, double *values, double *slopes, double *cur
   }
 }
 
-/// e^{−α(r² + b²)} i_l(2α r b)/r^l, i_l the modified spherical Bessel functions, for l up to
-/// l_max + 2. Their ratios κ_l = i_{l+1}/(x i_l) obey κ_{l−1} = 1/(2l + 1 + x² κ_l), sums of
-/// positive numbers from above.
+/// e^{−α(r² + b²)} i_l(2α r b)/r^l for l up to l_max + 2.
 void RadialBasis::gaussian(double r, double b, std::vector<double> &h) const
 {
-  const double x = 2 * alpha_ * r * b;
-  const int top = l_max_ + 2;
-  std::vector<double> ratio(top + 1);
-  double kappa = 0;
+  h = scaled_bessel(2 * alpha_ * r * b, l_max_ + 2);
+  double factor = std::exp(-alpha_ * (r - b) * (r - b));
+  for (double &one : h) {
+    one *= factor;
+    factor *= 2 * alpha_ * b;
+  }
+}
+
+std::vector<double> RadialBasis::centre() const
+{
+  std::vector<double> weighted = centre_;
+  for (double &one : weighted) one *= central_weight_;
+  return weighted;
+}
+
+/// The ratios κ_l = i_{l+1}/(x i_l) obey κ_{l−1} = 1/(2l + 1 + x² κ_l), sums of positive numbers
+/// from above.
+template <typename Real> std::vector<Real> scaled_bessel(Real x, int top)
+{
+  std::vector<Real> h(top + 1);
+  Real kappa = 0;
   for (int l = top + 12 + static_cast<int>(7 * std::sqrt(x)); l > 0; l--) {
     kappa = 1 / (2 * l + 1 + x * x * kappa);
-    if (l <= top) ratio[l] = kappa;    // i_l/(x i_{l−1})
+    if (l <= top) h[l] = kappa;    // i_l/(x i_{l−1})
   }
-  const double decay = std::exp(-alpha_ * (r - b) * (r - b));
-  h[0] = decay * (x > 0 ? -std::expm1(-2 * x) / (2 * x) : 1.0);
-  for (int l = 1; l <= top; l++) h[l] = h[l - 1] * 2 * alpha_ * b * ratio[l];
+  h[0] = x > 0 ? -std::expm1(-2 * x) / (2 * x) : Real(1);
+  for (int l = 1; l <= top; l++) h[l] *= h[l - 1];
+  return h;
+}
+template std::vector<double> scaled_bessel(double, int);
+template std::vector<long double> scaled_bessel(long double, int);
+
+std::vector<std::unique_ptr<RadialFunctions>> radial_functions(const SoapTerm &term)
+{
+  std::vector<std::unique_ptr<RadialFunctions>> functions;
+  if (!term.turbo.is_used()) functions.push_back(std::make_unique<RadialBasis>(term));
+  for (int s = 0; s < static_cast<int>(term.turbo.n_max.size()); s++)
+    functions.push_back(std::make_unique<TurboBasis>(term, s));
+  return functions;
 }
 
 }    // namespace mlsel

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "gap_channels.h"
 #include "gap_descriptor.h"
+#include "gap_words.h"
 #include "md5.h"
 
 namespace mlsel {
@@ -180,8 +182,8 @@ void GapReader::close_coordinates()
   check_points();
   const std::string name = descriptor_name(descriptor_);
   const int order = name == "distance_Nb" ? descriptor_order(path_, descriptor_) : 0;
-  if (name == "soap" && covariance_ == DOT_PRODUCT)
-    close_soap();
+  if ((name == "soap" || name == "soap_turbo") && covariance_ == DOT_PRODUCT)
+    close_soap(name == "soap_turbo");
   else if ((name == "distance_2b" || order == 2) && covariance_ == SQUARED_EXPONENTIAL)
     close_pair();
   else if ((name == "angle_3b" || order == 3) &&
@@ -191,7 +193,8 @@ void GapReader::close_coordinates()
     throw NotCovered("has the descriptor " + name +
                      (order ? " order=" + std::to_string(order) : std::string()) + " with " +
                      covariance_name(covariance_) +
-                     ", not soap with dot_product, nor distances of pairs or triplets with ard_se");
+                     ", not soap or soap_turbo with dot_product, nor distances of pairs or "
+                     "triplets with ard_se");
   is_in_coordinates_ = false;
 }
 
@@ -216,10 +219,13 @@ void GapReader::check_dimensions(long expected) const
              " numbers and dimensions=" + std::to_string(n_dimensions_));
 }
 
-void GapReader::close_soap()
+void GapReader::close_soap(bool is_turbo)
 {
-  SoapTerm soap = read_soap(path_, descriptor_, version_);
-  check_dimensions(static_cast<long>(SoapChannels(soap).products.size()) * (soap.l_max + 1) + 1);
+  SoapTerm soap =
+      is_turbo ? read_turbo(path_, descriptor_) : read_soap(path_, descriptor_, version_);
+  // soap has one more, for covariance_sigma0
+  check_dimensions(static_cast<long>(SoapChannels(soap).products.size()) * (soap.l_max + 1) +
+                   !is_turbo);
   if (n_permutations_ != 1) throw NotCovered("has permutations of soap");
   // before it was an attribute, zeta was the only width
   soap.zeta = zeta_ > 0 || words(theta_).empty() ? zeta_ : widths(1).front();
@@ -299,6 +305,24 @@ void GapReader::read_permutations(TripletTerm &term) const
                      "element");
 }
 
+/// QUIP keeps the radial functions of the last descriptor for the next that has as many.
+void GapReader::check_turbo_bases() const
+{
+  const auto number = [](const TurboDensity &turbo) {
+    return std::accumulate(turbo.n_max.begin(), turbo.n_max.end(), 0);
+  };
+  for (const SoapTerm &one : file_.soaps)
+    for (const SoapTerm &other : file_.soaps) {
+      const TurboDensity &a = one.turbo, &b = other.turbo;
+      if (!a.is_used() || !b.is_used() || number(a) != number(b)) continue;
+      const bool is_gaussian = a.basis == TurboDensity::with_gaussian;
+      if (a.basis != b.basis || a.n_max != b.n_max ||
+          (is_gaussian && (a.along != b.along || one.cutoff != other.cutoff)))
+        throw NotCovered("has several soap_turbo with different radial functions, but as many, "
+                         "which versions of QUIP before 2026 confuse");
+    }
+}
+
 GapFile GapReader::finish()
 {
   if (!is_ours_) throw NotCovered("has no <GAP_params>");
@@ -306,6 +330,7 @@ GapFile GapReader::finish()
     fail(path_,
          "has " + std::to_string(n_terms()) + " <gpCoordinates> where n_coordinate says " +
              std::to_string(n_coordinate_));
+  check_turbo_bases();
   return std::move(file_);
 }
 

@@ -35,12 +35,13 @@ class GapReader : public XmlHandler {
   void read_points_beside(const Attributes &attributes);
   void read_numbers(std::string_view words);
   void close_coordinates();
-  void close_soap();
+  void close_soap(bool is_turbo);
   void close_pair();
   void close_triplet();
   void start_points();
   void take_points(GapTerm &term);
   void check_points() const;
+  void check_turbo_bases() const;
   void check_dimensions(long expected) const;
   void read_permutations(TripletTerm &term) const;
   std::vector<double> widths(size_t n) const;

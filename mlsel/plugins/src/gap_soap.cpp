@@ -5,17 +5,14 @@
 #include <numbers>
 #include <stdexcept>
 
-#include "gap_radial.h"
 #include "gap_table.h"
 
 namespace mlsel {
 namespace {
 
-// Radial functions and their slopes, relative to the largest: the tables' knots are as close as
-// it takes.
-constexpr double TABLE_ACCURACY = 1e-12;
-constexpr double SAME_PLACE = 1e-10;    // Å
-constexpr int MIN_INTERVALS = 128, MAX_INTERVALS = 8192;
+constexpr double SAME_PLACE = 1e-10;       // Å
+constexpr double SHORTEST_TURBO = 1e-5;    // QUIP leaves shorter power spectra as long as they are
+constexpr double NO_AMPLITUDE = 1e-10;     // of soap_turbo: QUIP takes what is less for 0
 
 /// n_rows × n_columns into strips of GAP_STRIP columns, rows of a strip behind each other.
 template <typename Get> void pack(Buffer<double> &to, int n_rows, int n_columns, Get get)
@@ -77,11 +74,11 @@ GapSoap::GapSoap(const SoapTerm &term, const GapKernel &kernel)
   layout_.n_lm = (term.l_max + 1) * (term.l_max + 1);
   layout_.n_power = (term.l_max + 1) * layout_.n_channels * (layout_.n_channels + 1) / 2;
   make_factors(term);
-  make_table(term);
+  make_radial(term);
   const SoapChannels channels(term);
   make_mixture(term, channels);
   pack_points(term, channels);
-  power_stride_ = round_up(spectrum_.n_power, GAP_STRIP) + 2 * GAP_STRIP;
+  power_stride_ = round_up(n_power_, GAP_STRIP) + 2 * GAP_STRIP;
   dot_stride_ = round_up(n_sparse_, GAP_STRIP);
   n_coefficients_ = static_cast<size_t>(layout_.n_lm) * layout_.stride;
   n_mixed_ = static_cast<size_t>(spectrum_.n_lm) * spectrum_.stride;
@@ -112,93 +109,65 @@ void GapSoap::make_factors(const SoapTerm &term)
   layout_.weight = weight_.data();
 }
 
-void GapSoap::make_table(const SoapTerm &term)
+void GapSoap::make_radial(const SoapTerm &term)
 {
-  const RadialBasis basis(term);
-  centre_.assign(layout_.n_channels, 0.0);
-  centre_weight_ = term.central_weight * factor_[0];
+  const auto functions = radial_functions(term);
   in_all_species_ = term.central_in_all_species;
-  for (int k = 0; k < layout_.n_channels; k++) centre_[k] = basis.centre()[k % term.n_max];
-
-  const int n = (term.l_max + 1) * term.n_max, n_row = (term.l_max + 1) * layout_.n_radial;
-  std::vector<double> ends[2][3], middle[3];
-  for (auto &one : ends)
-    for (auto &numbers : one) numbers.resize(n);
-  for (auto &numbers : middle) numbers.resize(n);
-  for (int n_intervals = MIN_INTERVALS;; n_intervals *= 2) {
-    const double h = term.cutoff / n_intervals;
-    double *table = table_.need(static_cast<size_t>(n_intervals) * 6 * n_row);
-    double error = 0, slope_error = 0, largest = 0, largest_slope = 0;
-    for (int knot = 0; knot < n_intervals; knot++) {
-      for (int end = knot ? 1 : 0; end < 2; end++)
-        basis.evaluate((knot + end) * h, ends[end][0].data(), ends[end][1].data(),
-                       ends[end][2].data());
-      double *row = table + static_cast<size_t>(knot) * 6 * n_row;
-      const double t = QUINTIC_TEST, r = (knot + t) * h;
-      basis.evaluate(r, middle[0].data(), middle[1].data(), middle[2].data());
-      for (int k = 0; k < n; k++) {
-        const int l = k / term.n_max, at = l * layout_.n_radial + k % term.n_max;
-        double c[6], slope = 0;
-        quintic(h, ends[0][0][k], ends[0][1][k], ends[0][2][k], ends[1][0][k], ends[1][1][k],
-                ends[1][2][k], c);
-        for (int i = 0; i < 6; i++) row[i * n_row + at] = c[i];
-        const double value = quintic_value(c, t, slope);
-        const double power = std::pow(r, l);
-        largest = std::max(largest, std::abs(middle[0][k]) * power);
-        error = std::max(error, std::abs(value - middle[0][k]) * power);
-        largest_slope = std::max(largest_slope, std::abs(middle[1][k]) * power);
-        slope_error = std::max(slope_error, std::abs(slope / h - middle[1][k]) * power);
-      }
-      std::swap(ends[0], ends[1]);
-    }
-    n_intervals_ = n_intervals;
-    layout_.table = table;
-    layout_.inverse_spacing = n_intervals / term.cutoff;
-    if ((error <= TABLE_ACCURACY * largest && slope_error <= TABLE_ACCURACY * largest_slope) ||
-        2 * n_intervals > MAX_INTERVALS)
-      break;
-  }
+  amplitude_scaling_ = term.turbo.amplitude_scaling;
+  shortest_ = term.turbo.is_used() ? SHORTEST_TURBO : 0;
+  for (int s = 0; s < layout_.n_species; s++)
+    for (const double one : functions[functions.size() > 1 ? s : 0]->centre())
+      centre_.push_back(factor_[0] * one);
+  table_.make(functions, term, layout_.n_radial);
+  layout_.table = table_.rows();
+  layout_.inverse_spacing = table_.inverse_spacing();
 }
 
 void GapSoap::make_mixture(const SoapTerm &term, const SoapChannels &channels)
 {
   spectrum_ = layout_;
+  n_power_ = spectrum_.n_power;
   if (channels.is_plain) return;
-  // a product across counts twice in the triangle, once in QUIP's descriptor
-  if (!channels.is_symmetric) mix_factor_ = std::pow(0.5, 0.25);
-  int n = 0;
-  for (const int density : {0, 1}) {
-    if (density && channels.is_symmetric) break;
-    for (const auto &[to, from] : channels.parts[density]) mixture_.push_back({n + to, from});
-    n += channels.n[density];
+  if (channels.is_mixed) {
+    // a product across counts twice in the triangle, once in QUIP's descriptor
+    if (!channels.is_symmetric) mix_factor_ = std::pow(0.5, 0.25);
+    int n = 0;
+    for (const int density : {0, 1}) {
+      if (density && channels.is_symmetric) break;
+      for (const auto &[to, from] : channels.parts[density]) mixture_.push_back({n + to, from});
+      n += channels.n[density];
+    }
+    spectrum_.n_channels = n;
+    spectrum_.stride = round_up(n, GAP_STRIP);
+    spectrum_.n_power = (term.l_max + 1) * n * (n + 1) / 2;
   }
-  spectrum_.n_channels = n;
-  spectrum_.stride = round_up(n, GAP_STRIP);
-  spectrum_.n_power = (term.l_max + 1) * n * (n + 1) / 2;
-  is_product_.assign(n * (n + 1) / 2, false);
-  for (const auto &[a, b] : channels.products)
-    is_product_[place_in_triangle(channels, a, b)] = true;
+  for (const auto &[a, b] : channels.products) {
+    kept_.push_back(place_in_triangle(channels, a, b));
+    counts_.push_back(channels.is_symmetric && a == b ? 1 : 2);
+  }
+  n_power_ = (term.l_max + 1) * static_cast<int>(kept_.size());
 }
 
 /// The factors of the power spectrum (1/√(2l + 1), and √2 where two channels differ) go into
 /// the sparse points, delta² into their weights.
 void GapSoap::pack_points(const SoapTerm &term, const SoapChannels &channels)
 {
-  const int n_l = term.l_max + 1, d = term.n_dimensions, n_power = spectrum_.n_power;
-  const int n_triangle = n_power / n_l;
+  const int n_l = term.l_max + 1, d = term.n_dimensions, n_power = n_power_;
+  const int n_products = n_power / n_l;
   n_sparse_ = term.n_sparse;
   delta_square_ = term.delta * term.delta;
   std::vector<double> points(static_cast<size_t>(n_sparse_) * n_power);
   for (int s = 0; s < n_sparse_; s++) {
     const double *from = &term.points[static_cast<size_t>(s) * d];
     double *to = &points[static_cast<size_t>(s) * n_power];
-    for (const auto &[a, b] : channels.products) {
-      const int place = place_in_triangle(channels, a, b);
+    for (size_t k = 0; k < channels.products.size(); k++) {
+      const auto [a, b] = channels.products[k];
+      const int place = kept_.empty() ? place_in_triangle(channels, a, b) : static_cast<int>(k);
       const bool is_once = channels.is_symmetric && a == b;
       for (int l = 0; l < n_l; l++)
-        to[l * n_triangle + place] = *from++ * std::sqrt(weight_[l] * (is_once ? 1 : 2));
+        to[l * n_products + place] = *from++ * std::sqrt(weight_[l] * (is_once ? 1 : 2));
     }
-    constants_.push_back(*from * term.covariance_sigma0);
+    constants_.push_back(term.turbo.is_used() ? 0.0 : *from * term.covariance_sigma0);
     weights_.push_back(term.alphas[s] * term.delta * term.delta);
   }
   const auto at = [&](int s, int k) { return points[static_cast<size_t>(s) * n_power + k]; };
@@ -210,9 +179,8 @@ void GapSoap::evaluate(const GapEnvironments &block, const int *numbers, SoapWor
                        GapTotals &totals) const
 {
   describe(block, numbers, work);
-  kernel_.product(static_cast<int>(block.atoms.size()), spectrum_.n_power, n_sparse_,
-                  work.power.get(), power_stride_, points_across_.get(), work.dots.get(),
-                  dot_stride_);
+  kernel_.product(static_cast<int>(block.atoms.size()), n_power_, n_sparse_, work.power.get(),
+                  power_stride_, points_across_.get(), work.dots.get(), dot_stride_);
   apply_covariance(block, work, totals);
   if (totals.forces || totals.virials) push_back(block, work, totals);
 }
@@ -270,13 +238,26 @@ inline void GapSoap::add_lane(const GapEnvironments &block, int pair, SoapWorksp
   work.z.push_back(v[2]);
   work.inverse_r.push_back(1 / r);
   double df = 0;
-  const double f = cutoff_function(r, cutoff_, width_, df);
-  work.cutoff.push_back(f);
+  const int s = work.species.back();
+  work.cutoff.push_back(weight(r, s, df));
   work.cutoff_slope.push_back(df);
-  const double where = r * layout_.inverse_spacing;
-  const int knot = std::min(static_cast<int>(where), n_intervals_ - 1);
-  work.knot.push_back(knot);
-  work.place.push_back(where - knot);
+  double place = 0;
+  work.knot.push_back(table_.row(s, r, place));
+  work.place.push_back(place);
+}
+
+/// The cutoff function, or soap_turbo's amplitude, which goes to 0 there.
+inline double GapSoap::weight(double r, int species, double &slope) const
+{
+  if (amplitude_scaling_.empty()) return cutoff_function(r, cutoff_, width_, slope);
+  const double exponent = amplitude_scaling_[species], x = r / cutoff_;
+  slope = 0;
+  if (exponent == 0) return 1;
+  const double base = (1 - x) * (1 - x) * (1 + 2 * x);
+  if (base <= NO_AMPLITUDE) return 0;
+  const double less = power(base, exponent - 1);
+  slope = -6 * exponent * less * x * (1 - x) / cutoff_;
+  return less * base;
 }
 
 void GapSoap::reserve(int n_atoms, SoapWorkspace &work) const
@@ -326,11 +307,12 @@ void GapSoap::describe(const GapEnvironments &block, const int *numbers, SoapWor
   for (int k = 0; k < n_atoms; k++) {
     double *c = coefficients + k * n_coefficients_;
     for (int i = 0; i < layout_.n_channels; i++)
-      if (in_all_species_ || i / layout_.n_max == own) c[i] = centre_weight_ * centre_[i];
+      if (in_all_species_ || i / layout_.n_max == own) c[i] = centre_[i];
     kernel_.expand(layout_, neighbours_of(work, k), expansion_of(work, k), c);
     const double square = spectrum(work, k);
     // nothing to normalise where nobody is near, and the centre is of none of the species
-    work.scales[k] = !normalised_ ? 1.0 : square > 0 ? 1 / std::sqrt(square) : 0.0;
+    const double length = std::sqrt(square);
+    work.scales[k] = !normalised_ || length < shortest_ ? 1.0 : length > 0 ? 1 / length : 0.0;
   }
 }
 
@@ -353,16 +335,28 @@ double GapSoap::spectrum(SoapWorkspace &work, int atom) const
         mixed[lm * spectrum_.stride + to] += mix_factor_ * c[lm * layout_.stride + from];
   }
   double *power = work.power.get() + static_cast<size_t>(atom) * power_stride_;
-  const double square = kernel_.spectrum(spectrum_, mixed, power);
-  if (is_product_.empty()) return square;
-  double kept = 0;
+  if (kept_.empty()) return kernel_.spectrum(spectrum_, mixed, power);
+  double *triangle = work.triangle.need(spectrum_.n_power + 2 * GAP_STRIP), square = 0;
+  kernel_.spectrum(spectrum_, mixed, triangle);
+  const int n_triangle = spectrum_.n_power / (spectrum_.l_max + 1);
   for (int l = 0; l <= spectrum_.l_max; l++)
-    for (int a = 0, k = 0; a < spectrum_.n_channels; a++)
-      for (int b = 0; b <= a; b++, k++, power++) {
-        if (!is_product_[k]) *power = 0;
-        kept += weight_[l] * *power * *power * (a == b ? 1 : 2);
-      }
-  return kept;
+    for (size_t k = 0; k < kept_.size(); k++, power++) {
+      *power = triangle[l * n_triangle + kept_[k]];
+      square += counts_[k] * weight_[l] * *power * *power;
+    }
+  return square;
+}
+
+/// All products' numbers from those of the products that count; of the others 0.
+const double *GapSoap::spread(const double *kept, Buffer<double> &triangle) const
+{
+  if (kept_.empty()) return kept;
+  double *all = triangle.need(spectrum_.n_power + 2 * GAP_STRIP);
+  std::fill_n(all, spectrum_.n_power, 0.0);
+  const int n_triangle = spectrum_.n_power / (spectrum_.l_max + 1);
+  for (int l = 0; l <= spectrum_.l_max; l++)
+    for (const int place : kept_) all[l * n_triangle + place] = *kept++;
+  return all;
 }
 
 /// Energies; and in place of the products the derivatives by them.
@@ -408,8 +402,9 @@ const double *GapSoap::to_neighbours(SoapWorkspace &work, int atom, const double
   double *gradient = work.coefficient_gradients.need(n_coefficients_);
   double *by_mixed = mixture_.empty() ? gradient : work.mixed_gradients.need(n_mixed_);
   double *gx = work.gradients.need(3 * static_cast<size_t>(n));
-  kernel_.spectrum_adjoint(spectrum_, mixed_of(work, atom), power_of(work, atom), slopes, scale,
-                           pull, scratch, by_mixed);
+  kernel_.spectrum_adjoint(spectrum_, mixed_of(work, atom),
+                           spread(power_of(work, atom), work.triangle),
+                           spread(slopes, work.triangle_slopes), scale, pull, scratch, by_mixed);
   if (!mixture_.empty()) {
     std::fill_n(gradient, n_coefficients_, 0.0);
     for (int lm = 0; lm < layout_.n_lm; lm++)
@@ -425,8 +420,8 @@ const double *GapSoap::to_neighbours(SoapWorkspace &work, int atom, const double
 void GapSoap::push_back(const GapEnvironments &block, SoapWorkspace &work, GapTotals &totals) const
 {
   const int n_atoms = static_cast<int>(block.atoms.size());
-  kernel_.product(n_atoms, n_sparse_, spectrum_.n_power, work.dots.get(), dot_stride_,
-                  points_along_.get(), work.power_slopes.get(), power_stride_);
+  kernel_.product(n_atoms, n_sparse_, n_power_, work.dots.get(), dot_stride_, points_along_.get(),
+                  work.power_slopes.get(), power_stride_);
   double virial[9] = {};
   for (int k = 0; k < n_atoms; k++) {
     const int begin = work.starts[k], n = work.starts[k + 1] - begin;

@@ -9,6 +9,7 @@
 #include "buffer.h"
 #include "gap_channels.h"
 #include "gap_potential.h"
+#include "gap_radial_table.h"
 #include "gap_variance.h"
 
 namespace mlsel {
@@ -23,6 +24,7 @@ struct SoapWorkspace {
 
   Buffer<double> harmonics, radial, slopes;                         // of the neighbours
   Buffer<double> coefficients, mixed, power, dots, power_slopes;    // of the central atoms
+  Buffer<double> triangle, triangle_slopes;                         // of one, with all products
   std::vector<double> scales, pulls;
   std::vector<double> covariances, variances;    // only where variances are wanted
   Buffer<double> root;
@@ -39,8 +41,8 @@ class GapSoap {
   /// length 1.
   void describe(const GapEnvironments &, const int *numbers, SoapWorkspace &) const;
 
-  /// One of them, not normalised: [l][a ≥ b] of channels. A number of it counts √(weight[l]), twice
-  /// where a ≠ b, in what QUIP calls the descriptor.
+  /// One of them, not normalised: [l][a ≥ b] of channels, if all products count. A number of it
+  /// counts √(weight[l]), twice where a ≠ b, in what QUIP calls the descriptor.
   const double *power_of(const SoapWorkspace &work, int atom) const
   {
     return work.power.get() + static_cast<size_t>(atom) * power_stride_;
@@ -64,7 +66,7 @@ class GapSoap {
 
  private:
   void make_factors(const SoapTerm &term);
-  void make_table(const SoapTerm &term);
+  void make_radial(const SoapTerm &term);
   void make_mixture(const SoapTerm &term, const SoapChannels &channels);
   void pack_points(const SoapTerm &term, const SoapChannels &channels);
 
@@ -75,11 +77,13 @@ class GapSoap {
   void apply_covariance(const GapEnvironments &, SoapWorkspace &, GapTotals &) const;
   void push_back(const GapEnvironments &, SoapWorkspace &, GapTotals &) const;
 
+  double weight(double r, int species, double &slope) const;
   SoapNeighbours neighbours_of(const SoapWorkspace &, int atom) const;
   SoapExpansion expansion_of(const SoapWorkspace &, int atom) const;
 
   double spectrum(SoapWorkspace &, int atom) const;
   double *mixed_of(SoapWorkspace &, int atom) const;
+  const double *spread(const double *kept, Buffer<double> &triangle) const;
 
   const GapKernel &kernel_;
   SoapLayout layout_{};      // of the expansion
@@ -89,16 +93,20 @@ class GapSoap {
   // those of one behind those of the other, and only products across count.
   std::vector<SoapChannels::Part> mixture_;    // none: they are the expansion's
   double mix_factor_ = 1;
-  std::vector<bool> is_product_;    // of the triangle; none: all are
-  double cutoff_, width_ = 0, zeta_ = 0, centre_weight_ = 0;
+  // Of the triangle of products those that count, and only they are kept; none: all.
+  std::vector<int> kept_, counts_;    // and how often each counts
+  int n_power_ = 0;
+  double cutoff_, width_ = 0, zeta_ = 0, shortest_ = 0;
   bool normalised_ = true, in_all_species_ = false;
-  int n_intervals_ = 0, n_sparse_ = 0;
+  int n_sparse_ = 0;
   int power_stride_ = 0, dot_stride_ = 0;    // of a central atom's row
   size_t n_coefficients_ = 0, n_mixed_ = 0, n_radial_ = 0;
   std::array<int, MAX_ELEMENTS + 1> species_;
   std::array<bool, MAX_ELEMENTS + 1> centres_;
   std::vector<double> factor_, up_, down_, weight_, centre_, constants_, weights_;
-  Buffer<double> table_, points_across_, points_along_;
+  std::vector<double> amplitude_scaling_;    // soap_turbo's, by species; of others none
+  RadialTable table_;
+  Buffer<double> points_across_, points_along_;
   double delta_square_ = 1;
   std::unique_ptr<GapVariance> variance_;
 };

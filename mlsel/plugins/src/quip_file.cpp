@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "gap_descriptor.h"
+#include "gap_words.h"
 #include "gap_reader.h"
 #include "glue_reader.h"
 #include "xml_reader.h"

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 UNITS = (
     "gap_python",
+    "gap_descriptor_turbo",
     "gap_potential",
     "gap_channels",
     "gap_glue",
@@ -37,16 +38,19 @@ UNITS = (
     "gap_triplet",
     "gap_variance",
     "gap_radial",
+    "gap_radial_table",
+    "gap_turbo",
     "gap_kernel",
     "gap_file",
     "gap_reader",
     "gap_descriptor",
+    "gap_words",
     "glue_reader",
     "quip_file",
     "xml_reader",
     "files",
 )
-HEADERS = (*UNITS[1:], "buffer", "exponential", "gap_table", "kernels", "md5", "vectors")
+HEADERS = (*UNITS[2:], "buffer", "exponential", "gap_table", "kernels", "md5", "vectors")
 COVARIANCES = Path(__file__).with_name("covariances.cpp")
 MESSAGE_BYTES = 2048
 
