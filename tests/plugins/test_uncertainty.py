@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.io import write
 
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
-from mlsel.export_model import export_schnet
+from mlsel.export_model import export_schnet, read_metadata
 from mlsel.refine.stage import refine_study
 from mlsel.selection.stage import select_study
 from mlsel.study.study import Study, load_study
@@ -89,6 +90,35 @@ def test_deviation_is_that_of_the_models_forces(plugins: Path, committee: list[P
         np.testing.assert_allclose(getattr(mean, name), of_all, atol=atol, err_msg=name)
     found, _ = peratom(atoms, "schnet drive mean", coeff, "schnet deviation 1")
     np.testing.assert_allclose(found[:, 0], wanted, atol=Agreement.FORCE_SAME_MODEL.value)
+
+
+def test_models_in_one_pass_give_what_each_gives_alone(
+    plugins: Path, committee: list[Path], tmp_path: Path
+) -> None:
+    """Networks of other sizes and tables of more knots than the driver's; one and two ranks."""
+    sharper = export_schnet(support.schnet(n_rbf=32, n_hidden=(24,)), tmp_path / "d.pt", SPECIES)
+    n_knots = [read_metadata(one)["compressed"]["n_knots"] for one in (committee[0], sharper)]
+    assert n_knots[1] > n_knots[0]
+    atoms = support.melts()[1]
+    alone = [
+        support.evaluate_lammps(atoms, "schnet", f"{f} Na Cl") for f in (committee[0], sharper)
+    ]
+    mean = (alone[0].forces + alone[1].forces) / 2
+    write(tmp_path / "melt.data", atoms, format="lammps-data", specorder=list(SPECIES),
+          atom_style="atomic", masses=True)  # fmt: skip
+    (tmp_path / "in.mean").write_text(
+        f"units metal\nread_data melt.data\npair_style schnet drive mean\n"
+        f"pair_coeff * * {committee[0]} {sharper} Na Cl\nrun 0 post no\n"
+        "write_dump all custom mean.dump id fx fy fz modify sort id format float %.17g\n"
+    )
+    for n_ranks in (1, 2):
+        ended = subprocess.run(
+            ["mpirun", "-n", str(n_ranks), "lmp", "-in", "in.mean", "-log", "none"],
+            cwd=tmp_path, env=environment(plugins), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert "a committee of 2, evaluated together" in ended.stdout
+        forces = np.loadtxt(tmp_path / "mean.dump", skiprows=9)[:, 1:]
+        np.testing.assert_allclose(forces, mean, atol=Agreement.FORCE_SAME_MODEL.value)
 
 
 def test_below_is_how_much_nearer_than_in_the_data(plugins: Path, committee: list[Path]) -> None:

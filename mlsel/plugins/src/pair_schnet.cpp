@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
-#include <utility>
+#include <map>
+#include <tuple>
 
 #include "atom.h"
 #include "comm.h"
@@ -11,6 +12,8 @@
 #include "neigh_list.h"
 
 using namespace LAMMPS_NS;
+
+static constexpr double STEP_BEYOND = 0.25;    // Å beyond the cutoff
 
 PairMlselSchnet::PairMlselSchnet(LAMMPS *lmp)
     : PairModel(lmp, "schnet", {"sigma", "deviation", "below"})
@@ -36,7 +39,7 @@ std::string PairMlselSchnet::refusal(const std::string &quantity) const
     return name +
         " holds no rigidity of its last layer, from which sigma is: it was exported without, or "
         "by an older mlsel; train it again, or ask for deviation of several models";
-  if (!first_one.model || !first_one.model->has_sigmas())
+  if (!evaluator() || !evaluator()->has_sigmas())
     return "sigma is computed by the compressed mode on CPUs alone: take pair_style schnet "
            "compressed without device cuda";
   return "";
@@ -78,26 +81,53 @@ template <typename Body> void PairMlselSchnet::for_pairs(int i, const Body &body
   }
 }
 
-/// Rows of others' atoms that occur in pairs, in the order of their owners.
+/// Rows of others' atoms that occur in pairs: by owner, and those that are nearer to atoms of this
+/// process first, so that what a step needs are the first ones, nearly.
 void PairMlselSchnet::add_foreign_rows()
 {
-  std::vector<std::pair<mlsel::GhostRows::Owner, int>> foreign;
+  struct Foreign {
+    mlsel::GhostRows::Owner owner;
+    double nearest;    // of its images, Å²; then how far beyond the cutoff, in steps
+    int atom;
+  };
+  std::vector<Foreign> foreign;
   for (int i = 0; i < atom->nlocal; i++)
     for_pairs(i, [&](int j) {
-      if (row_of[j] != -1) return;
-      row_of[j] = -2;    // seen
+      if (row_of[j] >= 0) return;
       const double *owner = &owners[2 * static_cast<size_t>(j)];
-      foreign.push_back({{static_cast<int>(owner[0]), static_cast<int>(owner[1])}, j});
+      const double *a = atom->x[i], *b = atom->x[j];
+      const double d[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]};
+      const double square = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+      if (row_of[j] == -1) {
+        row_of[j] = -2 - static_cast<int>(foreign.size());    // its place there
+        foreign.push_back({{static_cast<int>(owner[0]), static_cast<int>(owner[1])}, square, j});
+      } else {
+        double &nearest = foreign[-2 - row_of[j]].nearest;
+        nearest = std::min(nearest, square);
+      }
     });
-  std::sort(foreign.begin(), foreign.end());
+  const auto key = [](const Foreign &one) { return std::tie(one.owner, one.nearest, one.atom); };
+  std::sort(foreign.begin(), foreign.end(),
+            [&](const Foreign &a, const Foreign &b) { return key(a) < key(b); });
+  // an owner's first image is the nearest one
+  std::vector<Foreign> atoms;
+  for (const Foreign &one : foreign)
+    if (atoms.empty() || atoms.back().owner != one.owner) atoms.push_back(one);
+  // in steps, within which neighbours in space stay neighbours in memory
+  for (Foreign &one : atoms)
+    one.nearest = std::ceil(std::max(0.0, std::sqrt(one.nearest) - cutoff) / STEP_BEYOND);
+  std::sort(atoms.begin(), atoms.end(), [](const Foreign &a, const Foreign &b) {
+    return std::tie(a.owner.rank, a.nearest, a.owner.row) <
+        std::tie(b.owner.rank, b.nearest, b.owner.row);
+  });
   std::vector<mlsel::GhostRows::Owner> others;
-  for (const auto &[owner, j] : foreign) {
-    if (others.empty() || others.back() != owner) {
-      others.push_back(owner);
-      atom_of.push_back(j);
-    }
-    row_of[j] = static_cast<int>(atom_of.size()) - 1;
+  std::map<mlsel::GhostRows::Owner, int> row_of_owner;
+  for (const Foreign &one : atoms) {
+    others.push_back(one.owner);
+    row_of_owner[one.owner] = static_cast<int>(atom_of.size());
+    atom_of.push_back(one.atom);
   }
+  for (const Foreign &one : foreign) row_of[one.atom] = row_of_owner[one.owner];
   ghosts.connect(ours, atom->nlocal, others);
 }
 
@@ -112,11 +142,18 @@ void PairMlselSchnet::build_graph()
   add_foreign_rows();
 
   first.assign(nlocal + 1, 0);
+  first_foreign.assign(nlocal, 0);
   sender_row.clear();
   sender_atom.clear();
+  std::vector<int> others;    // of an atom, which come after its own process's
   for (int i = 0; i < nlocal; i++) {
     first[i] = static_cast<int>(sender_row.size());
+    others.clear();
     for_pairs(i, [&](int j) {
+      if (row_of[j] >= nlocal) {
+        others.push_back(j);
+        return;
+      }
       // a pair of own atoms stands in the list twice: keep one of the two
       if (row_of[j] < i) return;
       if (row_of[j] == i) {
@@ -129,11 +166,15 @@ void PairMlselSchnet::build_graph()
       sender_row.push_back(row_of[j]);
       sender_atom.push_back(j);
     });
+    first_foreign[i] = static_cast<int>(sender_row.size());
+    for (const int j : others) sender_row.push_back(row_of[j]);
+    sender_atom.insert(sender_atom.end(), others.begin(), others.end());
   }
   first[nlocal] = static_cast<int>(sender_row.size());
   graph.n_local = nlocal;
   graph.n_rows = static_cast<int>(atom_of.size());
   graph.first = first.data();
+  graph.first_foreign = first_foreign.data();
   graph.sender_row = sender_row.data();
   graph.sender_atom = sender_atom.data();
 }
@@ -149,31 +190,42 @@ void PairMlselSchnet::set_species()
     graph.species = member.species.data();
     if (member.model) member.model->set_graph(graph);
   }
+  if (!together) return;
+  graph.species = members.front().species.data();
+  together->set_graph(graph);
 }
 
 void PairMlselSchnet::evaluate()
 {
   if (members.empty()) error->all(FLERR, "{}: pair_coeff names no model", style);
   double *deviation = wanted("deviation");
-  for (Member &member : members) {
-    const bool is_first = &member == &members.front();
-    if (!is_first && !is_mean && !deviation) break;
-    member.energies.resize(graph.n_local);
-    member.forces.resize(3 * static_cast<size_t>(graph.n_rows));
-    if (vflag_atom) member.atom_virials.resize(6 * static_cast<size_t>(graph.n_rows));
-    member.result.energies = member.energies.data();
-    member.result.forces = member.forces.data();
-    member.result.atom_virials = vflag_atom ? member.atom_virials.data() : nullptr;
-    member.result.sigmas = is_first ? wanted("sigma") : nullptr;
-    if (member.model)
-      compute_compressed(member);
-    else
-      compute_torchscript();
-  }
+  const size_t n = is_mean || deviation ? members.size() : 1;
+  results.assign(members.size(), {});
+  for (size_t m = 0; m < n; m++) prepare(m);
+  if (n > 1 && together)
+    compute_compressed(*together, results);
+  else if (torch_model)
+    compute_torchscript();
+  else
+    for (size_t m = 0; m < n; m++) compute_compressed(*members[m].model, {&results[m], 1});
   if (double *below = wanted("below")) find_below(below);
   if (deviation) find_deviation(deviation);
   if (is_mean && members.size() > 1) take_mean();
   add_results();
+}
+
+/// Room for what a model gives.
+void PairMlselSchnet::prepare(size_t m)
+{
+  Member &member = members[m];
+  mlsel::Result &result = results[m];
+  member.energies.resize(graph.n_local);
+  member.forces.resize(3 * static_cast<size_t>(graph.n_rows));
+  if (vflag_atom) member.atom_virials.resize(6 * static_cast<size_t>(graph.n_rows));
+  result.energies = member.energies.data();
+  result.forces = member.forces.data();
+  result.atom_virials = vflag_atom ? member.atom_virials.data() : nullptr;
+  result.sigmas = m == 0 ? wanted("sigma") : nullptr;
 }
 
 /// How much nearer than in the training set the nearest of an atom's neighbours is, Å.
@@ -203,6 +255,7 @@ void PairMlselSchnet::find_below(double *below) const
 void PairMlselSchnet::find_deviation(double *deviation)
 {
   const size_t n = members.size();
+  ghosts.use(nullptr);
   std::vector<std::vector<double>> forces(n);
   for (size_t m = 0; m < n; m++) {
     forces[m] = members[m].forces;
@@ -231,16 +284,17 @@ void PairMlselSchnet::take_mean()
     const bool is_last = m + 1 == members.size();
     add(to.energies, from.energies, is_last);
     add(to.forces, from.forces, is_last);
-    add(to.result.virial, from.result.virial, is_last);
+    add(results[0].virial, results[m].virial, is_last);
     if (vflag_atom) add(to.atom_virials, from.atom_virials, is_last);
   }
 }
 
-void PairMlselSchnet::compute_compressed(Member &member)
+void PairMlselSchnet::compute_compressed(mlsel::CompressedModel &model,
+                                         std::span<mlsel::Result> into)
 {
   try {
-    member.model->compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr,
-                          ghosts.idle() ? nullptr : &ghosts, member.result);
+    model.compute(atom->nlocal + atom->nghost ? atom->x[0] : nullptr,
+                  ghosts.idle() ? nullptr : &ghosts, into);
   } catch (const std::exception &exception) {
     error->one(FLERR, "{}: {}", style, exception.what());
   }
@@ -280,7 +334,7 @@ void PairMlselSchnet::compute_torchscript()
   std::vector<double> &energies = members.front().energies;
   std::vector<double> &forces = members.front().forces;
   std::vector<double> &atom_virials = members.front().atom_virials;
-  mlsel::Result &result = members.front().result;
+  mlsel::Result &result = results.front();
   gather_pairs();
   numbers.resize(graph.n_rows);
   for (int row = 0; row < graph.n_rows; row++)
@@ -301,6 +355,7 @@ void PairMlselSchnet::compute_torchscript()
     if (graph.n_local)
       check(torch->evaluate(torch_model, &step, energies.data(), gradients.data()));
   } else {
+    ghosts.use(nullptr);
     const int n = file.n_layers;
     const bool is_double = file.dtype == "float64";
     const size_t bytes = is_double ? sizeof(double) : sizeof(float);
@@ -358,7 +413,7 @@ void PairMlselSchnet::add_results()
   const std::vector<double> &energies = members.front().energies;
   const std::vector<double> &forces = members.front().forces;
   const std::vector<double> &atom_virials = members.front().atom_virials;
-  const mlsel::Result &result = members.front().result;
+  const mlsel::Result &result = results.front();
   check_finite({energies, result.virial});
   double total = 0.0;
   for (const double energy : energies) total += energy;
@@ -381,7 +436,8 @@ double PairMlselSchnet::memory_usage()
 {
   double bytes = Pair::memory_usage();
   bytes += static_cast<double>((in_list.capacity() + row_of.capacity() + atom_of.capacity() +
-                                first.capacity() + sender_row.capacity() + sender_atom.capacity()) *
+                                first.capacity() + first_foreign.capacity() +
+                                sender_row.capacity() + sender_atom.capacity()) *
                                    sizeof(int) +
                                (owners.capacity() + vectors.capacity() + gradients.capacity() +
                                 numbers.capacity() + receivers.capacity() + senders.capacity()) *
@@ -394,6 +450,7 @@ double PairMlselSchnet::memory_usage()
             sizeof(double));
     if (member.model) bytes += member.model->memory_usage();
   }
+  if (together) bytes += together->memory_usage();
   return bytes;
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,20 +42,22 @@ class PairMlselSchnet : public PairModel {
     std::vector<int> number_here;    // of the first one's species, in this one's file
     std::vector<int> species;        // of the rows
     std::vector<double> energies, forces, atom_virials;
-    mlsel::Result result;
   };
 
   void read_model(Member &member);
   void order_species(Member &member);
   void open_models();
   void open_model(Member &member, int threads, int rank_on_node, int &device_used);
+  bool fit_together() const;
+  const mlsel::CompressedModel *evaluator() const;
   void close_models();
   void build_graph();
   void find_owners();
   void add_foreign_rows();
   void set_species();
   template <typename Body> void for_pairs(int atom, const Body &body) const;
-  void compute_compressed(Member &member);
+  void prepare(size_t m);
+  void compute_compressed(mlsel::CompressedModel &model, std::span<mlsel::Result> into);
   void compute_torchscript();
   void gather_pairs();
   void find_below(double *below) const;
@@ -70,6 +73,8 @@ class PairMlselSchnet : public PairModel {
   bool is_mean = false;    // of a committee, or the first of it
 
   std::vector<Member> members;    // `kinds` are the numbers of the first one's species
+  std::vector<mlsel::Result> results;    // of each member
+  std::unique_ptr<mlsel::CompressedModel> together;    // all of them at once, or none
   const mlsel_torch_api *torch = nullptr;
   void *torch_model = nullptr;
 
@@ -77,7 +82,7 @@ class PairMlselSchnet : public PairModel {
   std::vector<int> in_list;    // own atom → its place in the list, or −1
   std::vector<int> row_of;     // LAMMPS's atom → row
   std::vector<int> atom_of;    // row → LAMMPS's atom
-  std::vector<int> first, sender_row, sender_atom;
+  std::vector<int> first, first_foreign, sender_row, sender_atom;
   std::vector<double> owners;    // of each atom: rank, and its number there
   mlsel::Graph graph;
   mlsel::GhostRows ghosts;

@@ -154,30 +154,60 @@ void PairMlselSchnet::open_models()
   int rank_on_node = 0, n_sharing = 1;
   mlsel::share_node(ours, rank_on_node, n_sharing);
   const int threads = n_threads ? n_threads : mlsel::default_threads(n_sharing);
-  for (Member &member : members) {
-    int device_used = -1;
+  const bool is_shared = fit_together();
+  const auto attempt = [&](const auto &work) {
     std::string cause;
     try {
-      open_model(member, threads, rank_on_node, device_used);
+      work();
     } catch (const std::exception &exception) {
       cause = exception.what();
     }
     agree(cause);
+  };
+  if (is_shared)
+    attempt([&] {
+      std::vector<const mlsel::ModelFile *> all;
+      for (const Member &member : members) all.push_back(&member.file);
+      together = mlsel::CompressedModel::make(all, threads);
+    });
+  for (Member &member : members) {
+    int device_used = -1;
+    // alone there is the first one, in steps that need no others
+    if (!is_shared || (&member == &members.front() && !is_mean))
+      attempt([&] { open_model(member, threads, rank_on_node, device_used); });
+    member.file.compressed.arrays.clear();
     member.file.bytes.clear();
     member.file.bytes.shrink_to_fit();
+    const mlsel::CompressedModel *model = member.model ? member.model.get() : together.get();
     if (comm->me == 0)
       utils::logmesg(
           lmp, "{}: {} ({}, {}), {}, {} thread{} on each process\n", style, member.path,
           member.file.model, member.file.dtype,
-          member.model ? std::string("compressed, ") + member.model->kernel()
-                       : "torchscript, " +
+          model ? std::string("compressed, ") + model->kernel()
+                : "torchscript, " +
                   (device_used < 0 ? std::string("cpu") : "cuda:" + std::to_string(device_used)),
           threads, threads == 1 ? "" : "s");
   }
   if (comm->me == 0 && members.size() > 1)
-    utils::logmesg(lmp, "{}: a committee of {}; {} drives\n", style, members.size(),
-                   is_mean ? "its mean" : path);
+    utils::logmesg(lmp, "{}: a committee of {}, evaluated {}; {} drives\n", style, members.size(),
+                   is_shared ? "together" : "one by one", is_mean ? "its mean" : path);
   comm_forward = 2;    // who owns a ghost
+}
+
+/// Whether several models are evaluated in one pass over the pairs.
+bool PairMlselSchnet::fit_together() const
+{
+  if (members.size() == 1 || on_gpu || mode == Mode::torchscript) return false;
+  return std::all_of(members.begin(), members.end(), [&](const Member &member) {
+    return mlsel::CompressedModel::fit_together(members.front().file, member.file);
+  });
+}
+
+/// What evaluates the first model in the compressed mode, or null.
+const mlsel::CompressedModel *PairMlselSchnet::evaluator() const
+{
+  const mlsel::CompressedModel *alone = members.front().model.get();
+  return alone ? alone : together.get();
 }
 
 void PairMlselSchnet::open_model(Member &member, int threads, int rank_on_node, int &device_used)
@@ -189,8 +219,8 @@ void PairMlselSchnet::open_model(Member &member, int threads, int rank_on_node, 
     if (on_gpu)
       member.model.reset(gpu_maker()(file, device, rank_on_node, &device_used));
     else
-      member.model = mlsel::CompressedModel::make(file, threads);
-    file.compressed.arrays.clear();
+      member.model = mlsel::CompressedModel::make(std::vector<const mlsel::ModelFile *>{&file},
+                                                  threads);
     return;
   }
   if (members.size() > 1)
@@ -209,6 +239,7 @@ void PairMlselSchnet::open_model(Member &member, int threads, int rank_on_node, 
 void PairMlselSchnet::close_models()
 {
   members.clear();
+  together.reset();
   if (torch_model) torch->close(torch_model);
   torch_model = nullptr;
 }

@@ -149,8 +149,9 @@ template <typename Real> class CudaModel : public CompressedModel {
     y_[0].fill(first);
   }
 
-  void compute(const double *x, Exchange *exchange, Result &result) override
+  void compute(const double *x, Exchange *exchange, std::span<Result> results) override
   {
+    Result &result = results.front();    // of the only file
     check(cudaSetDevice(device_), "be chosen");
     std::fill(result.virial, result.virial + 6, 0.0);
     result.n_pairs = 0;

@@ -50,13 +50,14 @@ inline Vector<Real> combine(const Vector<Real> (&weights)[6], const Real *c, int
 
 template <typename Real> inline void spread(const Real *numbers, Vector<Real> (&vectors)[6])
 {
-  for (int k = 0; k < 6; k++) vectors[k] = Vector<Real>{} + numbers[k];
+  // minus zero costs nothing, plus zero an addition: it turns −0 into 0
+  for (int k = 0; k < 6; k++) vectors[k] = numbers[k] - Vector<Real>{};
 }
 
 template <typename Real> void forward(const Messages<Real> &m, int begin, int end, Real *out)
 {
   constexpr int step = LANES<Real>;
-  const int width = m.width;
+  const int width = m.n_parts * m.part;
   Vector<Real> weights[6];
   for (int i = begin; i < end; i++) {
     const Real *y_i = m.y + static_cast<long>(i) * width;
@@ -84,49 +85,72 @@ template <typename Real> void forward(const Messages<Real> &m, int begin, int en
   }
 }
 
+/// A pair's rows of all networks.
+template <typename Real> struct Rows {
+  const Real *table, *y_i, *y_j, *g_i, *g_j;
+  Real *yg_i, *yg_j;
+};
+
 template <typename Real, bool MIRRORED, bool Y>
-inline Real backward_pair(int width, const Real *c, const Real *value, const Real *slope,
-                          const Real *y_i, const Real *y_j, const Real *g_i, const Real *g_j,
-                          Real *yg_i, Real *yg_j)
+[[gnu::always_inline]] inline Vector<Real>
+backward_part(int begin, int end, int width, const Vector<Real> (&weights)[6],
+              const Vector<Real> (&slopes)[6], const Rows<Real> &rows)
 {
-  constexpr int step = LANES<Real>;
-  Vector<Real> weights[6], slopes[6], total = {};
-  if constexpr (Y) spread<Real>(value, weights);
-  spread<Real>(slope, slopes);
-  for (int k = 0; k < width; k += step) {
-    const Vector<Real> gradient_i = load<Real>(g_i + k);
-    Vector<Real> by_filter = gradient_i * load<Real>(y_j + k);
-    if constexpr (MIRRORED) by_filter += load<Real>(g_j + k) * load<Real>(y_i + k);
-    total += combine<Real>(slopes, c + k, width) * by_filter;
+  Vector<Real> total = {};
+  for (int k = begin; k < end; k += LANES<Real>) {
+    const Real *c = rows.table + k;
+    const Vector<Real> gradient_i = load<Real>(rows.g_i + k);
+    Vector<Real> by_filter = gradient_i * load<Real>(rows.y_j + k);
+    if constexpr (MIRRORED) by_filter += load<Real>(rows.g_j + k) * load<Real>(rows.y_i + k);
+    total += combine<Real>(slopes, c, width) * by_filter;
     if constexpr (Y) {
-      const Vector<Real> w = combine<Real>(weights, c + k, width);
-      store<Real>(yg_j + k, load<Real>(yg_j + k) + w * gradient_i);
-      if constexpr (MIRRORED) store<Real>(yg_i + k, load<Real>(yg_i + k) + w * load<Real>(g_j + k));
+      const Vector<Real> w = combine<Real>(weights, c, width);
+      store<Real>(rows.yg_j + k, load<Real>(rows.yg_j + k) + w * gradient_i);
+      if constexpr (MIRRORED)
+        store<Real>(rows.yg_i + k, load<Real>(rows.yg_i + k) + w * load<Real>(rows.g_j + k));
     }
   }
-  return sum<Real>(total);
+  return total;
+}
+
+template <typename Real, bool MIRRORED, bool Y>
+[[gnu::always_inline]] inline void backward_pair(int n_parts, int part, const Real *value,
+                                                 const Real *slope, const Rows<Real> &rows,
+                                                 Real *pair_gradient)
+{
+  Vector<Real> weights[6], slopes[6];
+  if constexpr (Y) spread<Real>(value, weights);
+  spread<Real>(slope, slopes);
+  const int width = n_parts * part;
+  for (int n = 0; n < n_parts; n++)
+    pair_gradient[n] += sum<Real>(backward_part<Real, MIRRORED, Y>(n * part, (n + 1) * part, width,
+                                                                   weights, slopes, rows));
 }
 
 template <typename Real, bool Y>
 void backward_all(const Messages<Real> &m, int begin, int end, const Real *gradient,
                   Real *pair_gradient, Real *y_gradient)
 {
-  const long width = m.width;
+  const int n_parts = m.n_parts, part = m.part;
+  const long width = static_cast<long>(n_parts) * part;
   for (int i = begin; i < end; i++) {
-    const Real *y_i = m.y + i * width, *g_i = gradient + i * width;
-    Real *yg_i = Y ? y_gradient + i * width : nullptr;
+    Rows<Real> rows;
+    rows.y_i = m.y + i * width;
+    rows.g_i = gradient + i * width;
+    rows.yg_i = Y ? y_gradient + i * width : nullptr;
     for (int p = m.first[i]; p < m.first[i] + m.n_pairs[i]; p++) {
       const long j = m.sender[p];
-      const Real *c = m.table + m.knot[p] * width, *y_j = m.y + j * width;
-      Real *yg_j = Y ? y_gradient + j * width : nullptr;
+      rows.table = m.table + m.knot[p] * width;
+      rows.y_j = m.y + j * width;
+      rows.g_j = gradient + j * width;
+      rows.yg_j = Y ? y_gradient + j * width : nullptr;
       const Real *value = m.weights + static_cast<long>(p) * SPLINES;
       const Real *slope = m.slopes + static_cast<long>(p) * SPLINES;
+      Real *of_pair = pair_gradient + static_cast<long>(p) * n_parts;
       if (j < m.n_local)
-        pair_gradient[p] += backward_pair<Real, true, Y>(m.width, c, value, slope, y_i, y_j, g_i,
-                                                         gradient + j * width, yg_i, yg_j);
+        backward_pair<Real, true, Y>(n_parts, part, value, slope, rows, of_pair);
       else
-        pair_gradient[p] += backward_pair<Real, false, Y>(m.width, c, value, slope, y_i, y_j, g_i,
-                                                          nullptr, nullptr, yg_j);
+        backward_pair<Real, false, Y>(n_parts, part, value, slope, rows, of_pair);
     }
   }
 }

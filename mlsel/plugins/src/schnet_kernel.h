@@ -20,9 +20,10 @@ template <typename Real> constexpr int padded(int n)
 }
 
 /// A layer's messages. Pairs of atom i are those from first[i] on, n_pairs[i] of them. A sender
-/// below n_local receives the mirrored message, others (ghosts) only send.
+/// below n_local receives the mirrored message, others (ghosts) only send. Rows hold the numbers of
+/// n_parts networks side by side.
 template <typename Real> struct Messages {
-  int n_local, width;    // width: padded number of filters
+  int n_local, n_parts, part;    // part: padded number of filters of each
   const int *first, *n_pairs, *sender, *knot;
   const Real *weights, *slopes;    // of each pair, from splines()
   const Real *table;    // a row of coefficients of B-splines for each knot, six in an interval
@@ -39,7 +40,7 @@ template <typename Real> struct Kernel {
   void (*forward)(const Messages<Real> &, int begin, int end, Real *out);
 
   /// From `gradient` (by what forward gave): pair_gradient += derivative by the place in the
-  /// interval, and, unless null, y_gradient += derivative by y.
+  /// interval, n_parts numbers for each pair, and, unless null, y_gradient += derivative by y.
   void (*backward)(const Messages<Real> &, int begin, int end, const Real *gradient,
                    Real *pair_gradient, Real *y_gradient);
 

@@ -4,6 +4,7 @@
 #define MLSEL_SCHNET_MODEL_H
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "model_file.h"
@@ -20,20 +21,38 @@ struct Graph {
   int n_local = 0, n_rows = 0;
   const int *species = nullptr;    // of each row; −1: not ours
   const int *first = nullptr;      // n_local + 1: the candidates of each own atom
+  const int *first_foreign = nullptr;    // n_local: those of them that others own stand last
   const int *sender_row = nullptr;
   const int *sender_atom = nullptr;    // where its position stands
 };
 
 /// Rows of other processes' atoms, filled from their owners, or added to their owners'. A row has
-/// `width` floats or doubles.
+/// `width` floats or doubles. Between start and finish the rows that are sent stay as they are, and
+/// those that come must not be used; what is added is added by finish.
 class Exchange {
  public:
   virtual ~Exchange() = default;
-  virtual void forward(void *rows, int width, bool is_double) = 0;
-  virtual void reverse(void *rows, int width, bool is_double) = 0;
+
+  /// Which of the others' rows matter from now on, the same question on all processes; others may
+  /// be left out of what is exchanged. Null: all.
+  virtual void use(const char *is_used) = 0;
+  virtual void start_forward(void *rows, int width, bool is_double) = 0;
+  virtual void start_reverse(void *rows, int width, bool is_double) = 0;
+  virtual void finish() = 0;
+
+  void forward(void *rows, int width, bool is_double)
+  {
+    start_forward(rows, width, is_double);
+    finish();
+  }
+  void reverse(void *rows, int width, bool is_double)
+  {
+    start_reverse(rows, width, is_double);
+    finish();
+  }
 };
 
-/// What one evaluation gives.
+/// What one evaluation gives of a model.
 struct Result {
   double *energies = nullptr;        // n_local
   double *forces = nullptr;          // n_rows × 3
@@ -51,16 +70,20 @@ class CompressedModel {
   virtual void set_graph(const Graph &graph) = 0;
 
   /// x: positions, 3 a LAMMPS atom. `exchange` is null where this process shares no rows
-  /// with others. Throws std::runtime_error.
-  virtual void compute(const double *x, Exchange *exchange, Result &result) = 0;
+  /// with others. A result for each file it was made of. Throws std::runtime_error.
+  virtual void compute(const double *x, Exchange *exchange, std::span<Result> results) = 0;
 
-  /// Whether it can fill Result::sigmas.
+  /// Whether it can fill Result::sigmas of the first file.
   virtual bool has_sigmas() const { return false; }
 
   virtual double memory_usage() const = 0;
   virtual const char *kernel() const = 0;
 
-  static std::unique_ptr<CompressedModel> make(const ModelFile &file, int n_threads);
+  /// Of one file, or of several that `fit_together`: distances and the splines' weights are then
+  /// found once for all, and each pair is gone through once.
+  static std::unique_ptr<CompressedModel> make(std::span<const ModelFile *const> files,
+                                               int n_threads);
+  static bool fit_together(const ModelFile &one, const ModelFile &other);
 };
 
 }    // namespace mlsel

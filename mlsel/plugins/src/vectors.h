@@ -43,10 +43,18 @@ template <typename Real> inline void store(Real *at, Vector<Real> value)
 {
   *reinterpret_cast<typename VectorOf<Real>::anywhere *>(at) = value;
 }
+
+/// By 16 bytes at a time: lane after lane each addition would wait for the one before.
 template <typename Real> inline Real sum(Vector<Real> value)
 {
-  Real total = 0;
-  for (int lane = 0; lane < LANES<Real>; lane++) total += value[lane];
+  constexpr int bytes = 16, lanes = bytes / static_cast<int>(sizeof(Real));
+  typedef Real Few __attribute__((vector_size(bytes)));
+  Few parts[VECTOR_BYTES / bytes];
+  __builtin_memcpy(parts, &value, VECTOR_BYTES);
+  for (int n = VECTOR_BYTES / bytes / 2; n > 0; n /= 2)
+    for (int k = 0; k < n; k++) parts[k] += parts[k + n];
+  Real total = parts[0][0];
+  for (int lane = 1; lane < lanes; lane++) total += parts[0][lane];
   return total;
 }
 
