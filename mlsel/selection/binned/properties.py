@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -145,7 +146,7 @@ class GlobalEnergy(Property):
 
     def prepare(self, task: Task) -> None:
         pool = task.pool
-        elements, shares = _compositions(pool)
+        elements, shares = _compositions(pool, task)
         if (shares == shares[:1]).all():
             return
         known_energies = pool.element_references
@@ -192,11 +193,15 @@ class GlobalEnergy(Property):
         return per_atom
 
 
-def _compositions(pool: Pool) -> tuple[IntArray, FloatArray]:
-    """Return a pool's elements (K,) and their share of each run's atoms (n_runs, K)."""
-    numbers = [pool.numbers(run) for run in pool.runs]
-    elements = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *numbers]))
-    shares = [np.count_nonzero(of[:, None] == elements, axis=0) / len(of) for of in numbers]
+def _compositions(pool: Pool, task: Task | None = None) -> tuple[IntArray, FloatArray]:
+    """Return a pool's elements (K,) and their share of each run's atoms (n_runs, K); the ranks of
+    a task share the runs."""
+    mine = np.arange(len(pool.runs))
+    mine = mine if task is None else np.asarray(task.share(mine))
+    own = [Counter(pool.numbers(pool.runs[k]).tolist()) for k in mine.tolist()]
+    counts = own if task is None else task.every(own)
+    elements = np.array(sorted(set().union(*counts)), dtype=np.int64)
+    shares = [[of[z] / of.total() for z in elements.tolist()] for of in counts]
     return elements, np.array(shares)
 
 
