@@ -141,7 +141,7 @@ def compare(claims: Claims, pool: Path, scratch: Path, environments: Path) -> No
     for peer, method, parameters, n, what, goal in cases:
         python = environments / f"peer-{peer}" / "bin" / "python"
         if not python.exists():
-            claims.note(f"{peer}: no environment {python}; not compared")
+            claims.note(f"{peer}: there is no environment peer-{peer}; not compared")
             continue
         theirs, error = _run([str(python), "-c", PEERS[peer], str(pool), str(n), str(scratch)])
         if theirs is None:

@@ -10,7 +10,8 @@ import pytest
 from benchmarks import table
 from benchmarks.claims import Claims
 
-BEFORE = "# Title\n\n<!-- startup -->\n\nwas here before\n\n<!-- end -->\n\n<!-- fps -->\n\nkept\n\n<!-- end -->\n"
+END = "<!-- end -->"
+BEFORE = f"# Title\n\n<!-- startup -->\n\nwas here\n\n{END}\n\n<!-- fps -->\n\nkept\n\n{END}\n"
 
 
 def test_only_what_was_run_is_written_anew_and_a_claim_that_fell_short_is_told(
@@ -29,7 +30,7 @@ def test_only_what_was_run_is_written_anew_and_a_claim_that_fell_short_is_told(
     argv = [str(tmp_path), "--into", str(into), "--only", "startup", "peers", "entropy"]
     assert table.main(argv) == 1  # peers without --peers are left out
     text = into.read_text()
-    assert "was here" not in text and "kept" in text and text.count("<!-- end -->") == 3
+    assert "was here" not in text and "kept" in text and text.count(END) == 3
     assert "which a line leaves for it | 3 | ≤ 2 | **falls short** |" in text
     assert "| another | 3 | ≥ 2 | holds |" in text and "- beside it" in text
     assert "ended with 1" in text and str(tmp_path) not in text
