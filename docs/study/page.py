@@ -1,6 +1,7 @@
-"""The tables of this page and of the README: `python docs/study/page.py` writes them between marks.
+"""The tables of this page, of the README and of docs/results.md.
 
-They come out of data/*.csv, and tests/fast/test_study_page.py holds the pages to that.
+`python docs/study/page.py` writes them between marks. They come out of data/*.csv, and
+tests/fast/test_study_page.py holds the pages to that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mlsel.evaluate.seeds import plus_minus
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
+RESULTS = HERE.parent / "results.md"
 METHODS = ("random", "single-md-random", "global-energy", "atomic-energy", "force")
 SMALL = "schnet-small-e0.01"
 POTENTIALS = {"bare": "all is learnt", "zbl": "wide ZBL given", "charges": "ZBL and charges given"}
@@ -140,14 +142,44 @@ def correlations() -> list[str]:
     return lines
 
 
+BASELINES = {"bare": "none", "zbl": "wide ZBL", "charges": "ZBL and charges"}
+
+
+def labels() -> list[str]:
+    """Labels that were spent until MD held, by data set and baseline."""
+    lines = [
+        "| baseline | set | first model held | labels, rounds | last model held | RMSE / meV/Å "
+        "| largest error / meV/Å | verdict |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in read("labels-spent.csv"):
+        number = {key: float(row[key]) for key in row if key.startswith(("first", "last"))}
+        errors = [
+            f"{1000 * number[f'first_{name}']:{form}} to {1000 * number[f'last_{name}']:{form}}"
+            if row["rounds"] != "0"
+            else f"{1000 * number[f'first_{name}']:{form}}"
+            for name, form in (("rmse", ".1f"), ("max", ".0f"))
+        ]
+        seed = f", seed {row['seed']}" if row["seed"] != "1" else ""
+        lines.append(
+            f"| {BASELINES[row['baseline']]} | {row['method']}, {row['n']}{seed} "
+            f"| {number['first_time']:.3g} ps | {row['labels']}, {row['rounds']} "
+            f"| {number['last_time']:.3g} ps, {row['ended']} | {errors[0]} | {errors[1]} "
+            f"| {row['verdict']} |"
+        )
+    return lines
+
+
 TABLES = {
     "errors": errors,
     "typical": typical,
     "differences": differences,
     "md": md,
     "correlations": correlations,
+    "labels": labels,
 }
-PAGES = {HERE / "index.md": tuple(TABLES), README: ("errors",)}
+ELSEWHERE = {README: ("errors",), RESULTS: ("labels",)}
+PAGES = {HERE / "index.md": tuple(name for name in TABLES if name != "labels"), **ELSEWHERE}
 """Each page, and which tables it has."""
 
 

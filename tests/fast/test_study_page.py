@@ -21,7 +21,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["README.md", "index.md"])
+@pytest.mark.parametrize("name", ["README.md", "index.md", "results.md"])
 def test_tables_of_a_page_are_those_of_the_data(name: str) -> None:
     page = load("page")
     path = next(p for p in page.PAGES if p.name == name)
