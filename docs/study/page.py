@@ -58,6 +58,29 @@ def typical() -> list[str]:
     return errors("force, random frames")
 
 
+OWN = ("random", "force", "flat-force", "force-fps", "fps", "cur", "entropy", "set-cover",
+       "network-distillation", "pair-energy")  # fmt: skip
+
+
+def own() -> list[str]:
+    """Force errors by methods beyond the paper's, over all test frames and over random ones."""
+    columns = [(p, q) for p in ("bare", "charges") for q in ("force", "force, random frames")]
+    heads = [f"{POTENTIALS[p]}{', random frames' if 'random' in q else ''}" for p, q in columns]
+    lines = [f"| chosen | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    rows = {
+        (r["potential"], r["quantity"], r["dataset"]): r
+        for r in read("own-summary.csv")
+        if r["family"] == SMALL
+    }
+    for method in OWN:
+        cells = [
+            " / ".join(milli(rows[*column, method], m) for m in ("max", "rmse"))
+            for column in columns
+        ]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
 def differences() -> list[str]:
     """Paired differences of RMSE and Max to random selection."""
     lines = ["| less random | measure | " + " | ".join(POTENTIALS.values()) + " |"]
@@ -174,6 +197,7 @@ TABLES = {
     "errors": errors,
     "typical": typical,
     "differences": differences,
+    "own": own,
     "md": md,
     "correlations": correlations,
     "labels": labels,

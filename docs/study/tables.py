@@ -4,7 +4,8 @@
 
 Writes docs/study/data/*.csv: errors.csv and summary.csv (force errors over all test frames, one row
 a model and one a family), comparisons.csv (paired differences between methods), md.csv (what 1000
-ions did), probe.csv (two ions pushed together) and answers.csv (one number a question).
+ions did), probe.csv (two ions pushed together) and rdf.csv. FOLDER/own/bare and FOLDER/own/charges
+are the methods of our own, from another pool: own-errors.csv, own-summary.csv, own-comparisons.csv.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def potentials(root: Path) -> Iterable[tuple[str, Path]]:
             yield name, root / name
 
 
-def error_tables(root: Path) -> None:
-    """Write errors.csv, summary.csv and comparisons.csv."""
+def error_tables(root: Path, prefix: str = "") -> None:
+    """Write errors.csv, summary.csv and comparisons.csv, under names with that prefix."""
     rows: list[Row] = []
     means: list[Row] = []
     differences: list[Row] = []
@@ -93,10 +94,10 @@ def error_tables(root: Path) -> None:
             means += [{"potential": name, "quantity": words, **row} for row in summary(one)]
         differences += [{"potential": name, **row} for row in comparisons(forces)]
     first = ("potential", "method", "seed", "model")
-    write("errors.csv", rows, (*first, *NUMBERS, "atomic_energy_rmse", "energy_rmse"))
-    write("summary.csv", means, ("potential", "quantity", *SUMMARIZED))
+    write(f"{prefix}errors.csv", rows, (*first, *NUMBERS, "atomic_energy_rmse", "energy_rmse"))
+    write(f"{prefix}summary.csv", means, ("potential", "quantity", *SUMMARIZED))
     columns = ("family", "first", "second", "measure", "n", "difference", "error", "smaller")
-    write("comparisons.csv", differences, ("potential", *columns))
+    write(f"{prefix}comparisons.csv", differences, ("potential", *columns))
 
 
 MEASURED = ("rdf", "peak_position", "peak_height", "coordination", "short_weight", "inner_weight",
@@ -164,6 +165,7 @@ def main(root: Path) -> None:
     """Write all tables."""
     DATA.mkdir(exist_ok=True)
     error_tables(root)
+    error_tables(root / "own", "own-")
     md_table(root)
     probe_table(root)
     rdf_table(root)
