@@ -40,15 +40,9 @@ done
 own=(--set pool.frames_per_run=200 --set pool.pair_energies=true --set selection.n_test=400
      --set 'selection.methods=["random","force","flat-force","fps","force-fps","entropy","cur","set-cover","network-distillation","pair-energy"]'
      --set 'training.kinds=["schnet"]')
-on_ranks mlsel.generate $study -o "$root/own/bare" "${own[@]}"
-on_ranks mlsel.selection $study -o "$root/own/bare" "${own[@]}"
-mkdir -p "$root/own/charges"
-cp -aln "$root/own/bare/pool.h5" "$root/own/bare/runs" "$root/own/bare/data" "$root/own/charges/"
-for name in bare charges; do
-  [ $name = bare ] && options=() || options=(--set "$zbl" --set "$charges")
-  on_ranks mlsel.training $study -o "$root/own/$name" "${own[@]}" "${options[@]}"
-  on_ranks mlsel.evaluate $study -o "$root/own/$name" "${own[@]}" "${options[@]}" --test "$root/fresh/data/test.h5"
-done
+own+=(--set "$zbl" --set "$charges")
+for stage in generate selection training; do on_ranks mlsel.$stage $study -o "$root/own/charges" "${own[@]}"; done
+on_ranks mlsel.evaluate $study -o "$root/own/charges" "${own[@]}" --test "$root/fresh/data/test.h5"
 
 python docs/study/tables.py "$root"
 python docs/study/draw.py

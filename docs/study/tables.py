@@ -4,8 +4,8 @@
 
 Writes docs/study/data/*.csv: errors.csv and summary.csv (force errors over all test frames, one row
 a model and one a family), comparisons.csv (paired differences between methods), md.csv (what 1000
-ions did), probe.csv (two ions pushed together) and rdf.csv. FOLDER/own/bare and FOLDER/own/charges
-are the methods of our own, from another pool: own-errors.csv, own-summary.csv, own-comparisons.csv.
+ions did), probe.csv (two ions pushed together) and rdf.csv. FOLDER/own/charges has the methods
+beyond the paper's, from another pool: own-errors.csv, own-summary.csv, own-comparisons.csv.
 """
 
 from __future__ import annotations
