@@ -12,8 +12,7 @@ from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import shortened
 
 APART = 1.0
-"""eV/atom. Phases, temperatures and pressures of one composition differ by less; codes' zeros, and
-functionals', by more."""
+"""eV/atom. By judgement: more than phases and temperatures of one composition usually differ by."""
 SIGMAS = 10.0
 FEWEST = 8
 """Frames of a source, below which nothing is said."""

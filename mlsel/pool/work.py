@@ -39,12 +39,11 @@ SMALLEST_CELL = 1e-3
 ALIKE, TOLERANCE = 0.75, 0.25
 """Of the pairs so many have the same ratio, within that part of it."""
 STILL = 20.0
-"""So many times smaller than the forces say are energies that are not the potential's: where atoms
-move by less than FARTHEST, the higher orders of a steep wall make a factor of two."""
+"""So many times smaller than the forces say are energies that are not the potential's. By
+judgement: far more than the higher orders make where atoms move by less than FARTHEST."""
 MAX_TOLD = 4
 WRONG = 1.5
-"""The ratio of what is told, or one over it: the smallest of wrong units is 2, and higher orders
-make up to 1.3 of steps of half an Å."""
+"""The ratio of what is told, or one over it: Ry for Hartree, the nearest unit, makes 2."""
 
 
 @dataclass(frozen=True)

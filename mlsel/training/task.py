@@ -21,6 +21,7 @@ from mlsel.training.base import (
     TrainedModel,
     Trainer,
     describe,
+    read_description,
     read_frames,
 )
 from mlsel.training.baseline import Baseline, read_baseline
@@ -237,7 +238,11 @@ class Task:
 
         if not (self.out / MODEL_FILE).is_file():
             return
-        if self.baseline is not None and read_baseline(self.out) != self.baseline:
+        # never beside a model that was trained on what another baseline leaves
+        if self.baseline is not None and (
+            read_description(self.out).get("baseline") == self.baseline.identity
+            and read_baseline(self.out) != self.baseline
+        ):
             self.baseline.write(self.out)
         if not self.has_core:
             remove(self.out / CORE)
