@@ -26,7 +26,7 @@ from ase.io import write
 
 from benchmarks.claims import Claims
 from mlsel.plugins import ensure
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.gap.model import PRODUCT, GapModel
 from tests.plugins.support import environment, melts
 from tests.support.gap_files import PAPER, angle_3b, distance_2b, soap_turbo, write_gap

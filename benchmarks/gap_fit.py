@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks.claims import Claims
 from benchmarks.training import choose, make_data, merged
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 
 N_TEST = 8
 TIMES = 8

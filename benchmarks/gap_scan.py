@@ -23,7 +23,8 @@ import numpy as np
 
 from benchmarks.claims import Claims
 from mlsel.pool.pool import Pool
-from mlsel.training.base import Frames, Trainer, read_frames
+from mlsel.training.base import Trainer
+from mlsel.training.frames import Frames, read_frames
 from mlsel.training.gap.trainer import GapTrainer
 from mlsel.training.pair.trainer import PairTrainer
 

@@ -171,7 +171,7 @@ def errors_of(unit: Unit, k: int) -> dict[str, float]:
 
     from mlsel.core.files import write_json
     from mlsel.pool.pool import Pool
-    from mlsel.training.base import read_frames
+    from mlsel.training.frames import read_frames
     from mlsel.training.registry import load_model
 
     refinement = unit.refinement()

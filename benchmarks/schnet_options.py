@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.claims import Claims
 from mlsel.core.files import write_json
 from mlsel.pool.pool import Pool
-from mlsel.training.base import Frames, read_frames
+from mlsel.training.frames import Frames, read_frames
 
 DECAY = {"decay_factor": 0.8, "decay_patience": 3, "decay_to": 1e-6}
 """The paper's factor and floor; its patience of 25 epochs is longer than these trainings."""

@@ -28,7 +28,7 @@ from mlsel.pool.pool import Pool
 from mlsel.selection import make_selector
 from mlsel.study.sections.selection import SelectionSection
 from mlsel.study.seeds import seeded
-from mlsel.training.base import Frames, read_frames
+from mlsel.training.frames import Frames, read_frames
 from mlsel.training.pair.trainer import PairTrainer
 
 METHODS = ("random", "global-energy", "atomic-energy", "force")

@@ -26,12 +26,12 @@ from benchmarks.claims import Claims
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.parallel import world
 from mlsel.pool.pool import Pool
-from mlsel.pool.writer import write_subset
+from mlsel.pool.subset import write_subset
 from mlsel.refine.label import label_pool
 from mlsel.refine.teacher import Teacher
 from mlsel.selection import make_selector
 from mlsel.study.study import load_study
-from mlsel.training.base import read_frames
+from mlsel.training.frames import read_frames
 from mlsel.training.registry import load_model, trainer_named
 from mlsel.training.stage import use_threads
 from mlsel.training.task import Task

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.claims import Claims
-from mlsel.training.base import Frames, read_frames
+from mlsel.training.frames import Frames, read_frames
 
 N_TRAIN, N_VALIDATION = 128, 32
 BATCH = 8
@@ -368,7 +368,7 @@ def void(_: object) -> None:
 
 def gap_overhead(claims: Claims, frames: Frames, folder: Path) -> None:
     """A fit against gap_fit alone with the same arguments and input."""
-    from mlsel.training.base import reference_energies
+    from mlsel.training.frames import reference_energies
     from mlsel.training.gap.gap_fit import TRAINING_FILE, find_program, write_frames
     from mlsel.training.gap.trainer import GapTrainer
 

@@ -34,7 +34,7 @@ from mlsel.core.arrays import FloatArray
 from mlsel.export_model import export_schnet
 from mlsel.plugins import ensure
 from mlsel.pool.pool import Pool
-from mlsel.training.base import Frames, read_frames
+from mlsel.training.frames import Frames, read_frames
 from mlsel.validate.distances import closest_distances
 from tests.plugins.support import box_commands, open_lammps, schnet
 

@@ -111,7 +111,7 @@ class Measured:
 
 def measure(model: TrainedModel, pool: Pool, frame_ids: range, against: Against) -> Measured:
     """Measure a model on some frames of the test set."""
-    from mlsel.training.base import Frames
+    from mlsel.training.frames import Frames
 
     labels = ["energy", "forces", *(["atomic_energies"] if against.has_atomic else [])]
     found = []

@@ -264,7 +264,7 @@ def _reference(study: Study, folder: Path) -> Iterator[Energies | None]:
 
 
 def _of_model(model: Any) -> Energies:
-    from mlsel.training.base import Frames
+    from mlsel.training.frames import Frames
 
     def energies(
         numbers: IntArray,

@@ -377,7 +377,7 @@ def read_exclude(path: Path, pool: Pool) -> list[int]:
 
 
 def write_without(pool: Pool, frames: IntArray, path: Path) -> None:
-    from mlsel.pool.writer import write_subset
+    from mlsel.pool.subset import write_subset
 
     left = np.setdiff1d(np.arange(len(pool)), frames)
     if not len(left):

@@ -11,7 +11,8 @@ import numpy as np
 from mlsel.core.errors import MlselError
 from mlsel.core.files import sweep, take_away
 from mlsel.pool.pool import Pool
-from mlsel.pool.writer import PoolWriter, write_subset
+from mlsel.pool.subset import write_subset
+from mlsel.pool.writer import PoolWriter
 from mlsel.selection import make_selector
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _predicted(
     """Return some of what a model says of frames."""
     if not names:
         return {}
-    from mlsel.training.base import Frames
+    from mlsel.training.frames import Frames
     from mlsel.training.registry import load_model
 
     said = load_model(model).predict(Frames(np.array(run.numbers), positions, cells))

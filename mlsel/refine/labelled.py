@@ -34,7 +34,8 @@ def write_labelled(
     """Write the frames that are labelled, from the files of each."""
     import numpy as np
 
-    from mlsel.pool.writer import LABELS, write_subset
+    from mlsel.pool.subset import write_subset
+    from mlsel.pool.writer import LABELS
     from mlsel.refine.labeller import FIELDS
 
     replaced = tuple(LABELS) if made_from["labeller"] != OWN else ("atomic_energies",)

@@ -32,8 +32,9 @@ from mlsel.core.record import Record, read_json
 from mlsel.evaluate.measurement import Against, measure
 from mlsel.md.structures import lammps_data
 from mlsel.pool.pool import Pool
+from mlsel.pool.subset import write_subset
 from mlsel.pool.teacher import stamp_of
-from mlsel.pool.writer import PoolWriter, write_subset
+from mlsel.pool.writer import PoolWriter
 from mlsel.refine.agreement import other_zero
 from mlsel.refine.bounds import Held, Watch, species_of
 from mlsel.refine.exploration import ExplorationRun

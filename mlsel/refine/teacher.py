@@ -64,7 +64,7 @@ class Teacher:
         NotLabelled
             If they are NaN or infinite.
         """
-        from mlsel.training.base import Frames
+        from mlsel.training.frames import Frames
 
         said = self._model.predict(Frames(numbers, positions[None], cell[None], periodic))
         atomic = np.asarray(said.atomic_energies, float)

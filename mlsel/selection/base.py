@@ -29,7 +29,7 @@ from mlsel.core.provenance import digest
 from mlsel.pool import copies, finite
 from mlsel.pool.block import Block
 from mlsel.pool.pool import Pool
-from mlsel.pool.writer import write_subset
+from mlsel.pool.subset import write_subset
 
 if TYPE_CHECKING:
     from mpi4py import MPI

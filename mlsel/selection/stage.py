@@ -215,7 +215,7 @@ class _Sets:
         import numpy as np
 
         from mlsel.core.provenance import derived_seed, digest
-        from mlsel.pool.writer import write_subset
+        from mlsel.pool.subset import write_subset
         from mlsel.selection.registry import make_selector
 
         section, pool = self._section, self._pool

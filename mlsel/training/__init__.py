@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlsel.training.base import Frames, Prediction, TrainedModel, Trainer
+    from mlsel.training.base import Prediction, TrainedModel, Trainer
+    from mlsel.training.frames import Frames
 
 __all__ = ["Frames", "Prediction", "TrainedModel", "Trainer", "load_model"]
 

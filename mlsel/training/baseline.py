@@ -26,7 +26,8 @@ from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
 from mlsel.core.neighbours import LARGEST
 from mlsel.md.include import Evaluation, FrameFailed, IncludePotential
-from mlsel.training.base import FloatArray, Frames, Prediction, TrainedModel, symbols
+from mlsel.training.base import Prediction, TrainedModel
+from mlsel.training.frames import FloatArray, Frames, symbols
 
 if TYPE_CHECKING:
     from mlsel.study.sections.training import BaselineSection

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
-from mlsel.training.base import Frames, TrainedModel
+from mlsel.training.base import TrainedModel
+from mlsel.training.frames import Frames
 
 
 class ModelCalculator(Calculator):

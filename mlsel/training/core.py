@@ -20,8 +20,9 @@ import numpy as np
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
 from mlsel.core.provenance import digest
-from mlsel.training.base import MODEL_FILE, Frames, symbols
 from mlsel.training.baseline import Baseline, read_baseline
+from mlsel.training.description import MODEL_FILE
+from mlsel.training.frames import Frames, symbols
 
 FILE = "core.json"
 WIDTH = 0.2

@@ -16,10 +16,11 @@ from typing import Any
 from mlsel.core.errors import MlselError, nearest, shortened
 from mlsel.study.sections.training import TrainingSection
 from mlsel.study.seeds import MOST, seeded
-from mlsel.training.base import TrainedModel, Trainer, read_description
+from mlsel.training.base import TrainedModel, Trainer
 from mlsel.training.baseline import FILE as BASELINE
 from mlsel.training.baseline import SumModel, read_baseline
 from mlsel.training.core import read_core
+from mlsel.training.description import read_description
 
 KINDS = {
     "schnet": "mlsel.training.schnet.trainer",

@@ -14,19 +14,12 @@ from mlsel.core.parallel import on_root
 from mlsel.core.provenance import digest
 from mlsel.core.record import Record
 from mlsel.pool.teacher import teacher_of
-from mlsel.training.base import (
-    ISOLATED_ATOMS,
-    MODEL_FILE,
-    Frames,
-    TrainedModel,
-    Trainer,
-    describe,
-    read_description,
-    read_frames,
-)
+from mlsel.training.base import TrainedModel, Trainer
 from mlsel.training.baseline import Baseline, read_baseline
 from mlsel.training.core import FILE as CORE
 from mlsel.training.core import Core, read_core
+from mlsel.training.description import MODEL_FILE, describe, read_description
+from mlsel.training.frames import ISOLATED_ATOMS, Frames, read_frames
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -42,7 +42,7 @@ class Committee:
         """Open the models and measure the limit."""
         from mlsel.pool.pool import Pool
         from mlsel.training import load_model
-        from mlsel.training.base import read_frames
+        from mlsel.training.frames import read_frames
 
         models = [load_model(folder) for folder in folders]
         with Pool(data) as pool:

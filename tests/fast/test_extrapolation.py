@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from mlsel.training.base import Frames, Prediction
+from mlsel.training.base import Prediction
+from mlsel.training.frames import Frames
 from mlsel.validate.uncertainty import Committee, committee_of, disagreement, not_watched
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.gap.evaluator import open_gap
 from mlsel.training.gap.gap_fit import PROGRAM, find_program
 from mlsel.training.gap.memory import GIB

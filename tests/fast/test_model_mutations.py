@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mlsel.export_model.saved_model import load_model as load_saved
-from mlsel.training.base import describe
 from mlsel.training.baseline import Baseline
+from mlsel.training.description import describe
 from mlsel.training.gap.trainer import GapTrainer
 from mlsel.training.pair.trainer import PairTrainer
 from mlsel.training.registry import load_model

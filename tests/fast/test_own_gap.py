@@ -14,7 +14,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.native import KERNELS_OFF
 from mlsel.study.study import load_study
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.gap import evaluator, own_fit
 from mlsel.training.gap.covariances import Covariances
 from mlsel.training.gap.model import GapModel

@@ -9,7 +9,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from mlsel.core.errors import MlselError
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.pair import trainer as fitting
 from mlsel.training.pair.basis import DEGREE, Basis
 from mlsel.training.pair.model import PairModel

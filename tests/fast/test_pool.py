@@ -12,7 +12,8 @@ import pytest
 from mlsel.core.errors import MlselError
 from mlsel.pool.layout import ATOM_FIELDS, OBSERVABLE_UNITS
 from mlsel.pool.pool import Pool
-from mlsel.pool.writer import PoolWriter, write_subset
+from mlsel.pool.subset import write_subset
+from mlsel.pool.writer import PoolWriter
 from tests.support import Tolerance
 
 

@@ -15,7 +15,8 @@ from mlsel.pool.check import check, report
 from mlsel.pool.info import describe
 from mlsel.pool.layout import Layout
 from mlsel.pool.pool import Pool
-from mlsel.pool.writer import PoolWriter, write_subset
+from mlsel.pool.subset import write_subset
+from mlsel.pool.writer import PoolWriter
 from mlsel.selection import make_selector
 from tests.support.mutations import damage_hdf5, damaged, run_cases
 from tests.support.training_data import frames, labels

@@ -18,7 +18,7 @@ import mlsel.report.pool_map as pool_map_module
 from mlsel.core.errors import MlselError
 from mlsel.evaluate.seeds import write_tables
 from mlsel.pool.pool import Pool
-from mlsel.pool.writer import write_subset
+from mlsel.pool.subset import write_subset
 from mlsel.report.page import table
 from mlsel.report.pool_map import Map, components
 from mlsel.report.stage import write_report

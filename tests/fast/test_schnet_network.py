@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.schnet import kernels
 from mlsel.training.schnet.architecture import SIZES, Architecture
 from mlsel.training.schnet.graphs import Batch, Graphs

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mlsel.core.errors import MlselError
-from mlsel.training.base import Frames, reference_energies, split
+from mlsel.training.frames import Frames, reference_energies, split
 from mlsel.training.schnet.device import choose_device
 from mlsel.training.schnet.metrics import read_metrics
 from mlsel.training.schnet.model import SchNetModel
@@ -263,7 +263,7 @@ def test_without_a_compiler_it_learns_the_same(
 
 def test_non_finite_labels_are_refused(tmp_path: Path) -> None:
     from mlsel.pool.pool import Pool
-    from mlsel.training.base import read_frames
+    from mlsel.training.frames import read_frames
 
     part = frames(3)
     assert part.forces is not None

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlsel.core.errors import MlselError
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.gap.evaluator import open_gap
 from tests.support import Tolerance
 from tests.support.gap_files import (

@@ -19,8 +19,8 @@ from mlsel.evaluate.statistics import frame_errors
 from mlsel.evaluate.tables import table
 from mlsel.pool.pool import Pool
 from mlsel.study.study import Study, load_study
-from mlsel.training.base import Frames
 from mlsel.training.command import main
+from mlsel.training.frames import Frames
 from mlsel.training.registry import kind_module, load_model, trainer_named, trainers
 from mlsel.training.stage import tasks_of, train_study
 from tests.support import Tolerance

@@ -21,7 +21,7 @@ import mlsel.validate.command
 from mlsel.core.errors import MlselError
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import recorded_study
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.workflow import slurm, status
 from tests.support.training_data import frames, write_pool
 

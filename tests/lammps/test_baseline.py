@@ -16,7 +16,7 @@ from mlsel.core.errors import MlselError
 from mlsel.md.include import IncludePotential
 from mlsel.study.sections.training import BaselineSection
 from mlsel.study.study import load_study
-from mlsel.training.base import Frames, Prediction, TrainedModel
+from mlsel.training.base import Prediction, TrainedModel
 from mlsel.training.baseline import (
     COULOMB_ACCURACY,
     Baseline,
@@ -26,6 +26,7 @@ from mlsel.training.baseline import (
 )
 from mlsel.training.command import main as train
 from mlsel.training.core import Core, model_digest, read_core
+from mlsel.training.frames import Frames
 from mlsel.training.registry import load_model
 from tests.support import Tolerance
 from tests.support.training_data import frames as pair_frames

@@ -23,12 +23,14 @@ from mlsel.evaluate.measurement import Against
 from mlsel.pool.import_command import main as import_main
 from mlsel.pool.info import describe
 from mlsel.pool.pool import Pool
+from mlsel.pool.subset import write_subset
 from mlsel.pool.teacher import teacher_of
-from mlsel.pool.writer import PoolWriter, write_subset
+from mlsel.pool.writer import PoolWriter
 from mlsel.refine.label import main
 from mlsel.refine.labeller import Label, NotLabelled
 from mlsel.study.study import load_study
-from mlsel.training.base import Frames, Prediction
+from mlsel.training.base import Prediction
+from mlsel.training.frames import Frames
 from mlsel.training.pair.model import PairModel
 from mlsel.training.registry import load_model, trainer_named
 from mlsel.training.task import Task

@@ -12,7 +12,7 @@ from ase import Atoms
 from mlsel.core.parallel import world
 from mlsel.md.session import LammpsSession
 from mlsel.md.structures import lammps_data
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.pair.model import PairModel
 from mlsel.training.pair.trainer import PairTrainer
 from tests.support.training_data import CUTOFF, frames

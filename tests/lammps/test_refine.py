@@ -32,7 +32,7 @@ from mlsel.report.stage import write_report
 from mlsel.selection import make_selector
 from mlsel.selection.stage import select_study
 from mlsel.study.study import Study, load_study
-from mlsel.training.base import read_frames
+from mlsel.training.frames import read_frames
 from mlsel.training.registry import load_model
 from mlsel.training.stage import train_study
 from tests.support import TINY_STUDY, Tolerance, run_mlsel, write_study

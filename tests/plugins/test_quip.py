@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.gap.evaluator import open_gap
 from tests.plugins.support import Agreement, environment, evaluate_lammps, melts, voigt
 from tests.support import Tolerance

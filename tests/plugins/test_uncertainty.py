@@ -19,7 +19,7 @@ from mlsel.export_model import export_schnet, read_metadata
 from mlsel.refine.stage import refine_study
 from mlsel.selection.stage import select_study
 from mlsel.study.study import Study, load_study
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.gap.evaluator import open_gap
 from mlsel.training.schnet.model import SchNetModel
 from mlsel.training.schnet.trainer import SchNetTrainer

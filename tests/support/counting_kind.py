@@ -12,7 +12,8 @@ import numpy as np
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_text
 from mlsel.study.sections.training import TrainingSection
-from mlsel.training.base import Frames, Prediction, TrainedModel, Trainer, hear_nothing
+from mlsel.training.base import Prediction, TrainedModel, Trainer, hear_nothing
+from mlsel.training.frames import Frames
 
 
 class CountingModel(TrainedModel):

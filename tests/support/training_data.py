@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlsel.pool.writer import PoolWriter
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 
 CUTOFF = 4.0
 CHARGES = {11: 1.0, 17: -1.0, 13: -1.0, 22: 1.0}

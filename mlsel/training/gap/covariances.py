@@ -19,7 +19,7 @@ import numpy as np
 
 from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.gap.evaluator import (
     MESSAGE_BYTES,
     compiled,

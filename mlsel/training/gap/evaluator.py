@@ -23,7 +23,8 @@ from mlsel.core import native
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.neighbours import NeighborList
 from mlsel.plugins.builder import KERNEL_FLAGS, SOURCES
-from mlsel.training.base import FloatArray, Frames, Prediction
+from mlsel.training.base import Prediction
+from mlsel.training.frames import FloatArray, Frames
 
 log = logging.getLogger(__name__)
 

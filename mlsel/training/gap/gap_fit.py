@@ -16,7 +16,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError
 from mlsel.core.files import DurableFile, creating_text, remove, write_bytes
 from mlsel.core.provenance import digest
-from mlsel.training.base import Frames, symbols
+from mlsel.training.frames import Frames, symbols
 from mlsel.training.gap.model import PRODUCT, xml_label
 
 LOG = "gap_fit.log"

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from mlsel.core.errors import MlselError, shortened
-from mlsel.training.base import FloatArray, Frames, Prediction, TrainedModel, numbers_of
+from mlsel.training.base import Prediction, TrainedModel
+from mlsel.training.description import numbers_of
+from mlsel.training.frames import FloatArray, Frames
 from mlsel.training.gap.evaluator import SoapGap, open_gap
 
 PRODUCT = "gap.xml"

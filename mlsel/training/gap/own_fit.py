@@ -26,7 +26,7 @@ from mlsel.core import stopping
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.parallel import on_root, wait_for_all
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.gap.covariances import N_STRAINS, Covariances
 from mlsel.training.gap.sparse_points import choose, pairs_within
 from mlsel.training.gap.terms import Settings, SparsePoints, Term, terms_of

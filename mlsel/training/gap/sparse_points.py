@@ -20,7 +20,7 @@ from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.neighbours import NeighborList
 from mlsel.core.provenance import derived_seed
-from mlsel.training.base import Frames, symbols
+from mlsel.training.frames import Frames, symbols
 from mlsel.training.gap.covariances import Covariances
 from mlsel.training.gap.evaluator import neighbour_list
 from mlsel.training.gap.terms import SparsePoints, Term

@@ -23,14 +23,8 @@ from mlsel.core.files import publish, write_json
 from mlsel.core.neighbours import NeighborList
 from mlsel.core.parallel import wait_for_all
 from mlsel.study.sections.training import TrainingSection
-from mlsel.training.base import (
-    LEAST_SQUARES,
-    Frames,
-    Trainer,
-    hear_nothing,
-    reference_energies,
-    symbols,
-)
+from mlsel.training.base import Trainer, hear_nothing
+from mlsel.training.frames import LEAST_SQUARES, Frames, reference_energies, symbols
 from mlsel.training.gap import gap_fit, own_fit
 from mlsel.training.gap.memory import GIB, PROGRAM_BYTES, admitted, total_memory
 from mlsel.training.gap.model import FACTS, PRODUCT, GapModel, xml_label

@@ -14,7 +14,7 @@ import numpy as np
 
 from mlsel.core.arrays import FloatArray
 from mlsel.core.files import write_text
-from mlsel.training.base import symbols
+from mlsel.training.frames import symbols
 from mlsel.training.pair.curve import Curves
 
 N_DISTANCES = 10000

@@ -11,14 +11,9 @@ import numpy as np
 
 from mlsel.core.errors import MlselError
 from mlsel.core.neighbours import LARGEST
-from mlsel.training.base import (
-    LARGEST_ENERGY,
-    Frames,
-    Prediction,
-    TrainedModel,
-    element_energies,
-    numbers_of,
-)
+from mlsel.training.base import Prediction, TrainedModel
+from mlsel.training.description import LARGEST_ENERGY, element_energies, numbers_of
+from mlsel.training.frames import Frames
 from mlsel.training.pair.basis import Basis
 from mlsel.training.pair.curve import Curves
 

@@ -21,14 +21,8 @@ from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import Stopped
 from mlsel.core.files import write_json
 from mlsel.study.sections.training import TrainingSection
-from mlsel.training.base import (
-    LEAST_SQUARES,
-    Frames,
-    Trainer,
-    hear_nothing,
-    reference_energies,
-    symbols,
-)
+from mlsel.training.base import Trainer, hear_nothing
+from mlsel.training.frames import LEAST_SQUARES, Frames, reference_energies, symbols
 from mlsel.training.least_squares import BlockedLeastSquares
 from mlsel.training.pair.basis import Basis, Pairs
 from mlsel.training.pair.curve import Curves

@@ -17,7 +17,7 @@ import torch
 
 from mlsel.core.arrays import IntArray
 from mlsel.core.neighbours import NeighborList
-from mlsel.training.base import Frames
+from mlsel.training.frames import Frames
 from mlsel.training.schnet.kernels import PairTables
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlsel.core.errors import MlselError
 from mlsel.core.provenance import digest
-from mlsel.training.base import Frames, reference_energies
+from mlsel.training.frames import Frames, reference_energies
 
 LARGEST_DIFFERENCE = 1e-3
 """eV/atom: atomic energies whose sum is farther from the energy are of something else."""

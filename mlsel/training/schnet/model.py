@@ -12,7 +12,9 @@ import numpy as np
 
 from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError, shortened
-from mlsel.training.base import Frames, Prediction, TrainedModel, element_energies, numbers_of
+from mlsel.training.base import Prediction, TrainedModel
+from mlsel.training.description import element_energies, numbers_of
+from mlsel.training.frames import Frames
 
 if TYPE_CHECKING:
     from mlsel.training.schnet.graphs import Batch

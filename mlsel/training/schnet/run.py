@@ -16,8 +16,8 @@ from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
 from mlsel.core.provenance import digest
 from mlsel.study.schema import plain
-from mlsel.training.base import Frames
 from mlsel.training.ending import CONVERGED, ending
+from mlsel.training.frames import Frames
 from mlsel.training.schnet import checkpoint
 from mlsel.training.schnet.device import choose_device, local_rank
 from mlsel.training.schnet.graphs import Graphs

@@ -9,7 +9,8 @@ from pathlib import Path
 from mlsel.core import stopping
 from mlsel.core.errors import Stopped
 from mlsel.study.sections.training import TrainingSection
-from mlsel.training.base import LEAST_SQUARES, Frames, Trainer, split
+from mlsel.training.base import Trainer
+from mlsel.training.frames import LEAST_SQUARES, Frames, split
 from mlsel.training.schnet.metrics import METRICS
 from mlsel.training.schnet.model import SchNetModel
 from mlsel.training.schnet.parameters import SchNetParameters

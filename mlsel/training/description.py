@@ -1,0 +1,88 @@
+"""model.json: what a finished model says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlsel.core.errors import MlselError
+from mlsel.core.provenance import versions
+from mlsel.core.record import shape_told
+from mlsel.study.folder import MODEL
+
+if TYPE_CHECKING:
+    from mlsel.training.base import Trainer
+
+MODEL_FILE = MODEL
+LARGEST_ENERGY = 1e8
+"""eV; the electrons of the heaviest atom have 1.5e6."""
+
+
+def describe(trainer: Trainer, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what model.json holds: kind, name, parameters, data and versions.
+
+    A kind that comes with mlsel is found again by its name, another by its module.
+    """
+    module = type(trainer).__module__
+    return {
+        "kind": trainer.kind,
+        **({} if module.startswith("mlsel.") else {"module": module}),
+        "name": trainer.name,
+        "parameters": trainer.parameters,
+        "data": dict(data),
+        "versions": versions(*trainer.packages),
+    }
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return model.json of a finished model.
+
+    Raises
+    ------
+    MlselError
+        If there is none, or it is not one of ours.
+    """
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        raise MlselError(
+            f"{folder} holds no finished model (no {MODEL_FILE}): train it with `mlsel training`."
+        )
+    with shape_told(path, "remove it and train the model again"):
+        description = dict(json.loads(path.read_text(encoding="utf-8")))
+        for key in ("kind", "module"):
+            if not isinstance(description.get(key, "x"), str) or not description["kind"]:
+                raise TypeError(f"{key} is no name")
+        for key in ("parameters", "data", "versions", "result"):
+            if not isinstance(description.get(key, {}), dict):
+                raise TypeError(f"{key} is no table")
+    return description
+
+
+def numbers_of(facts: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the atomic numbers that a model's file says it knows.
+
+    Raises
+    ------
+    ValueError, KeyError or TypeError
+        If they are none.
+    """
+    numbers = tuple(facts["numbers"])
+    if not numbers or not all(type(z) is int and 1 <= z <= 118 for z in numbers):
+        raise ValueError("numbers are no atomic numbers")
+    return numbers
+
+
+def element_energies(table: Mapping[str, Any], numbers: Sequence[int]) -> dict[int, float]:
+    """Return the energy of each of these elements, eV, from a model's file.
+
+    Raises
+    ------
+    ValueError, KeyError or TypeError
+        If one is missing or no energy.
+    """
+    energies = {z: float(table[str(z)]) for z in numbers}
+    if not all(abs(energy) < LARGEST_ENERGY for energy in energies.values()):
+        raise ValueError("an element's energy is none")
+    return energies
