@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from mlsel.core import units
+from mlsel.core.arrays import Array
 from mlsel.core.errors import MlselError
 from mlsel.core.hdf5_file import reading_hdf5
 from mlsel.pool.damage import damage_told, errors_told
@@ -71,10 +72,13 @@ def _of_group(
     if "position/value" not in group:
         raise MlselError(f"{where} has no position.")
     positions, length = _element(group, "position", "length", where)
+    n_frames, n_atoms = positions.shape[:2]
+    steps = _steps(group["position"], n_frames)
     numbers = _numbers(group, where, elements)
-    if len(numbers) != positions.shape[1]:
+    if numbers.shape[1] != n_atoms or len(numbers) not in (1, n_frames):
         raise MlselError(
-            f"{where} has {positions.shape[1]} positions a frame and {len(numbers)} species."
+            f"{where} has {n_frames} frames of {n_atoms} positions and species for {len(numbers)} "
+            f"of {numbers.shape[1]}."
         )
     boundary = [_text(kind) for kind in np.ravel(group["box"].attrs.get("boundary", ["none"] * 3))]
     periodic = [kind == "periodic" for kind in boundary]
@@ -86,26 +90,37 @@ def _of_group(
             to_length = _factor(edges, edges, "length", where, default=length)
         else:
             edges, to_length = _element(group["box"], "edges", "length", where, default=length)
-    n_frames = len(positions)
+            _same_frames(edges, group["box/edges"], n_frames, steps, f"{where}: box/edges")
     per_atom = {
         label: _element(group, element, quantity, where)
         for element, (label, quantity) in _ATOM_ELEMENTS.items()
         if f"{element}/value" in group
     }
+    for element, (label, _) in _ATOM_ELEMENTS.items():
+        if label in per_atom:
+            values = per_atom[label][0]
+            _same_frames(values, group[element], n_frames, steps, f"{where}: {element}")
     energy = _energy(file, name, where)
+    if energy is not None:
+        _same_frames(energy[0], energy[0].parent, n_frames, steps, f"{where}: energy")
+    ids = group.get("id/value")
+    if ids is not None:
+        _same_frames(ids, group["id"], n_frames, steps, f"{where}: id")
     not_kept = _left(file, name)
-    for label, (values, _) in per_atom.items():
-        _same_length(values, n_frames, f"{where}: {label}")
     for i in range(n_frames):
         cell = None
         if edges is not None:
             box = np.asarray(edges[()] if fixed else edges[i]) * to_length
             cell = np.diag(box) if box.ndim == 1 else box
-        atoms = Atoms(numbers, positions=positions[i] * length, cell=cell, pbc=periodic)
-        results = {label: values[i] * factor for label, (values, factor) in per_atom.items()}
+        # Atoms may stand in another order in each frame: their ids say which is which.
+        order = np.arange(n_atoms) if ids is None else np.argsort(ids[i], kind="stable")
+        of_frame = numbers[min(i, len(numbers) - 1)]
+        atoms = Atoms(
+            of_frame[order], positions=positions[i][order] * length, cell=cell, pbc=periodic
+        )
+        results = {label: values[i][order] * factor for label, (values, factor) in per_atom.items()}
         if energy is not None:
-            _same_length(energy[0], n_frames, f"{where}: energy")
-            results["energy"] = float(energy[0][i] * energy[1])
+            results["energy"] = np.asarray(energy[0][i]).item() * energy[1]
         extra = {k: results.pop(k) for k in ("atomic_energies", "charges") if k in results}
         atoms.arrays.update(extra)
         if results:
@@ -135,31 +150,55 @@ def units_of_h5md(path: Path) -> dict[str, tuple[str, str]]:
 
 def _left(file: Any, name: str) -> list[str]:
     """Return the elements that nothing here reads, by their paths."""
-    read = {"box", "position", "species", *_ATOM_ELEMENTS}
+    read = {"box", "position", "species", "id", *_ATOM_ELEMENTS}
     left = [f"particles/{key}" for key in file["particles"][name] if key not in read]
     if "observables" in file:
-        homes = [file["observables"]]
+        top = file["observables"]
+        homes = [top]
         homes += [file["observables"][name]] if name in file["observables"] else []
         left += [
             f"observables/{key}"
             for home in homes
             for key in home
-            if key not in _ENERGIES and f"{key}/value" in home
+            if f"{key}/value" in home
+            and not (key in _ENERGIES and (home is not top or len(file["particles"]) == 1))
         ]
     return left
 
 
 def _energy(file: Any, name: str, where: str) -> tuple[Any, float] | None:
-    for home in (f"observables/{name}", "observables"):
+    """Return the energies of a group's atoms: its own, or the file's where there is no other."""
+    homes = [f"observables/{name}"]
+    homes += ["observables"] if len(file["particles"]) == 1 else []
+    for home in homes:
         for key in _ENERGIES:
             if home in file and f"{home}/{key}/value" in file:
                 return _element(file[home], key, "energy", where)
     return None
 
 
-def _same_length(values: Any, n_frames: int, what: str) -> None:
+def _steps(element: Any, n_frames: int) -> Array | None:
+    """Return the steps that an element was sampled at, None if it doesn't say them."""
+    if "step" not in element:
+        return None
+    step = element["step"]
+    if step.shape == ():  # the distance of two
+        return np.asarray(step.attrs.get("offset", 0) + step[()] * np.arange(n_frames))
+    return np.asarray(step[()])
+
+
+def _same_frames(values: Any, element: Any, n_frames: int, steps: Array | None, what: str) -> None:
+    """Raise unless an element was sampled where the positions were: it would be other frames'."""
     if len(values) != n_frames:
         raise MlselError(f"{what} has {len(values)} frames where positions have {n_frames}.")
+    own = _steps(element, n_frames)
+    if own is None or steps is None or np.array_equal(own, steps):
+        return
+    pair = (", ".join(map(str, one[:3].tolist())) + ", …" for one in (own, steps))
+    raise MlselError(
+        f"{what} was sampled at the steps {next(pair)} and position at {next(pair)}: they are not "
+        "of the same frames."
+    )
 
 
 def _element(
@@ -184,22 +223,23 @@ def _unit(values: Any, group: Any) -> Any:
 
 
 def _numbers(group: Any, where: str, elements: Sequence[str]) -> Any:
+    """Return atomic numbers, of one frame where they are all frames', (1 or F, N)."""
     from ase.data import atomic_numbers
 
     if "species" not in group:
         raise MlselError(f"{where} has no species: which elements its atoms are is not known.")
     species = group["species"]
-    values = np.asarray(species["value"][0] if isinstance(species, h5py.Group) else species[()])
+    values = np.atleast_2d(species["value"][()] if isinstance(species, h5py.Group) else species[()])
     if h5py.check_enum_dtype(species.dtype if isinstance(species, h5py.Dataset) else values.dtype):
         names = {v: k for k, v in h5py.check_enum_dtype(species.dtype).items()}
-        values = np.array([names[int(value)] for value in values])
+        values = np.array([names[int(value)] for value in values.flat]).reshape(values.shape)
     if values.dtype.kind in "iu":
         return _of_types(values.astype(np.int64), where, elements)
-    symbols = [_text(value) for value in values]
+    symbols = [_text(value) for value in values.flat]
     unknown = next((symbol for symbol in symbols if symbol not in atomic_numbers), None)
     if unknown is not None:
         raise MlselError(f"{where}: the species {unknown!r} is no element.")
-    return np.array([atomic_numbers[symbol] for symbol in symbols])
+    return np.array([atomic_numbers[symbol] for symbol in symbols]).reshape(values.shape)
 
 
 def _of_types(values: Any, where: str, elements: Sequence[str]) -> Any:

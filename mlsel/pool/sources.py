@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +90,9 @@ def _read(path: Path, kind: str, options: ReadOptions) -> Iterator[tuple[Atoms, 
     elif kind == "cp2k":
         yield from read_cp2k(path)
     elif kind in ("lammps-dump-text", "lammps-dump-binary"):
-        yield from _dump(path, kind, options)
+        from mlsel.pool.lammps_dump import read_dump
+
+        yield from read_dump(path, kind, options.species)
     else:
         yield from _by_ase(path, kind)
 
@@ -161,33 +162,16 @@ def kind_of(path: Path) -> str:
 def _by_ase(path: Path, kind: str) -> Iterator[tuple[Atoms, dict[str, Any]]]:
     from ase.io import iread
 
-    converged = _scf_converged(path, kind)
-    for atoms in iread(
-        str(path), index=":", format=kind, parallel=False, do_not_split_by_at_sign=True
-    ):
-        done = next(converged, None)
-        yield atoms, {} if done is None else {"info": {"scf_converged": done}}
-
-
-# ------------------------------------------------------------------ other formats
-
-
-def _dump(path: Path, kind: str, options: ReadOptions) -> Iterator[tuple[Atoms, dict[str, Any]]]:
-    """LAMMPS dumps: types are no elements, and ASE's reader fills in an energy of 0."""
-    from ase.io import iread
-
-    columns = dump_columns(path)
     arguments: dict[str, Any] = {}
-    if kind == "lammps-dump-text":
-        _check_counts(path)
-    if kind == "lammps-dump-text" and "element" not in columns:
-        if not options.species:
-            raise MlselError(
-                f"{path} has types and no elements: say which they are, for instance "
-                "--species Na Cl, in the order of the types."
-            )
-        arguments["specorder"] = list(options.species)
-        _check_types(path, columns, len(options.species))
+    more: dict[str, Any] = {}
+    if kind == "runnerdata":  # input.data of RuNNer and n2p2, each in units of its writer's
+        from ase.io.runner.runneratoms import Units
+
+        arguments["input_units"] = Units.ASE  # as the numbers stand there
+        with opened(path) as file:
+            if any(line.startswith(b"comment") for line in file):
+                more["not_kept"] = ["comment"]
+    converged = _scf_converged(path, kind)
     for atoms in iread(
         str(path),
         index=":",
@@ -196,73 +180,11 @@ def _dump(path: Path, kind: str, options: ReadOptions) -> Iterator[tuple[Atoms, 
         do_not_split_by_at_sign=True,
         **arguments,
     ):
-        filled = [] if atoms.calc is None else ["energy"]
-        if atoms.calc is not None and not {"fx", "fy", "fz"} <= set(columns):
-            filled += ["forces"]
-        yield atoms, {"filled_in": filled}
+        done = next(converged, None)
+        yield atoms, more if done is None else {**more, "info": {"scf_converged": done}}
 
 
-def _check_counts(path: Path) -> None:
-    """Raise unless each frame has as many atoms as it says: ASE's reader reads on for as many."""
-    frame, told, found = -1, 0, 0
-    with opened(path) as file:
-        for line in chain(file, [b"ITEM: TIMESTEP"]):
-            if not line.startswith(b"ITEM:"):
-                found += 1
-            elif line.startswith(b"ITEM: TIMESTEP"):
-                if frame >= 0 and found != told:
-                    raise MlselError(
-                        f"{path}, frame {frame} says it has {told} atoms and has {found}: it was "
-                        "cut short, or put together wrongly; leave it out."
-                    )
-                frame, told = frame + 1, 0
-            elif line.startswith(b"ITEM: NUMBER OF ATOMS"):
-                words = next(file, b"").split()
-                if len(words) != 1 or not words[0].isdigit():
-                    said = shortened(b" ".join(words).decode("utf-8", "replace"), 40)
-                    raise MlselError(f"{path}, frame {frame} has {said!r} atoms: leave it out.")
-                told = int(words[0])
-            elif line.startswith(b"ITEM: ATOMS"):
-                found = 0
-
-
-def dump_columns(path: Path) -> list[str]:
-    """Return the columns of a dump's first frame."""
-    with opened(path) as file:
-        for line in file:
-            if line.startswith(b"ITEM: ATOMS"):
-                return str(line, "utf-8", "replace").split()[2:]
-    return []
-
-
-def dump_units(path: Path) -> str:
-    """Return the style of units that a dump says it is in (`dump_modify units yes`), else ""."""
-    with opened(path) as file:
-        for line in file:
-            if line.startswith(b"ITEM: UNITS"):
-                return str(next(file, b""), "utf-8", "replace").strip()
-            if line.startswith(b"ITEM: ATOMS"):
-                return ""
-    return ""
-
-
-def _check_types(path: Path, columns: list[str], n_species: int) -> None:
-    """Raise if a type has no element: ASE's reader would take another."""
-    if "type" not in columns:
-        raise MlselError(f"{path} has neither the column element nor the column type.")
-    at, inside = columns.index("type"), False
-    with opened(path) as file:
-        for line in file:
-            if line.startswith(b"ITEM:"):
-                inside = line.startswith(b"ITEM: ATOMS")
-            elif inside:
-                words = line.split()
-                kind = int(words[at]) if len(words) > at and words[at].isdigit() else 0
-                if not 1 <= kind <= n_species:
-                    raise MlselError(
-                        f"{path} has atoms of type {kind}, --species names {n_species} elements: "
-                        "give one for each type."
-                    )
+# ------------------------------------------------------------------ other formats
 
 
 def _database(path: Path) -> Iterator[tuple[Atoms, dict[str, Any]]]:

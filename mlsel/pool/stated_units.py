@@ -9,12 +9,13 @@ from mlsel.core import units
 from mlsel.core.errors import MlselError, shortened
 from mlsel.pool.h5md import units_of_h5md
 from mlsel.pool.labels import LabelOptions
-from mlsel.pool.sources import dump_columns, dump_units, kind_of, units_of_database
+from mlsel.pool.lammps_dump import dump_columns, dump_units
+from mlsel.pool.sources import kind_of, units_of_database
 
 QUANTITIES = ("energy", "length", "force", "stress")
 UNSAID = (
     "extxyz", "xyz", "traj", "bundletrajectory", "json",
-    "lammps-dump-text", "lammps-dump-binary", "netcdftrajectory",
+    "lammps-dump-text", "lammps-dump-binary", "netcdftrajectory", "runnerdata",
 )  # fmt: skip
 """Formats that hold numbers in whatever units their writer had. Of all others the readers know the
 units and convert to eV and Å."""
@@ -82,8 +83,15 @@ def _agree_with_dump(path: Path, options: LabelOptions) -> None:
 
 
 def untold_units(path: Path, options: LabelOptions) -> str:
-    """Return a warning where the units of a dump's forces are taken for granted, else ""."""
-    if kind_of(path) != "lammps-dump-text" or _puts(options) or dump_units(path):
+    """Return a warning where the units of a format that is written in several are taken for
+    granted, else ""."""
+    kind = kind_of(path)
+    if kind == "runnerdata" and not _puts(options):
+        return (
+            f"{path} does not say its units, as no input.data does: it is taken to be in eV and Å; "
+            "for those of RuNNer, in atomic units, give --energy-unit Hartree --length-unit Bohr"
+        )
+    if kind != "lammps-dump-text" or _puts(options) or dump_units(path):
         return ""
     if options.force_unit or "fx" not in dump_columns(path):
         return ""
