@@ -1,6 +1,6 @@
 """Generation: what it costs over plain LAMMPS, and over the deck that people usually write.
 
-    python -m benchmarks.generate [--pairs N] [--runs DIR]
+    python -m benchmarks.generate [--pairs N] [--runs DIR] [--only PART ...]
 
 Each ratio comes from runs in turn (A B A B …) on one core, the median of the pairs. Exit code 1
 when a claim falls short. --runs names the folder of a finished study, whose recorded times give
@@ -28,6 +28,8 @@ from mlsel.generate import _prepare
 from mlsel.md import deck
 from mlsel.md.npt_run import MdRun
 from mlsel.md.session import LammpsSession, lammps_path
+from mlsel.pool.correlation import inefficiency
+from mlsel.pool.pool import Pool
 from mlsel.study.study import load_study
 
 CLOCK = time.perf_counter
@@ -172,8 +174,61 @@ def sharing(rows: list[tuple[float, float, float]]) -> float:
     return float(makespan(ours, 64) / best)
 
 
+STATES = ((1400, 1), (2200, 1), (1400, 5000))
+"""K and bar, of the paper's."""
+STEPS = 100_000
+
+
+def worth(state: tuple[int, int], *overrides: str) -> tuple[float, int, int, float]:
+    """Independent frames of a run by the worse of energy and volume, all of its frames, the steps
+    between them, and the seconds of a processor that the run took after its equilibration."""
+    temperature, pressure = state
+    set_ = [f"pool.temperatures=[{temperature}]", f"pool.pressures=[{pressure}]", *overrides]
+    with tempfile.TemporaryDirectory() as folder:
+        run = prepare(Path(folder), *set_, "pool.equilibration=5")
+        start = time.process_time()
+        assert not run.perform(world(), lambda steps: None)
+        seconds = time.process_time() - start
+        with Pool(run.product) as pool:
+            g = max(inefficiency(pool.values(name)) for name in ("energy", "volume"))
+            n = len(pool)
+        steps = run.n_steps
+        return n / g, n, run.interval, seconds * (steps - run.end("equilibrate")) / steps
+
+
+def decorrelated(claims: Claims) -> None:
+    """Frames at a fixed interval against frames at the correlation time, of as many steps."""
+    shares, rates = [], []
+    for state in STATES:
+        fixed, n_fixed, step, seconds = worth(state, f"pool.frames_per_run={STEPS // 100}")
+        found, n, interval, of_found = worth(
+            state,
+            "pool.sampling=correlation",
+            f"pool.frames_per_run={STEPS // 500}",
+            "pool.correlation.stretch=40",
+        )
+        shares.append(found / n)
+        rates.append((found / of_found) / (fixed / seconds))
+        claims.note(
+            f"{state[0]} K, {state[1]} bar: every {step} steps {n_fixed} frames are worth "
+            f"{fixed:.0f} independent ones, {fixed / seconds:.1f} a second of a processor; every "
+            f"{interval} steps {n} are worth {found:.0f}, {found / of_found:.1f} a second, with "
+            "the 40 ps of the measurement"
+        )
+    claims.at_least(
+        "independent frames of those at the correlation time, share", float(np.mean(shares)), 0.6
+    )
+    claims.at_least(
+        "independent frames a second over those of a fixed interval", float(np.mean(rates)), 0.5
+    )
+
+
+PARTS = ("cost", "usual", "memory", "ranks", "decorrelated")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--runs", type=Path)
     parser.add_argument(
@@ -186,6 +241,8 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     claims = Claims()
     for interval, n_frames, bound in ((100, 150, 0.97), (10, 1500, 0.90)):
+        if "cost" not in args.only:
+            break
         overrides = [f"pool.sampling_interval={interval}", f"pool.frames_per_run={n_frames}"]
         plain(overrides)
         ratios = [plain(overrides) / generated(overrides) for _ in range(args.pairs)]
@@ -194,20 +251,26 @@ def main() -> int:
             float(np.median(ratios)),
             bound,
         )
-    overrides = ["pool.frames_per_run=150"]
-    ratios = []
-    for _ in range(args.pairs):
-        n_steps = 15000 + 2000  # of the run, its melt and equilibration included
-        ratios.append(usual(2000) / (generated(overrides) / n_steps))
-    claims.at_least("configurations/s over the usual deck", float(np.median(ratios)), 3.0)
-    growth = peak_memory(10_000) - peak_memory(1_000)
-    claims.at_most("peak memory, 10,000 over 1,000 frames (MiB)", growth, 20.0)
-    all_done, seconds = sixty_four_ranks()
-    claims.at_least(f"64 runs on 64 ranks to the end ({seconds:.0f} s)", float(all_done), 1.0)
-    claims.at_most(
-        "time of 1024 runs on 64 ranks over the best order's", sharing(recorded_times(args.runs)),
-        1.05,
-    )  # fmt: skip
+    if "usual" in args.only:
+        overrides = ["pool.frames_per_run=150"]
+        ratios = []
+        for _ in range(args.pairs):
+            n_steps = 15000 + 2000  # of the run, its melt and equilibration included
+            ratios.append(usual(2000) / (generated(overrides) / n_steps))
+        claims.at_least("configurations/s over the usual deck", float(np.median(ratios)), 3.0)
+    if "memory" in args.only:
+        growth = peak_memory(10_000) - peak_memory(1_000)
+        claims.at_most("peak memory, 10,000 over 1,000 frames (MiB)", growth, 20.0)
+    if "ranks" in args.only:
+        all_done, seconds = sixty_four_ranks()
+        claims.at_least(f"64 runs on 64 ranks to the end ({seconds:.0f} s)", float(all_done), 1.0)
+        claims.at_most(
+            "time of 1024 runs on 64 ranks over the best order's",
+            sharing(recorded_times(args.runs)),
+            1.05,
+        )
+    if "decorrelated" in args.only:
+        decorrelated(claims)
     return claims.end()
 
 

@@ -151,6 +151,7 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
     from mlsel.core.files import write_text
     from mlsel.core.provenance import digest
     from mlsel.md import deck
+    from mlsel.md.npt_run import deck_template
     from mlsel.md.structures import lammps_data, start_structure
     from mlsel.pool.elements import check_elements
 
@@ -160,7 +161,7 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
         **study.as_dict("system", "pool"),
         "potential_digest": digest(potential.encode()),
         "start_digest": digest(data.encode()),
-        "deck_digest": digest(deck.template("in.generate").encode()),
+        "deck_digest": digest(deck_template(study).encode()),
     }
     is_recorded = _record(folder).settle(made_from)
     runs = runs_of(study, folder)
@@ -213,14 +214,14 @@ def _perform(study: Study, runs: list[MdRun], comm: MPI.Intracomm) -> list[tuple
     missing = on_root(comm, lambda: [i for i, run in enumerate(runs) if not run.product.exists()])
     # The denser a run, the more pairs and the slower: first those of high pressure, then the cold.
     missing.sort(key=lambda i: (-runs[i].pressure, runs[i].temperature))
-    n_steps = sum(run.n_steps for run in runs)
+    steps_of = [run.n_steps for run in runs]
+    n_steps = sum(steps_of)
     done_before = n_steps - sum(runs[i].n_steps for i in missing)
     to_ns = study.pool.timestep * 1e-6
-    interval = study.pool.sampling_interval
     progress = Progress(
         n_steps,
         lambda done, rate: (
-            f"{done / interval:.0f} of {n_steps / interval:.0f} intervals, "
+            f"{done * to_ns:.3g} of {progress.total * to_ns:.3g} ns, "
             f"{rate * to_ns * 86400:.1f} ns/day"
         ),
         done_before,
@@ -234,7 +235,11 @@ def _perform(study: Study, runs: list[MdRun], comm: MPI.Intracomm) -> list[tuple
             comm.size,
         )
 
-    def on_report(_: int, steps: int | None) -> None:
+    def on_report(task: int, steps: int | None) -> None:
+        run, known = runs[missing[task]], steps_of[missing[task]]
+        if run.measures and run.n_steps != known:  # it has chosen its interval since
+            progress.total += run.n_steps - known
+            steps_of[missing[task]] = run.n_steps
         if steps is not None and steps < 0:
             progress.skip(-steps)
         else:
@@ -284,6 +289,16 @@ def _finish(
         log.info("%s: %d runs, %d frames of %d atoms", path, len(pool.runs), len(pool), n_atoms)
         if n_solid:
             log.info("%d runs did not stay molten; `mlsel info %s` names them", n_solid, path)
+        n_bounded = sum(
+            pool.run_attributes(run).get("sampling_bounded") == "greatest" for run in pool.runs
+        )
+        if n_bounded:
+            log.warning(
+                "%d runs are correlated for longer than pool.correlation.greatest_interval (%d "
+                "steps): their frames are not independent",
+                n_bounded,
+                study.pool.correlation.greatest_interval,
+            )
 
 
 def _holds(path: Path, names: list[str], pack: bool) -> bool:

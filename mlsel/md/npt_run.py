@@ -6,7 +6,10 @@ A run's folder is named by its state point and holds
     run.h5                    the frames, once all are there
     log.lammps, timing.json   what LAMMPS printed, and how long it took
 
-and while it is not finished what `resumable_run` says, with frames.bin as its row file.
+    spacing.json              what it measured of its correlation times, if the study asks for it
+
+and while it is not finished what `resumable_run` says, with frames.bin as its row file, and
+measured.bin where it measures correlation times.
 """
 
 from __future__ import annotations
@@ -28,23 +31,28 @@ from mlsel.core.arrays import FloatArray
 from mlsel.core.files import remove, write_json, write_text
 from mlsel.core.provenance import derived_seed, versions
 from mlsel.md import deck
+from mlsel.md.frame_recorder import (
+    FRAMES,
+    MEASURED,
+    OBSERVABLES,
+    SCALARS,
+    FrameRecorder,
+    row_blocks,
+    row_length,
+    split_rows,
+)
 from mlsel.md.include import IncludePotential, without_charges
-from mlsel.md.resumable_run import ResumableRun, StepReport
-from mlsel.md.row_file import BUFFER_BYTES, RowFile
-from mlsel.md.session import Frame, LammpsError, LammpsSession
+from mlsel.md.resumable_run import ResumableRun
+from mlsel.md.row_file import RowFile
+from mlsel.md.session import LammpsError, LammpsSession
+from mlsel.md.spacing import Spacing
 from mlsel.pool.layout import OBSERVABLE_UNITS, PAIR_ENERGIES, PAIR_ENERGY
 from mlsel.pool.writer import PoolWriter
+from mlsel.study.sections.pool import BY_CORRELATION
 from mlsel.study.study import Study
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-FRAMES = "frames.bin"
-# A frame's row: these numbers, the cell (9), then positions, forces and atomic energies.
-SCALARS = ("step", "energy", "temperature", "pressure", "volume", "mean_square_displacement")
-OBSERVABLES = SCALARS[1:]
-THERMO = ("Temp", "Press", "Volume", "c_msd[4]")
-"""LAMMPS's keywords for the scalars that come from its thermo output."""
 
 LEAST_DIFFUSION = 0.1
 """Å²/ps, or 1e-5 cm²/s: liquids near melting have more, crystals with vacancies have less."""
@@ -53,47 +61,6 @@ MOLTEN = (
     f"6 D t with D of at least {LEAST_DIFFUSION} Angstrom+2 ps-1, and over all of them it reaches "
     "(V/N)^(2/3)"
 )
-
-
-class FrameRecorder:
-    """Advances a run of the pool and writes the frames of its last phase."""
-
-    def __init__(
-        self, session: LammpsSession, rows: RowFile, study: Study, report: Callable[[int], None]
-    ) -> None:
-        from ase.data import atomic_numbers
-
-        self._session, self._rows, self._report = session, rows, report
-        self._interval = study.pool.sampling_interval
-        species = study.system.species
-        self.numbers = [atomic_numbers[species[t - 1]] for t in session.types()]
-        """Atomic numbers in the order of atom ids."""
-        self._steps = StepReport(report)
-
-    def advance(self, phase: str, n_steps: int) -> None:
-        """Advance a segment."""
-        if phase == "sample":
-            self._session.sample(n_steps, self._interval, "atomic_energy", THERMO, self._keep)
-            self._steps.tell()
-            return
-        self._session.run(0)
-        piece = self._interval * max(1, 1000 // self._interval)
-        while n_steps > 0:
-            done = min(piece, n_steps)
-            self._session.run(done, setup=False)
-            n_steps -= done
-            self._report(done)
-
-    def flush(self) -> None:
-        """Bring all rows to the disk."""
-        if self._session.comm.rank == 0:
-            self._rows.flush()
-
-    def _keep(self, frame: Frame) -> None:
-        atoms = frame.atoms
-        scalars = (frame.step, atoms.atomic_energies.sum(), *frame.thermo)
-        self._rows.add(scalars, frame.cell, atoms.positions, atoms.forces, atoms.atomic_energies)
-        self._steps.add(self._interval)
 
 
 @dataclass(frozen=True)
@@ -112,9 +79,11 @@ class MdRun(ResumableRun[FrameRecorder]):
     pressure: float
     root: Path
     study: Study
-    phases = ("melt", "equilibrate", "sample")
-    ensembles: ClassVar = {"melt": "melt", "equilibrate": "equilibrate", "sample": "equilibrate"}
-    row_files = (FRAMES,)
+    ensembles: ClassVar = {
+        "melt": "melt",
+        **dict.fromkeys(("equilibrate", "measure", "align", "sample"), "equilibrate"),
+    }
+    row_files = (FRAMES, MEASURED)
 
     @property
     def name(self) -> str:
@@ -133,27 +102,86 @@ class MdRun(ResumableRun[FrameRecorder]):
         return self.folder / "error.txt"
 
     @property
-    def phase_steps(self) -> dict[str, int]:
-        """Steps of each phase; sampling starts at a multiple of the sampling interval."""
+    def measures(self) -> bool:
+        """Whether the run's frames are as far apart as it measures that they are correlated."""
+        return self.study.pool.sampling == BY_CORRELATION
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        measuring = ("measure", "align") if self.measures else ()
+        return ("melt", "equilibrate", *measuring, "sample")
+
+    @property
+    def clock(self) -> int:
+        """Steps of which the phases before the frames are multiples."""
         pool = self.study.pool
-        interval = pool.sampling_interval
+        return pool.correlation.record_interval if self.measures else pool.sampling_interval
+
+    @property
+    def interval(self) -> int:
+        """Steps between frames; the greatest allowed as long as a run has not measured them."""
+        if not self.measures:
+            return self.study.pool.sampling_interval
+        spacing = self.spacing
+        return spacing.interval if spacing else self.study.pool.correlation.greatest_interval
+
+    @property
+    def spacing(self) -> Spacing | None:
+        """What the run measured, None before that and where it doesn't."""
+        known: Spacing | None = self.__dict__.get("_spacing")
+        if known is None and self.measures and self._spacing_file.is_file():
+            known = self.__dict__["_spacing"] = Spacing.read(self._spacing_file)
+        return known
+
+    @property
+    def _spacing_file(self) -> Path:
+        return self.folder / "spacing.json"
+
+    @property
+    def phase_steps(self) -> dict[str, int]:
+        """Steps of each phase; sampling starts at a multiple of the interval between frames."""
+        pool, interval = self.study.pool, self.interval
         hot = pool.melt if pool.melt_temperature > self.temperature else 0.0
 
         def steps(duration: float) -> int:
             whole = round(duration * 1000 / pool.timestep)
-            return -(-whole // interval) * interval
+            return -(-whole // self.clock) * self.clock
 
-        return {
-            "melt": steps(hot),
-            "equilibrate": steps(pool.equilibration),
-            "sample": pool.frames_per_run * interval,
-        }
+        before = {"melt": steps(hot), "equilibrate": steps(pool.equilibration)}
+        if self.measures:
+            before["measure"] = steps(pool.correlation.stretch)
+            before["align"] = -sum(before.values()) % interval if self.spacing else 0
+        return {**before, "sample": pool.frames_per_run * interval}
 
     @property
     def segment(self) -> int:
-        """Steps between checkpoints, a multiple of the sampling interval."""
-        interval = self.study.pool.sampling_interval
-        return max(1, self.study.pool.checkpoint_interval // interval) * interval
+        """Steps between checkpoints, a multiple of `clock`."""
+        return _multiple(self.study.pool.checkpoint_interval, self.clock)
+
+    def segment_of(self, phase: str) -> int:
+        """Steps between the checkpoints of a phase: of the frames' a multiple of their interval."""
+        if phase == "align":
+            return max(1, self.phase_steps[phase])
+        return self.segment if phase != "sample" else self._sampling_segment
+
+    @property
+    def _sampling_segment(self) -> int:
+        return _multiple(self.study.pool.checkpoint_interval, self.interval)
+
+    def begin(self, phase: str, comm: MPI.Intracomm) -> None:
+        """Choose the interval between frames when all is measured; the deck says it from then on.
+
+        It depends on nothing but the rows that the checkpoint before counts.
+        """
+        if phase != "align":
+            return
+        if comm.rank == 0:
+            n = self.phase_steps["measure"] // self.clock
+            values = np.fromfile(self.folder / MEASURED, np.float64, n * 2).reshape(n, 2)
+            self.__dict__["_spacing"] = Spacing.of(values, self.study.pool)
+            write_text(self.folder / "in.lammps", self.deck_text())
+            write_json(self._spacing_file, self.__dict__["_spacing"].as_json())
+        self.__dict__["_spacing"] = comm.bcast(self.__dict__.get("_spacing"))
 
     @property
     def seed(self) -> int:
@@ -162,9 +190,15 @@ class MdRun(ResumableRun[FrameRecorder]):
     def deck_text(self) -> str:
         """Return the run's deck."""
         system, pool, steps = self.study.system, self.study.pool, self.phase_steps
+        measuring = {
+            "measure_steps": steps["measure"],
+            "align_steps": steps["align"],
+            "sampling_segment": self._sampling_segment,
+        } if self.measures else {}  # fmt: skip
         return deck.fill(
-            deck.template("in.generate"),
+            deck_template(self.study),
             {
+                **measuring,
                 "data": f"runs/{self.name}/start.data",
                 "cutoff": system.cutoff,
                 "kspace_accuracy": system.kspace_accuracy,
@@ -178,15 +212,19 @@ class MdRun(ResumableRun[FrameRecorder]):
                 "melt_steps": steps["melt"],
                 "equilibration_steps": steps["equilibrate"],
                 "sampling_steps": steps["sample"],
-                "interval": pool.sampling_interval,
+                "interval": self.interval,
                 "segment": self.segment,
             },
         )
 
     def rows(self, step: int) -> dict[str, tuple[int, int]]:
-        """Rows that frames.bin has at a step, and how many doubles a row is."""
-        sampled = max(0, step - self.end("equilibrate"))
-        return {FRAMES: (sampled // self.study.pool.sampling_interval, row_length(self._n_atoms))}
+        """Rows that frames.bin and measured.bin have at a step, and how many doubles a row is."""
+        sampled = max(0, step - self.end(self.phases[-2]))
+        rows = {FRAMES: (sampled // self.interval, row_length(self._n_atoms))}
+        if self.measures:
+            measured = min(max(0, step - self.end("equilibrate")), self.phase_steps["measure"])
+            rows[MEASURED] = measured // self.clock, 2
+        return rows
 
     @cached_property
     def _n_atoms(self) -> int:
@@ -199,8 +237,16 @@ class MdRun(ResumableRun[FrameRecorder]):
     def recording(
         self, session: LammpsSession, step: int, report: Callable[[int], None]
     ) -> Iterator[FrameRecorder]:
-        with RowFile(self.folder / FRAMES, self.rows(step)[FRAMES][0]) as frames:
-            yield FrameRecorder(session, frames, self.study, report)
+        rows = self.rows(step)
+        n_measured = rows[MEASURED][0] if self.measures else 0
+        with (
+            RowFile(self.folder / FRAMES, rows[FRAMES][0]) as frames,
+            RowFile(self.folder / MEASURED, n_measured) as measured,
+        ):
+            yield FrameRecorder(
+                session, self.study.system.species, frames, measured, self.clock,
+                lambda: self.interval, report,
+            )  # fmt: skip
 
     def perform(self, comm: MPI.Intracomm, report: Callable[[int], None]) -> str:
         """Run on the ranks of comm from the last checkpoint to the product.
@@ -246,7 +292,7 @@ class MdRun(ResumableRun[FrameRecorder]):
 
     def _write_product(self, numbers: list[int]) -> None:
         path, n_atoms = self.folder / FRAMES, len(numbers)
-        parts = [part[:, : len(SCALARS) + 9].copy() for part in _blocks(path, n_atoms)]
+        parts = [part[:, : len(SCALARS) + 9].copy() for part in row_blocks(path, n_atoms)]
         scalars, cell = np.split(np.concatenate(parts), [len(SCALARS)], axis=1)
         off_diagonal = cell[:, [1, 2, 3, 5, 6, 7]]
         is_wanted = self.study.pool.pair_energies
@@ -261,7 +307,7 @@ class MdRun(ResumableRun[FrameRecorder]):
                 attributes=self._attributes(dict(zip(SCALARS, scalars.T, strict=True)), n_atoms),
                 extras={PAIR_ENERGIES: PAIR_ENERGY} if is_wanted else {},
             )
-            for part in _blocks(path, n_atoms):
+            for part in row_blocks(path, n_atoms):
                 scalars, cell, positions, forces, energies = split_rows(part, n_atoms)
                 values = dict(zip(SCALARS, scalars.T, strict=True))
                 step = values.pop("step").astype(np.int64)
@@ -314,37 +360,19 @@ class MdRun(ResumableRun[FrameRecorder]):
             "molten_means": MOLTEN,
             "diffusion_coefficient": slope / 6,
             "diffusion_coefficient_unit": "Angstrom+2 ps-1",
+            **(self.spacing.attributes(self.study.pool) if self.spacing else {}),
         }
 
 
-def row_length(n_atoms: int) -> int:
-    """Doubles in a frame's row."""
-    return len(SCALARS) + 9 + 7 * n_atoms
+def deck_template(study: Study) -> str:
+    """Return the deck of a study's runs, before it is filled in."""
+    text = deck.template("in.generate")
+    if study.pool.sampling != BY_CORRELATION:
+        return text
+    before, sample, after = text.partition("# [sample]\n")
+    return before + deck.template("in.generate.measure") + sample + after
 
 
-def _blocks(path: Path, n_atoms: int) -> Iterator[FloatArray]:
-    """Read the rows of a file, a few at a time."""
-    length = row_length(n_atoms)
-    n_rows = max(1, BUFFER_BYTES // (8 * length))
-    with path.open("rb") as file:
-        while True:
-            part = np.fromfile(file, np.float64, n_rows * length)
-            if not len(part):
-                return
-            yield part.reshape(-1, length)
-
-
-def split_rows(
-    rows: FloatArray, n_atoms: int
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return scalars (F, 6), cell (F, 3, 3), positions, forces (F, N, 3), energies (F, N)."""
-    bounds = np.cumsum([len(SCALARS), 9, 3 * n_atoms, 3 * n_atoms])
-    scalars, cell, positions, forces, energies = np.split(rows, bounds, axis=1)
-    n = len(rows)
-    return (
-        scalars,
-        cell.reshape(n, 3, 3),
-        positions.reshape(n, n_atoms, 3),
-        forces.reshape(n, n_atoms, 3),
-        energies,
-    )
+def _multiple(steps: int, unit: int) -> int:
+    """The greatest multiple of a unit that is not above so many steps, one unit at least."""
+    return max(1, steps // unit) * unit

@@ -59,16 +59,19 @@ class ResumableRun[R: Recording](ABC):
 
     Attributes
     ----------
-    phases : in their order
     ensembles : the deck's section that sets each phase's thermostat and barostat
     row_files : names of the files of rows that it may have
     root : the folder that the deck's paths start from
     """
 
-    phases: ClassVar[tuple[str, ...]]
     ensembles: ClassVar[Mapping[str, str]]
     row_files: ClassVar[tuple[str, ...]]
     root: Path
+
+    @property
+    @abstractmethod
+    def phases(self) -> tuple[str, ...]:
+        """Their names, in their order."""
 
     @property
     @abstractmethod
@@ -89,6 +92,16 @@ class ResumableRun[R: Recording](ABC):
     @abstractmethod
     def segment(self) -> int:
         """Steps between checkpoints."""
+
+    def segment_of(self, phase: str) -> int:
+        """Steps between the checkpoints of a phase."""
+        return self.segment
+
+    def begin(self, phase: str, comm: MPI.Intracomm) -> None:  # noqa: B027  most have nothing to do
+        """Prepare a phase before its length is asked for; collective, and harmless when repeated.
+
+        Whoever goes on from a checkpoint of the phase itself does so without it.
+        """
 
     @abstractmethod
     def rows(self, step: int) -> dict[str, tuple[int, int]]:
@@ -151,6 +164,8 @@ class ResumableRun[R: Recording](ABC):
     ) -> None:
         ensemble = ""
         for name in self.phases[self.phases.index(phase) if phase else 0 :]:
+            if name != phase:
+                self.begin(name, session.comm)
             end = self.end(name)
             if self.ensembles[name] != ensemble:
                 # Also at a phase's end: the next may go on with this thermostat, whose state is
@@ -164,7 +179,7 @@ class ResumableRun[R: Recording](ABC):
             if name != ensemble:
                 session.execute(lines[name])
             while True:  # once for a phase without steps too, as the deck does
-                recording.advance(name, min(self.segment, end - session.step))
+                recording.advance(name, min(self.segment_of(name), end - session.step))
                 self.checkpoint(session, name, recording)
                 if session.step < self.n_steps:
                     stopping.check_at_checkpoint(session.comm)

@@ -150,7 +150,12 @@ def check(
         source = pool.values(SOURCE_FILE)
         if source.dtype.kind == "i":
             notes += offsets(kept.energy, kept.composition, source, names, files)
-    return Checked(findings, _table(kept, names), [*notes, *_independent(pool, kept)], kept)
+    return Checked(
+        findings,
+        _table(kept, names),
+        [*notes, *_independent(pool, kept), *correlation.spacings(pool)],
+        kept,
+    )
 
 
 def _independent(pool: Pool, kept: Numbers) -> list[str]:

@@ -36,6 +36,7 @@ def describe(pool: Pool) -> list[str]:
     from ase.formula import Formula
 
     from mlsel.pool.copies import hashes, later_copies
+    from mlsel.pool.correlation import spacings
 
     lines = [f"{pool.path}: {len(pool)} frames in {len(pool.runs)} runs", ""]
     held = [(field, pool.unit(field)) for field in pool.fields] if pool.runs else []
@@ -79,6 +80,9 @@ def describe(pool: Pool) -> list[str]:
     if solid:
         meaning = pool.run_attributes(solid[0])["molten_means"]
         lines += ["", f"molten: {meaning}"]
+    spaced = spacings(pool)
+    if spaced:
+        lines += ["", *spaced]
     return lines
 
 

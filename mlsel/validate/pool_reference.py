@@ -19,6 +19,7 @@ from mlsel.core import units
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.provenance import versions
 from mlsel.pool.pool import Pool
+from mlsel.study.sections.pool import BY_CORRELATION
 from mlsel.validate.blocking import Mean
 from mlsel.validate.density import compressibility_of
 from mlsel.validate.diffusion import mean_square_displacement
@@ -50,6 +51,8 @@ def frame_time(study: Study) -> float:
     """Return the time between the pool's frames, ps; 0 where nobody said it."""
     if study.validation.frame_time or study.pool.import_:
         return study.validation.frame_time
+    if study.pool.sampling == BY_CORRELATION:  # each run has its own
+        return 0.0
     return study.pool.sampling_interval * study.pool.timestep / units.FS_PER_PS
 
 

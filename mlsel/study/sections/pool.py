@@ -9,6 +9,9 @@ from mlsel.study.schema import quantity
 from mlsel.study.sections.system import MAX_STEPS
 
 MAX_RUNS = 100_000
+LEAST_STRETCH = 20
+"""Of the longest correlation time that may be told."""
+BY_INTERVAL, BY_CORRELATION = "interval", "correlation"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,43 @@ class ImportSection:
 
 
 @dataclass(frozen=True)
+class CorrelationSection:
+    """Frames as far apart as they are correlated, where pool.sampling is "correlation".
+
+    After equilibration each run measures how many steps running of its energy and of its volume are
+    worth one independent value, 1 + 2 Σ ρ(t) times the steps between values, and then keeps a frame
+    every so many steps, the larger of both numbers, within the bounds. The run says the times and
+    the interval.
+    """
+
+    stretch: float = quantity(
+        50.0, unit="ps", above=0, doc="over which it is measured; no frame is kept of it"
+    )
+    record_interval: int = quantity(10, unit="steps", at_least=1, doc="of energy and volume")
+    least_interval: int = quantity(10, unit="steps", at_least=1, doc="between frames")
+    greatest_interval: int = quantity(
+        2000, unit="steps", at_least=1, doc="between frames; the stretch is twenty such at least"
+    )
+
+    def problem(self, timestep: float) -> str | None:
+        """What is wrong with the section, where steps are so long (fs)."""
+        if self.least_interval > self.greatest_interval:
+            return (
+                f"pool.correlation.least_interval is {self.least_interval} and greatest_interval "
+                f"{self.greatest_interval} steps: the least must not be above the greatest"
+            )
+        steps = round(self.stretch * 1000 / timestep)
+        least = LEAST_STRETCH * max(self.greatest_interval, self.record_interval)
+        if not least <= steps <= MAX_STEPS:
+            return (
+                f"pool.correlation.stretch is {self.stretch:g} ps ({steps} steps): it must be from "
+                f"{LEAST_STRETCH} times greatest_interval and record_interval ({least} steps) to "
+                f"{MAX_STEPS:g} steps, so that times as long can be told"
+            )
+        return None
+
+
+@dataclass(frozen=True)
 class PoolSection:
     """The pool: MD runs, one for each pair of temperature and pressure, or files to import.
 
@@ -51,6 +91,7 @@ class PoolSection:
         (), doc="files of frames and patterns of such, in place of MD runs; * and ** as in a shell"
     )
     import_options: ImportSection = field(default_factory=ImportSection)
+    correlation: CorrelationSection = field(default_factory=CorrelationSection)
     temperatures: tuple[float, ...] = quantity((), unit="K", above=0, doc="of the MD runs")
     pressures: tuple[float, ...] = quantity((), unit="bar", doc="of the MD runs")
     timestep: float = quantity(1.0, unit="fs", above=0, at_most=10.0)
@@ -60,7 +101,14 @@ class PoolSection:
     melt: float = quantity(0.0, unit="ps", at_least=0, doc="duration of the hot start")
     equilibration: float = quantity(10.0, unit="ps", at_least=0)
     frames_per_run: int = quantity(2000, at_least=1)
-    sampling_interval: int = quantity(100, unit="steps", at_least=1)
+    sampling: str = quantity(
+        BY_INTERVAL,
+        choices=(BY_INTERVAL, BY_CORRELATION),
+        doc="a frame every sampling_interval, or as [pool.correlation] says",
+    )
+    sampling_interval: int = quantity(
+        100, unit="steps", at_least=1, doc="not used where sampling is correlation"
+    )
     checkpoint_interval: int = quantity(20000, unit="steps", at_least=1)
     ranks_per_run: int = quantity(1, at_least=1)
     thermostat_time: float = quantity(0.1, unit="ps", above=0)
@@ -93,7 +141,13 @@ class PoolSection:
                 f"{MAX_RUNS}"
             )
         longest = max(self.melt, self.equilibration) * 1000 / self.timestep
-        if max(longest, self.frames_per_run * self.sampling_interval) > MAX_STEPS:
+        interval = self.sampling_interval
+        if self.sampling == BY_CORRELATION:
+            problem = self.correlation.problem(self.timestep)
+            if problem:
+                return problem
+            interval = self.correlation.greatest_interval
+        if max(longest, self.frames_per_run * interval) > MAX_STEPS:
             return f"[pool] asks for a run of more than {MAX_STEPS:g} steps: make it shorter"
         if self.melt > 0 and self.melt_temperature == 0:
             return (
