@@ -4,8 +4,8 @@ as chunks while it is measured, and in the file of a model when it is whole."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,16 +24,19 @@ from mlsel.evaluate.statistics import (
     frame_errors,
     stress_errors,
 )
-from mlsel.pool.block import Block
+from mlsel.pool.block import BLOCK_BYTES
 from mlsel.pool.pool import Pool
 from mlsel.pool.teacher import teacher_of
 from mlsel.study.folder import UNSEEN
 
 if TYPE_CHECKING:
     from mlsel.training.base import TrainedModel
+    from mlsel.training.frames import Frames
 
 N_PARITY = 200
 """Bins of each axis of the parity plot."""
+MOST_KEPT = 100_000
+"""Atoms whose neighbours are kept; those of a liquid within 6 Å take 2 kB an atom."""
 
 
 @dataclass(frozen=True)
@@ -109,30 +112,54 @@ class Measured:
             return cls(errors, file["parity"], file["tails"])
 
 
-def measure(model: TrainedModel, pool: Pool, frame_ids: range, against: Against) -> Measured:
-    """Measure a model on some frames of the test set."""
-    from mlsel.training.frames import Frames
+def labelled_frames(pool: Pool, frame_ids: range, against: Against) -> Iterator[Frames]:
+    """Yield frames of the test set with their labels, in blocks."""
+    from mlsel.training.frames import read_frames
 
-    labels = ["energy", "forces", *(["atomic_energies"] if against.has_atomic else [])]
+    more = ("atomic_energies",) if against.has_atomic else ()
+    return read_frames(pool, frame_ids, BLOCK_BYTES, more)
+
+
+class Chunk:
+    """The frames that were measured last, kept for the next model: it needs the same neighbours,
+    and often the same baseline."""
+
+    def __init__(self, pool: Pool, against: Against) -> None:
+        self._pool, self._against = pool, against
+        self._ids = range(0)
+        self._frames: list[Frames] = []
+
+    def frames(self, frame_ids: range) -> Iterable[Frames]:
+        """Return frames of the test set, kept if they are few enough."""
+        if frame_ids == self._ids:
+            return self._frames
+        self._ids, self._frames = range(0), []
+        run_of, _ = self._pool.locate(frame_ids)
+        n_atoms = sum(self._pool.runs[run].n_atoms for run in run_of.tolist())
+        if n_atoms > MOST_KEPT:
+            return labelled_frames(self._pool, frame_ids, self._against)
+        found = labelled_frames(self._pool, frame_ids, self._against)
+        self._ids, self._frames = frame_ids, [replace(part, kept={}) for part in found]
+        return self._frames
+
+
+def measure(model: TrainedModel, frames: Iterable[Frames], against: Against) -> Measured:
+    """Measure a model on some frames of the test set."""
     found = []
-    fields = ("positions", "cell", *labels)
-    for block in pool.blocks(*fields, frame_ids=frame_ids, optional=("virial",)):
-        numbers = pool.numbers(block.run)
-        is_periodic = all(pool.periodic(block.run))
-        virial = block.fields.get("virial") if is_periodic else None
-        frames = Frames(numbers, block["positions"], block["cell"], pool.periodic(block.run))
-        said = model.predict(frames)
-        reference: tuple[Any, ...] = block["forces"], block["energy"]
+    for part in frames:
+        assert part.energy is not None and part.forces is not None and part.frame_ids is not None
+        said = model.predict(part.unlabelled())
+        reference: tuple[Any, ...] = part.forces, part.energy
         predicted: tuple[Any, ...] = said.forces, said.energy
         if against.has_atomic:
-            reference = *reference, block["atomic_energies"]
+            reference = *reference, part.atomic_energies
             predicted = *predicted, said.atomic_energies
-        stress = stress_errors(block["cell"], virial, said.virial)
+        stress = stress_errors(part.cell, part.virial, said.virial)
         errors = frame_errors(
-            block.frame_ids, numbers, against.elements, reference, predicted, stress
+            part.frame_ids, part.numbers, against.elements, reference, predicted, stress
         )
-        parity = _parity(block["forces"], said.forces, against.limit)
-        found.append(Measured(errors, parity, _tails(block, numbers, said.forces, against)))
+        parity = _parity(part.forces, said.forces, against.limit)
+        found.append(Measured(errors, parity, _tails(part, said.forces, against)))
     return Measured.join(found)
 
 
@@ -145,18 +172,19 @@ def _parity(forces: Any, predicted: Any, limit: float) -> IntArray:
     return flat.reshape(N_PARITY, N_PARITY)
 
 
-def _tails(block: Block, numbers: IntArray, predicted: Any, against: Against) -> IntArray:
-    difference = np.abs(predicted - block["forces"])
-    counts = weights(block.frame_ids)
-    of_elements = [histograms(difference[:, numbers == z]) for z in against.elements]
+def _tails(frames: Frames, predicted: Any, against: Against) -> IntArray:
+    difference = np.abs(predicted - frames.forces)
+    assert frames.frame_ids is not None
+    counts = weights(frames.frame_ids)
+    of_elements = [histograms(difference[:, frames.numbers == z]) for z in against.elements]
     together = reduce(np.add, of_elements)
     tails = []
-    seen = ~np.isin(block.frame_ids, against.parts.get(UNSEEN, np.empty(0, np.int64)))
+    seen = ~np.isin(frames.frame_ids, against.parts.get(UNSEEN, np.empty(0, np.int64)))
     for counted in (together, *of_elements):
         tails.append(Tail())
         tails[-1].add(counts[seen], counted[seen])
-    for frames in against.parts.values():
-        inside = np.isin(block.frame_ids, frames)
+    for part in against.parts.values():
+        inside = np.isin(frames.frame_ids, part)
         tails.append(Tail())
         tails[-1].add(counts[inside], together[inside])
     return np.stack([tail.counts for tail in tails])

@@ -24,7 +24,7 @@ from mlsel.core.parallel import on_root, share
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import read_json
 from mlsel.evaluate import seeds
-from mlsel.evaluate.measurement import Against, Measured, measure, write_errors
+from mlsel.evaluate.measurement import Against, Chunk, Measured, measure, write_errors
 from mlsel.evaluate.models import Entry, find_models
 from mlsel.evaluate.parts import RUN, methods_of, runs_of
 from mlsel.evaluate.statistics import ALL, STRESS_QUANTITY
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK = 256
+"""Frames of a task."""
+MOST_OPEN = 8
+"""Models in memory at once."""
 
 
 def evaluate(study: Study, folder: Path, comm: MPI.Intracomm, test: Path | None = None) -> None:
@@ -98,7 +101,8 @@ def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int
         for chunk in range(n_chunks)
         if not entry.chunk_path(chunk).is_file()
     ]
-    return entries, missing
+    # a few models at a time, all of them on a chunk before the next is read
+    return entries, sorted(missing, key=lambda task: (task[0] // MOST_OPEN, task[1], task[0]))
 
 
 def _against(folder: Path, test: Pool) -> Against:
@@ -126,14 +130,16 @@ def _measure(
         frames = sum(min(CHUNK, n_frames - CHUNK * chunk) for _, chunk in missing)
         progress = Progress(frames, lambda done, rate: f"{rate:.0f} configurations/s")
         opened: dict[int, TrainedModel] = {}
+        part = Chunk(pool, against)
 
         def work(task: tuple[int, int], *_: Any) -> None:
             index, chunk = task
             if index not in opened:
-                opened.clear()
+                if len(opened) == MOST_OPEN:
+                    opened.clear()
                 opened[index] = load_model(entries[index].folder)
             ids = range(CHUNK * chunk, min(n_frames, CHUNK * (chunk + 1)))
-            measured = measure(opened[index], pool, ids, against)
+            measured = measure(opened[index], part.frames(ids), against)
             measured.write_chunk(entries[index].chunk_path(chunk))
 
         def on_report(place: int, value: Any) -> None:

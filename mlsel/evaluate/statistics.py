@@ -229,9 +229,7 @@ def frame_errors(
     )
 
 
-def stress_errors(
-    cell: FloatArray, reference: FloatArray | None, predicted: Any | None
-) -> FloatArray | None:
+def stress_errors(cell: Any, reference: Any | None, predicted: Any | None) -> FloatArray | None:
     """Return the errors of stresses from virials, (n_frames, 6), GPa; None where one is missing.
 
     Parameters

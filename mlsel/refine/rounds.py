@@ -29,7 +29,7 @@ from mlsel.core.files import sweep, take_away, write_json, write_text
 from mlsel.core.parallel import on_root, share
 from mlsel.core.provenance import derived_seed
 from mlsel.core.record import Record, read_json
-from mlsel.evaluate.measurement import Against, measure
+from mlsel.evaluate.measurement import Against, labelled_frames, measure
 from mlsel.md.structures import lammps_data
 from mlsel.pool.pool import Pool
 from mlsel.pool.subset import write_subset
@@ -252,10 +252,12 @@ class Refinement:
             with Pool(test) as pool:
                 if not len(pool):
                     return
-                frames = range(0, len(pool), -(-len(pool) // N_TESTED))
-                found = measure(load_model(self.model(k)), pool, frames, Against.of(pool, {}))
+                ids = range(0, len(pool), -(-len(pool) // N_TESTED))
+                against = Against.of(pool, {})
+                frames = labelled_frames(pool, ids, against)
+                found = measure(load_model(self.model(k)), frames, against)
             forces = found.errors.forces("force_component")
-            write_json(path, asdict(Errors(forces.rmse, forces.max, len(frames))))
+            write_json(path, asdict(Errors(forces.rmse, forces.max, len(ids))))
 
         on_root(comm, work)
 

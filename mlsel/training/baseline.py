@@ -12,6 +12,7 @@ Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter, Pergamon 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -226,8 +227,6 @@ class Baseline:
 
 def read_baseline(folder: Path) -> Baseline | None:
     """Return the baseline that lies beside a model, None if there is none."""
-    import json
-
     from ase.data import atomic_numbers
 
     path = folder / FILE
@@ -267,7 +266,9 @@ class SumModel(TrainedModel):
 
     def predict(self, frames: Frames) -> Prediction:
         self.check(frames.numbers)
-        known, learnt = self.baseline.evaluate(frames), self.model.predict(frames)
+        identity = json.dumps(self.baseline.identity, sort_keys=True)
+        known = frames.shared(("baseline", identity), lambda: self.baseline.evaluate(frames))
+        learnt = self.model.predict(frames)
         virial = None if learnt.virial is None else learnt.virial + known.virial
         return Prediction(
             learnt.energy + known.energy,

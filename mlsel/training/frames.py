@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from mlsel.core.errors import MlselError
 from mlsel.pool.pool import Pool
 
 FloatArray = npt.NDArray[np.floating[Any]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Frames:
         −∂E/∂ε, eV.
     frame_ids : int64, (n_frames), optional
         Their numbers in the pool that they are of.
+    kept : dict, optional
+        Given one, `shared` keeps there what it is asked for, as long as the frames live.
     """
 
     numbers: IntArray
@@ -50,6 +53,7 @@ class Frames:
     atomic_energies: FloatArray | None = None
     virial: FloatArray | None = None
     frame_ids: IntArray | None = None
+    kept: dict[Hashable, Any] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -63,6 +67,23 @@ class Frames:
         from ase import Atoms
 
         return Atoms(self.numbers, self.positions[row], cell=self.cell[row], pbc=self.periodic)
+
+    def unlabelled(self) -> Frames:
+        """Return them as a model may see them, with what is kept of them."""
+        return Frames(
+            self.numbers, self.positions, self.cell, self.periodic,
+            frame_ids=self.frame_ids, kept=self.kept,
+        )  # fmt: skip
+
+    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` computes of positions and cells: once, for all that ask by this key,
+        where it is kept."""
+        if self.kept is None:
+            return make()
+        if key not in self.kept:
+            self.kept[key] = make()
+        found: T = self.kept[key]
+        return found
 
     def take(self, rows: npt.ArrayLike) -> Frames:
         """Return the frames of these rows."""
@@ -100,11 +121,11 @@ def read_frames(
     fields = ("positions", "cell", "energy", "forces", *more)
     blocks = pool.blocks(*fields, frame_ids=frame_ids, max_bytes=max_bytes, optional=("virial",))
     for block in blocks:
-        for field in block.fields:
-            finite = np.isfinite(block[field]).reshape(len(block), -1).all(axis=1)
+        for name in block.fields:
+            finite = np.isfinite(block[name]).reshape(len(block), -1).all(axis=1)
             if not finite.all():
                 raise MlselError(
-                    f"{pool.path}: {field} of frame {block.frame_ids[~finite][0]} is not a finite "
+                    f"{pool.path}: {name} of frame {block.frame_ids[~finite][0]} is not a finite "
                     f"number ({np.count_nonzero(~finite)} such frames): remove them from the data."
                 )
         yield Frames(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
-from mlsel.evaluate.measurement import measure, read_errors
+from mlsel.evaluate.measurement import Against, measure, read_errors
 from mlsel.evaluate.models import find_models
 from mlsel.evaluate.stage import evaluate
 from mlsel.evaluate.statistics import frame_errors
@@ -185,6 +187,17 @@ def test_figures_are_drawn(folder: Path) -> None:
         draw(folder / "evaluation" / "errors.csv", folder / "x", part="energy")
 
 
+def test_networks_share_the_neighbours_of_kept_frames(folder: Path) -> None:
+    bare = frames(6, seed=4).unlabelled()
+    kept: dict[Any, Any] = {}
+    for dataset in ("random", "force", "random"):
+        model = load_model(folder / "models" / dataset / "schnet-small-e0.01")
+        shared, alone = model.predict(replace(bare, kept=kept)), model.predict(bare)
+        np.testing.assert_array_equal(shared.forces, alone.forces)
+        np.testing.assert_array_equal(shared.atomic_energies, alone.atomic_energies)
+    assert len(kept) == 1
+
+
 def test_an_interrupted_evaluation_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlsel.evaluate.stage as module
 
@@ -195,11 +208,12 @@ def test_an_interrupted_evaluation_goes_on(folder: Path, monkeypatch: pytest.Mon
     asked: list[range] = []
     real = measure
 
-    def dying(model: Any, pool: Pool, ids: range, *rest: Any) -> Any:
-        asked.append(ids)
+    def dying(model: Any, frames: Sequence[Frames], against: Against) -> Any:
+        ids = [i for part in frames for i in np.asarray(part.frame_ids).tolist()]
+        asked.append(range(ids[0], ids[-1] + 1))
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return real(model, pool, ids, *rest)
+        return real(model, frames, against)
 
     monkeypatch.setattr(module, "measure", dying)
     with pytest.raises(KeyboardInterrupt):

@@ -84,6 +84,26 @@ def baseline(settings: dict[str, Any]) -> Baseline:
     return made
 
 
+def test_models_of_the_same_baseline_share_what_it_says_of_kept_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = replace(frames(), kept={})
+    asked: list[Baseline] = []
+    real = Baseline.evaluate
+
+    def counted(self: Baseline, *args: Any) -> Any:
+        asked.append(self)
+        return real(self, *args)
+
+    monkeypatch.setattr(Baseline, "evaluate", counted)
+    for settings in (WIDE, CHARGED, WIDE, CHARGED):
+        model = SumModel(baseline(settings), LennardJones())
+        shared, alone = model.predict(data.unlabelled()), model.predict(frames())
+        np.testing.assert_array_equal(shared.energy, alone.energy)
+        np.testing.assert_array_equal(shared.forces, alone.forces)
+    assert len(asked) == 4 + 2
+
+
 @pytest.mark.parametrize("settings", [WIDE, CHARGED], ids=["zbl", "zbl and charges"])
 def test_the_sum_is_the_sum_of_its_parts(settings: dict[str, Any]) -> None:
     """What `predict` adds up, ASE gives, and LAMMPS runs as hybrid/overlay."""

@@ -165,8 +165,11 @@ class Graphs:
         both: npt.NDArray[np.float64] = np.minimum(shortest, shortest.T)
         return both
 
-    def place_on(self, knots: Knots) -> None:
-        """Find each pair's place between the knots of a table."""
+    def place_on(self, knots: Knots | None) -> None:
+        """Find each pair's place between the knots of a table; None: there is no table."""
+        if knots is None:
+            self._knot = None
+            return
         scaled = (self._exact - knots.start) / knots.spacing
         self._knot = np.clip(scaled.astype(np.int32), 0, knots.n_knots - 2)
         self._place = (scaled - self._knot).astype(self._distance.dtype)

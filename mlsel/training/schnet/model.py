@@ -114,8 +114,10 @@ class SchNetModel(TrainedModel):
 
         self.check(frames.numbers)
         dtype = next(self.model.parameters()).dtype
-        bare = Frames(frames.numbers, frames.positions, frames.cell, frames.periodic)
-        graphs = Graphs([bare], self.numbers, self.cutoff, dtype)
+        graphs = frames.shared(
+            ("graphs", tuple(self.numbers), self.cutoff, dtype),
+            lambda: Graphs([frames.unlabelled()], self.numbers, self.cutoff, dtype),
+        )
         self._network.place(graphs)
         yield from graphs.batches(PREDICTION_BATCH)
 

@@ -148,9 +148,8 @@ class Network:
 
     def place(self, *graphs: Graphs) -> None:
         """Find the graphs' pairs' places between the knots."""
-        if self.tabulate:
-            for part in graphs:
-                part.place_on(self.knots)
+        for part in graphs:
+            part.place_on(self.knots if self.tabulate else None)
 
     def freeze(self) -> None:
         """Keep the tables of the present weights (for prediction)."""
