@@ -119,6 +119,10 @@ class Extras:
             taken.add(name)
             self.of[place, key].name = name
 
+    def without_form(self) -> dict[str, int]:
+        """Return what is not stored, and of how many frames."""
+        return {key: extra.n for (_, key), extra in self.of.items() if not extra.encoding}
+
     def of_frames(self, frames: Incoming, used: Container[str]) -> dict[str, tuple[Extra, Array]]:
         """Return frames' values beside their labels, as they are stored, by name."""
         made = {}

@@ -20,20 +20,20 @@ import numpy as np
 from mlsel.core import stopping, units
 from mlsel.core.arrays import Array, IntArray
 from mlsel.core.errors import MlselError, Stopped
-from mlsel.pool.admission import Admission, Admitted
+from mlsel.pool.admission import MAX_NAMED, Admission, Admitted
 from mlsel.pool.copies import CONTENT_HASH, content_hashes, later_copies
 from mlsel.pool.elements import formula
 from mlsel.pool.extras import Extra, Extras
 from mlsel.pool.import_report import Report
 from mlsel.pool.incoming import SOURCE_FILE, SOURCE_INDEX, Incoming
-from mlsel.pool.labels import LABELS, STRESS_KEYS, USUAL_KEYS, LabelOptions, Survey
+from mlsel.pool.labels import LABELS, STRESS_KEYS, LabelOptions, Survey, of_unknown_sign
 from mlsel.pool.layout import ATOM_FIELDS, VIRIAL, Layout
 from mlsel.pool.own import references_of, stamp_of_sources
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.pool import Pool
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
 from mlsel.pool.spool import Spool
-from mlsel.pool.stated_units import refuse_units, untold_units
+from mlsel.pool.stated_units import look_at_told_units, refuse_units, untold_units
 from mlsel.pool.work import told, works
 from mlsel.pool.writer import INTEGER, PoolWriter, RunWriter
 
@@ -122,6 +122,7 @@ def import_trajectories(
     length = options.factor("length")
     survey, extras, report = Survey(options, sources), Extras(), Report()
     n_frames: list[int] = []
+    told_units: dict[str, None] = {}
     hashes = list(digests)
     with Spool(target.absolute().parent) as spool, ThreadPoolExecutor(1) as worker:
         for source, path in enumerate(sources):
@@ -133,6 +134,7 @@ def import_trajectories(
                     raise Stopped("stopped by a signal; nothing was written.", has_progress=False)
                 for frames in batch:
                     _refuse_foreign(frames, path, elements)
+                    told_units |= dict.fromkeys(look_at_told_units(frames, path, options))
                     frames.positions = frames.positions * length
                     frames.cell = frames.cell * length
                     survey.see(frames)
@@ -156,10 +158,14 @@ def import_trajectories(
         runs = _runs(spool, admission, places, report)
         report.left_out = admission.n_skipped
         report.references = dict(sorted(admission.references.items()))
-        _tell_extras(extras, report)
+        report.not_kept.update(extras.without_form())
         untold = [untold_units(path, options) for path in sources]
-        report.warnings += [*filter(None, untold), *admission.decision.notes]
-        report.warnings += admission.warnings()
+        report.warnings += [
+            *filter(None, untold),
+            *list(told_units)[:MAX_NAMED],
+            *admission.decision.notes,
+        ]
+        report.warnings += [*admission.warnings(), *of_unknown_sign(report.kept)]
         made_from = {
             "sources": [str(path) for path in sources],
             "source_digests": hashes,
@@ -280,22 +286,6 @@ def _name(runs: Sequence[_Run], sources: Sequence[Path]) -> None:
             next_of[name] += 1
         taken.add(numbered)
         run.name = numbered
-
-
-def _tell_extras(extras: Extras, report: Report) -> None:
-    for (_, key), extra in extras.of.items():
-        if not extra.encoding:
-            report.not_kept[key] += extra.n
-    suspicious = [
-        key
-        for key in report.kept
-        if re.search("stress|virial", key.lower()) and key not in USUAL_KEYS["virial"]
-    ]
-    if suspicious:
-        report.warnings.append(
-            f"{', '.join(sorted(suspicious))}: the sign and unit are not known, so it is no label "
-            "but kept as found: --stress-key (positive in tension) or --virial-key (−dE/dε)"
-        )
 
 
 def _write(

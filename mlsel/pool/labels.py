@@ -7,8 +7,9 @@ which is meant: that is refused with the counts. Conventions of the stress's sig
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,22 @@ USUAL_KEYS: dict[str, tuple[str, ...]] = {
     "virial": (*STRESS_KEYS, *VIRIAL_KEYS),
     "atomic_energies": (*_usual("atomic_energies"), "energies"),
 }
+
+
+def of_unknown_sign(keys: Iterable[str]) -> list[str]:
+    """Return a warning of what may be a stress or a virial, among keys of values that are none."""
+    found = [
+        key
+        for key in sorted(keys)
+        if re.search("stress|virial", key.lower())
+        and not (key in USUAL_KEYS["virial"] or key.lower().endswith(("unit", "units")))
+    ]
+    if not found:
+        return []
+    return [
+        f"{', '.join(found)}: the sign and unit are not known, so it is no label but kept as "
+        "found: --stress-key (positive in tension) or --virial-key (−dE/dε)"
+    ]
 
 
 @dataclass(frozen=True)
@@ -326,7 +343,7 @@ class Survey:
         taken = keys.get("energy", ())
         if taken == ("free_energy",):
             return ["energy is free_energy: that of the electrons' entropy too, with the forces."]
-        if self._n_free and "free_energy" not in taken:
+        if self._n_free and self._free_energy > 0 and "free_energy" not in taken:
             return [
                 f"{self._n_free} frames have free_energy beside {'/'.join(taken)}, up to "
                 f"{self._free_energy:.3g} eV apart: forces are derivatives of free_energy in most "

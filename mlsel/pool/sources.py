@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class ReadOptions:
 
 
 BATCH_BYTES = 8 * 2**20
+_ITERATION, _NELM = re.compile(rb"Iteration\s*\d+\(\s*(\d+)\)"), re.compile(rb"NELM\s*=\s*(\d+)")
 
 
 def read_batches(path: Path, source: int, options: ReadOptions) -> Iterator[list[Incoming]]:
@@ -171,7 +173,7 @@ def _by_ase(path: Path, kind: str) -> Iterator[tuple[Atoms, dict[str, Any]]]:
         with opened(path) as file:
             if any(line.startswith(b"comment") for line in file):
                 more["not_kept"] = ["comment"]
-    converged = _scf_converged(path, kind)
+    converged = scf_converged(path, kind)
     for atoms in iread(
         str(path),
         index=":",
@@ -235,25 +237,33 @@ def _property_factor(unit: str) -> float:
     return next((units.factor(unit, quantity) for quantity in known), 1.0)
 
 
-def _scf_converged(path: Path, kind: str) -> Iterator[bool]:
-    """Yield for each ionic step of a VASP run whether its electrons converged."""
+def scf_converged(path: Path, kind: str) -> Iterator[bool]:
+    """Yield for each ionic step of a VASP run whether its electrons converged.
+
+    VASP 5 writes that EDIFF is reached where it is not, too: what tells is whether all the steps
+    that NELM allows were made.
+    """
+    most, steps = 0, 0
     if kind == "vasp-out":
-        converged = False
+        was_reached = False
         with opened(path) as file:
             for line in file:
                 if b"aborting loop because EDIFF is reached" in line:
-                    converged = True
+                    was_reached = True
+                elif b"Iteration" in line and (found := _ITERATION.search(line)):
+                    steps = int(found[1])
+                elif not most and (found := _NELM.search(line)):
+                    most = int(found[1])
                 elif b"FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in line:
-                    yield converged
-                    converged = False
+                    yield was_reached and (not most or steps < most)
+                    was_reached, steps = False, 0
     elif kind == "vasp-xml":
         from xml.etree import ElementTree
 
-        most, steps = 0, 0
         with opened(path) as file:
             for _, element in ElementTree.iterparse(file, ["end"]):
-                if element.tag == "i" and element.get("name") == "NELM":
-                    most = int(element.text or 0)
+                if element.tag == "i" and element.get("name") == "NELM" and not most:
+                    most = int(element.text or 0)  # a later one is of the response functions
                 elif element.tag == "scstep":
                     steps += 1
                 elif element.tag == "calculation":

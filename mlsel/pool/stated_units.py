@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlsel.core import units
 from mlsel.core.errors import MlselError, shortened
 from mlsel.pool.h5md import units_of_h5md
+from mlsel.pool.incoming import Incoming
 from mlsel.pool.labels import LabelOptions
 from mlsel.pool.lammps_dump import dump_columns, dump_units
 from mlsel.pool.sources import kind_of, units_of_database
@@ -99,6 +101,43 @@ def untold_units(path: Path, options: LabelOptions) -> str:
         f"{path} does not say its units, as few dumps do: forces are taken to be in eV/Å, as in "
         "units metal (--force-unit eV/Angstrom says so); for units real give --energy-unit kcal/mol"
     )
+
+
+_TOLD = re.compile(r"(energy|forces?|stress|virial|length|distance|positions?)[-_]?units?", re.I)
+_OF_KEY = {"energy": "energy", "virial": "energy", "force": "force", "forces": "force",
+           "stress": "stress"}  # fmt: skip
+
+
+def look_at_told_units(frames: Incoming, path: Path, options: LabelOptions) -> Iterator[str]:
+    """Yield a warning for each unit that frames say themselves (`energy_unit=…`) and that is not
+    known.
+
+    Raises
+    ------
+    MlselError
+        If it is known, and they would be read in another.
+    """
+    for (_, key), values in frames.values.items():
+        match = _TOLD.fullmatch(key)
+        if match is None or not isinstance(values, list):
+            continue
+        quantity = _OF_KEY.get(match[1].lower(), "length")
+        follows = {"force": "", "stress": "^3"}
+        ours = getattr(options, f"{quantity}_unit") or (
+            f"{options.energy_unit}/{options.length_unit}{follows[quantity]}"
+        )
+        for text in sorted(set(values)):
+            told = f"{key}={shortened(text, 40)}"
+            if not units.is_unit(text, quantity):
+                yield (
+                    f"{path} says {told}, which is no unit of {quantity} that is known: taken to "
+                    f"be in {ours}"
+                )
+            elif abs(units.factor(text, quantity) / options.factor(quantity) - 1) > SAME:
+                raise MlselError(
+                    f"{path}, frame {frames.index[values.index(text)]} says {told}, and it would "
+                    f"be read in {ours}: give --{quantity}-unit {text!r}."
+                )
 
 
 def _given(options: LabelOptions) -> str:

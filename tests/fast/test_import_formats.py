@@ -16,6 +16,7 @@ from mlsel.core.errors import MlselError
 from mlsel.pool.importing import import_trajectories
 from mlsel.pool.labels import LabelOptions
 from mlsel.pool.pool import Pool
+from mlsel.pool.sources import scf_converged
 from tests.support import Tolerance
 
 N_FRAMES, NUMBERS = 3, np.array([11, 17, 11, 17])
@@ -185,3 +186,67 @@ def test_input_data_is_read_in_the_units_that_it_was_exported_in(tmp_path: Path)
         np.testing.assert_allclose(
             there[name], before[name] * factor, rtol=Tolerance.FIVE_DIGITS, atol=0
         )
+
+
+# ------------------------------------------------------------------ VASP
+
+
+def steps_of_vasp(*n_steps: int) -> tuple[str, str]:
+    """OUTCAR and vasprun.xml, as far as they say of convergence, for ionic steps of so many
+    electronic ones, 5 being the most."""
+    outcar = "   NELM   =      5;   NELMIN=  2; NELMDL= -5     # of ELM steps\n"
+    xml = '<modeling><parameters><i name="NELM">    5</i>'
+    xml += '<separator name="response functions"><i name="NELM">  1</i></separator></parameters>'
+    for ionic, n in enumerate(n_steps, 1):
+        for k in range(1, n + 1):
+            outcar += f"----- Iteration {ionic:4}({k:4})  -----\n"
+        outcar += "---- aborting loop because EDIFF is reached ----\n"  # VASP 5 says so always
+        outcar += "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n"
+        xml += f"<calculation>{n * '<scstep></scstep>'}</calculation>"
+    return outcar, f"{xml}</modeling>"
+
+
+@pytest.mark.parametrize("kind", ["vasp-out", "vasp-xml"])
+def test_electrons_of_vasp_did_not_converge_where_all_steps_were_made(
+    kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_text(steps_of_vasp(3, 5, 4)[kind == "vasp-xml"])
+    assert list(scf_converged(path, kind)) == [True, False, True]
+    last = "aborting loop EDIFF was not reached (unconverged)"  # VASP 6
+    path.write_text(steps_of_vasp(3)[0].replace("aborting loop because EDIFF is reached", last))
+    assert list(scf_converged(path, "vasp-out")) == [False]
+
+
+# ------------------------------------------------------------------ units beside the values
+
+
+@pytest.mark.parametrize(
+    ("told", "options", "said"),
+    [
+        ({"energy_unit": "hartree"}, {}, "energy_unit=hartree, and .* in eV: give --energy-unit"),
+        ({"energy_unit": "hartree"}, {"energy_unit": "Ha", "force_unit": "eV/A"}, ""),
+        ({"force-unit": "kcal/mol/Angstrom"}, {}, "in eV/Angstrom: give --force-unit"),
+        ({"stress_unit": "GPa"}, {}, "in eV/Angstrom.3: give --stress-unit 'GPa'"),
+        ({"energy_unit": "eV", "forces_units": "eV/Ang", "length_unit": "Angstrom"}, {}, ""),
+        ({"energy_unit": "eV/atom"}, {}, "warning"),
+    ],
+)
+def test_units_that_frames_say_are_not_passed_over(
+    told: dict[str, str], options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    from ase.io import write
+
+    frames = [Atoms("NaCl", [[0, 0, 0], [2.4 + k / 9, 0, 0]]) for k in range(3)]
+    for atoms in frames:
+        atoms.info |= {"REF_energy": -6.0} | told
+        atoms.arrays["REF_forces"] = np.array([[0.5, 0, 0], [-0.5, 0, 0]])
+    write(tmp_path / "in.extxyz", frames, format="extxyz")
+    arguments = [tmp_path / "in.extxyz"], tmp_path / "pool.h5", LabelOptions(**options)
+    if said and said != "warning":
+        with pytest.raises(MlselError, match=said):
+            import_trajectories(*arguments)
+        return
+    warnings = import_trajectories(*arguments).warnings
+    found = [w for w in warnings if "eV/atom, which is no unit of energy" in w]
+    assert len(found) == (said == "warning")
