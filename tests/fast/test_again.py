@@ -21,7 +21,8 @@ from mlsel.pool.pool import Pool
 from mlsel.selection.stage import select_study
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study, load_study
-from mlsel.training.stage import train_study
+from mlsel.training.baseline import read_baseline
+from mlsel.training.stage import settle_added, tasks_of, train_study
 from mlsel.validate import trial
 from mlsel.validate.snapshot import prepare_start
 from mlsel.validate.start import density_run
@@ -232,6 +233,23 @@ def test_a_changed_baseline_makes_a_model_stale(tmp_path: Path) -> None:
     other = study('selection.methods=["random"]', "training.baseline.zbl=[2.0,4.0]")
     with pytest.raises(MlselError, match=r"baseline.*--again"):
         train_study(other, tmp_path, world())
+
+
+def test_a_baseline_is_written_beside_a_model_of_its_own_alone(tmp_path: Path) -> None:
+    """Beside a model of another one it would be added to what that model predicts."""
+    write_pool(StudyFolder(tmp_path).data_set("random"), [frames(8)])
+    train_study(study('selection.methods=["random"]'), tmp_path, world())
+    model = StudyFolder(tmp_path).model("random/counting")
+    zbl = study('selection.methods=["random"]', "training.baseline.zbl=[2.0,4.0]")
+    (task,) = tasks_of(zbl, tmp_path)
+    assert task.baseline is not None
+    settle_added([task])
+    assert read_baseline(model) is None
+    description = json.loads((model / "model.json").read_text())
+    description["baseline"] = task.baseline.identity  # as if it were trained on the rest
+    (model / "model.json").write_text(json.dumps(description))
+    settle_added([task])
+    assert read_baseline(model) == task.baseline
 
 
 def test_a_model_of_other_data_is_stale(tmp_path: Path) -> None:
