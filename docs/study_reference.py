@@ -78,6 +78,8 @@ def _allowed(hint: Any, meta: Mapping[str, Any]) -> str:
         least = "one or more, each a " if meta.get("one_or_more") else ""
         return f"list: {least}{_allowed(arguments[0], meta)}"
     if origin is not None and issubclass(origin, Mapping):
+        if dataclasses.is_dataclass(arguments[1]):
+            return "a section by name"
         return f"table: {_allowed(arguments[1], meta)} by name"
     if meta.get("choices") is not None:
         return ", ".join(f"`{_toml(choice)}`" for choice in meta["choices"])

@@ -46,7 +46,7 @@ from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.study import defaults
 from mlsel.training.core import model_digest
 from mlsel.training.registry import load_model
-from mlsel.training.stage import held_out_of, trainers_of
+from mlsel.training.stage import baseline_of, held_out_of, trainers_of
 from mlsel.training.task import Task
 
 if TYPE_CHECKING:
@@ -375,8 +375,6 @@ class Refinement:
         on_root(comm, train)
 
     def _task(self, k: int) -> Task:
-        from mlsel.training.baseline import Baseline
-
         dataset, model = self.name.split("/")
         trainer = next(t for t in trainers_of(self.study, dataset) if t.name == model)
         return Task(
@@ -386,7 +384,7 @@ class Refinement:
             trainer,
             None,
             self.round_folder(k) / "model",
-            Baseline.of(self.study.training.baseline, self.study.system.species),
+            baseline_of(self.study, trainer),
             has_core=bool(self.study.training.core),
             start=self.model(k),
         )

@@ -265,6 +265,8 @@ def _text(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Return a value with lists in place of tuples, as JSON and TOML know them."""
+    if dataclasses.is_dataclass(value):
+        return values_of(value)
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
@@ -274,9 +276,7 @@ def values_of(section: Any) -> dict[str, Any]:
     """Return a section's values by the keys of the file."""
     found = {}
     for declared in dataclasses.fields(section):
-        value = getattr(section, declared.name)
-        is_section = dataclasses.is_dataclass(value)
-        found[key_of(declared.name)] = values_of(value) if is_section else plain(value)
+        found[key_of(declared.name)] = plain(getattr(section, declared.name))
     return found
 
 

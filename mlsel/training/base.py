@@ -143,6 +143,8 @@ class Trainer(ABC):
     """Whether a fit can go on from another model's weights, `start`."""
     start: Path | None = None
     """The folder of that model."""
+    beside: str = ""
+    """Which of `training.baselines` the model learns beside; "": `training.baseline`."""
     ranks: MPI.Intracomm | None = None
     """Those that do a fit together, each of which calls it; None: this process alone."""
     name: str

@@ -70,8 +70,13 @@ class Baseline:
     kspace_style: str = ""
 
     @classmethod
-    def of(cls, section: BaselineSection, species: tuple[str, ...]) -> Baseline | None:
-        """Return the baseline that a study asks for, None if it asks for none.
+    def of(
+        cls,
+        section: BaselineSection,
+        species: tuple[str, ...],
+        where: str = "training.baseline",
+    ) -> Baseline | None:
+        """Return the baseline that a study asks for there, None if it asks for none.
 
         Raises
         ------
@@ -86,20 +91,20 @@ class Baseline:
         path = Path(section.include)
         if not path.is_file():
             raise MlselError(
-                f'training.baseline.include is "{path}", and there is no such file: give the path '
+                f'{where}.include is "{path}", and there is no such file: give the path '
                 "of a LAMMPS include in metal units."
             )
         text = path.read_text(encoding="utf-8")
         if not re.search(r"^\s*pair_style\s", text, re.MULTILINE):
             raise MlselError(
-                f"training.baseline.include is {path}, which has no line pair_style: it can't be "
+                f"{where}.include is {path}, which has no line pair_style: it can't be "
                 "added to a model."
             )
         stated = re.search(r"^#\s*species:\s*(.+)$", text, re.MULTILINE)
         species = tuple(stated[1].split()) if stated else species
         if section.kspace_style and not KSPACE.search(text):
             raise MlselError(
-                f"training.baseline.kspace_style is set, and {path} has no kspace_style that it "
+                f"{where}.kspace_style is set, and {path} has no kspace_style that it "
                 "could replace: leave it out."
             )
         return cls(include=text, species=species, kspace_style=section.kspace_style)
@@ -135,7 +140,7 @@ class Baseline:
         without = [symbol for symbol in species if self.charges and symbol not in known]
         if without:
             raise MlselError(
-                f"training.baseline.charges names {', '.join(known)}, and the frames hold "
+                f"the baseline's charges are those of {', '.join(known)}, and the frames hold "
                 f"{', '.join(without)}: give each element a charge (0 where it has none)."
             )
         styles, lines = [], []
@@ -204,7 +209,7 @@ class Baseline:
         charge = sum((self.charges or {}).get(s, 0.0) for s in frames.atoms(0).symbols)
         if abs(charge) > NEUTRAL:
             log.warning(
-                "training.baseline.charges give %d atoms a charge of %+.6g e: the sum adds a "
+                "the baseline's charges give %d atoms a charge of %+.6g e: the sum adds a "
                 "uniform background", len(frames.numbers), charge,
             )  # fmt: skip
         known = self.evaluate(frames, path)

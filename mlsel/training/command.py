@@ -63,9 +63,8 @@ def _main(args: argparse.Namespace) -> int:
 def _train_one(args: argparse.Namespace) -> int:
     from mlsel.study.preset import DEFAULT_STUDY
     from mlsel.study.study import load_study
-    from mlsel.training.baseline import Baseline
     from mlsel.training.registry import trainer_named
-    from mlsel.training.stage import has_networks, use_threads
+    from mlsel.training.stage import baseline_of, has_networks, use_threads
     from mlsel.training.task import Task
 
     study = load_study(args.study or DEFAULT_STUDY, args.set)  # its [training] alone is used
@@ -75,10 +74,15 @@ def _train_one(args: argparse.Namespace) -> int:
     if has_networks([trainer]):
         use_threads()
     out = args.output or Path(trainer.name)
-    baseline = Baseline.of(study.training.baseline, study.system.species)
-    has_core = bool(study.training.core)
     task = Task(
-        args.data.stem, args.data, args.validation, trainer, args.n, out, baseline, has_core
+        args.data.stem,
+        args.data,
+        args.validation,
+        trainer,
+        args.n,
+        out,
+        baseline_of(study, trainer),
+        bool(study.training.core),
     )
     comm = world()
     if on_root(comm, lambda: task.is_done(again=args.again)):

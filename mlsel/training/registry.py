@@ -8,6 +8,7 @@ a kind can be added without touching mlsel (docs/training.md has one on a page).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from importlib import import_module
 from pathlib import Path
@@ -71,7 +72,8 @@ def trainers(section: TrainingSection, selection: int = 1) -> list[Trainer]:
         one
         for kind in section.kinds
         for trainer in kind_module(kind).trainers(section)
-        for one in _with_seeds(trainer, section.seeds, selection)
+        for beside in ("", *section.baselines)
+        for one in _with_seeds(trainer, section.seeds, selection, beside)
     ]
     names = [trainer.name for trainer in made]
     twice = {name for name in names if names.count(name) > 1}
@@ -80,17 +82,24 @@ def trainers(section: TrainingSection, selection: int = 1) -> list[Trainer]:
     return made
 
 
-def _with_seeds(trainer: Trainer, seeds: int, selection: int) -> list[Trainer]:
-    """Return the trainer with each seed, the first under its own name; one without a seed alone."""
+def _with_seeds(trainer: Trainer, seeds: int, selection: int, beside: str) -> list[Trainer]:
+    """Return the trainer of a baseline with each seed, the first under the model's name; one
+    without a seed alone."""
+    if beside:
+        trainer = copy.copy(trainer)
+        trainer.name, trainer.beside = f"{trainer.name}-{beside}", beside
     seed = getattr(trainer, "seed", None)
     if seeds == selection == 1 or seed is None or not dataclasses.is_dataclass(trainer):
         return [trainer]
     # Numbers that stay whatever `seeds` become, here and of the selection.
     first = seed + MOST * (selection - 1)
-    return [
+    made = [
         dataclasses.replace(trainer, name=seeded(trainer.name, k + 1), seed=first + k)
         for k in range(seeds)
     ]
+    for one in made:
+        one.beside = beside
+    return made
 
 
 def trainer_named(section: TrainingSection, name: str) -> Trainer:

@@ -90,7 +90,6 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
             f"{place.data} lacks the data sets {', '.join(absent)}: make them with "
             "`mlsel selection`."
         )
-    baseline = Baseline.of(study.training.baseline, study.system.species)
     made = []
     for name in names:
         n = size_of(name)[1]
@@ -104,11 +103,17 @@ def tasks_of(study: Study, folder: Path, *, must_exist: bool = True) -> list[Tas
                     trainer,
                     trainer.n_train if n is None else None,
                     place.model(f"{name}/{trainer.name}"),
-                    baseline,
+                    baseline_of(study, trainer),
                     bool(study.training.core),
                 )
             )
     return made
+
+
+def baseline_of(study: Study, trainer: Trainer) -> Baseline | None:
+    """Return what a model learns beside; None: nothing."""
+    section, where = study.training.baseline_named(trainer.beside)
+    return Baseline.of(section, study.system.species, where)
 
 
 def held_out_of(place: StudyFolder, dataset: str) -> Path | None:

@@ -179,8 +179,7 @@ def test_labels_and_prediction_are_inverse(caplog: pytest.LogCaptureFixture) -> 
     known, data = baseline(CHARGED), frames()
     baseline({"charges": {"Na": 1.0, "Cl": -0.5}}).taken_from(data)
     assert caplog.messages == [
-        "training.baseline.charges give 16 atoms a charge of +4 e: the sum adds a uniform "
-        "background"
+        "the baseline's charges give 16 atoms a charge of +4 e: the sum adds a uniform background"
     ]
     left = known.taken_from(data)
     added = known.evaluate(data)
@@ -357,7 +356,7 @@ def test_wrong_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     Path("empty.lmp").touch()
     with pytest.raises(MlselError, match=r"empty\.lmp, which has no line pair_style"):
         baseline({"include": "empty.lmp"})
-    with pytest.raises(MlselError, match=r"names Na, and the frames hold Cl: give each element"):
+    with pytest.raises(MlselError, match="are those of Na, and the frames hold Cl: give each"):
         baseline({"charges": {"Na": 1.0}}).text(("Na", "Cl"))
     with pytest.raises(MlselError, match="has no pair_style"):
         overlaid(["kspace_style ewald 1e-5"], LENNARD_JONES)

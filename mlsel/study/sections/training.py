@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mlsel.core.errors import nearest
+from mlsel.core.errors import nearest, shortened
 from mlsel.study.schema import quantity
 from mlsel.study.sections.system import ELEMENTS, kspace_problem
 from mlsel.study.seeds import MOST
+
+_LABEL = re.compile(r"(?![sn]\d+$)[A-Za-z][A-Za-z0-9_]{0,29}")
 
 
 @dataclass(frozen=True)
@@ -127,31 +130,32 @@ class BaselineSection:
         "", doc="in MD alone, in place of Ewald's sum or the include's own: no label is changed"
     )
 
-    def check(self) -> str | None:
+    def problem(self, where: str) -> str | None:
+        """Return what is wrong with it, under its name in the study; None if nothing is."""
         if self.zbl and not (len(self.zbl) == 2 and self.zbl[0] < self.zbl[1]):
             return (
-                f"training.baseline.zbl is [{', '.join(f'{r:g}' for r in self.zbl)}]: it must be "
+                f"{where}.zbl is [{', '.join(f'{r:g}' for r in self.zbl)}]: it must be "
                 "two distances (Å), the smaller one first, for instance [2.0, 4.0]"
             )
         if self.include and (self.zbl or self.charges):
-            return "training.baseline has an include beside zbl or charges: give one or the other"
+            return f"{where} has an include beside zbl or charges: give one or the other"
         if self.kspace_style:
             if not (self.charges or self.include):
-                return "training.baseline has a kspace_style and no charges: leave it out"
-            problem = kspace_problem("training.baseline.kspace_style", self.kspace_style)
+                return f"{where} has a kspace_style and no charges: leave it out"
+            problem = kspace_problem(f"{where}.kspace_style", self.kspace_style)
             if problem:
                 return problem
             if self.charges and not self.kspace_style.startswith(("ewald", "pppm")):
                 return (
-                    f'training.baseline.kspace_style is "{self.kspace_style}": the charges go with '
+                    f'{where}.kspace_style is "{self.kspace_style}": the charges go with '
                     "those that begin with ewald or pppm"
                 )
         if self.charges and not any(self.charges.values()):
-            return "training.baseline.charges are 0 all of them: leave them out"
+            return f"{where}.charges are 0 all of them: leave them out"
         for symbol in self.charges:
             if symbol not in ELEMENTS.split():
                 hint = nearest(symbol, ELEMENTS.split())
-                return f'training.baseline.charges names "{symbol}", which is no element{hint}'
+                return f'{where}.charges names "{symbol}", which is no element{hint}'
         return None
 
 
@@ -192,14 +196,35 @@ class TrainingSection:
         "that are there, too: a guard rail, no cure",
     )
     baseline: BaselineSection = field(default_factory=BaselineSection)
+    baselines: Mapping[str, BaselineSection] = quantity(
+        {},
+        doc="a section each, by name: every model once more beside each of them, as MODEL-NAME",
+    )
+
+    def baseline_named(self, name: str) -> tuple[BaselineSection, str]:
+        """Return one of the baselines, "" for `baseline`, and where it stands in the study."""
+        if not name:
+            return self.baseline, "training.baseline"
+        return self.baselines[name], f"training.baselines.{name}"
 
     def check(self) -> str | None:
-        if self.core and (self.baseline.zbl or self.baseline.include):
-            return (
-                f'training.core is "{self.core}" beside training.baseline.'
-                f"{'zbl' if self.baseline.zbl else 'include'}: the baseline has a repulsion of its "
-                'own, set training.core = ""'
-            )
+        for name in ("", *self.baselines):
+            section, where = self.baseline_named(name)
+            if name and not _LABEL.fullmatch(name):
+                return (
+                    f'training.baselines names one "{shortened(name, 40)}": give a word of at most '
+                    "30 letters, digits and _ that begins with a letter and is not like s2 or n64, "
+                    "which are seeds and sizes"
+                )
+            problem = section.problem(where)
+            if problem:
+                return problem
+            if self.core and (section.zbl or section.include):
+                return (
+                    f'training.core is "{self.core}" beside {where}.'
+                    f"{'zbl' if section.zbl else 'include'}: the baseline has a repulsion of its "
+                    'own, set training.core = ""'
+                )
         for kind in self.kinds:
             if not all(part.isidentifier() for part in kind.split(".")):
                 return f'training.kinds names "{kind}": give a kind, or the dotted name of a module'
