@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 
 from mlsel.core.errors import MlselError
-from mlsel.training.frames import Frames
 from mlsel.training.gap.evaluator import open_gap
 from tests.support import Tolerance
+from tests.support.against_quip import as_frames, assert_same, changed, structures
 from tests.support.gap_files import (
     SMALL,
     Term,
@@ -28,8 +27,6 @@ from tests.support.gap_files import (
     write_gap,
 )
 
-FORCE = 1e-8
-"""eV/Å; energies agree to Tolerance.ROUNDING."""
 H = 1e-4
 """Å, of finite differences."""
 
@@ -141,53 +138,46 @@ CASES: dict[str, Case] = {
             ]
         },
     ),
+    "mixed channels, each with all": (
+        None,
+        {
+            "terms": [
+                Term(
+                    f"soap {words(SMALL)} {how} Z={z} n_species=2 species_Z={{11 17}}",
+                    SOAP_ATTRIBUTES,
+                )
+                for z, how in [
+                    (11, "R_mix=T Z_mix=T K=4"),
+                    (17, "R_mix=T K=3 sym_mix=T"),
+                    (11, "Z_mix=T K=2 sym_mix=T mix_shift=7"),
+                ]
+            ]
+        },
+    ),
+    "mixed channels, each with itself": (
+        None,
+        {
+            "terms": [
+                Term(
+                    f"soap {words(SMALL)} {how} Z={z} n_species=2 species_Z={{11 17}} coupling=F",
+                    SOAP_ATTRIBUTES,
+                )
+                for z, how in [
+                    (11, "R_mix=T Z_mix=T K=5 sym_mix=T"),
+                    (17, "R_mix=T Z_mix=T K=4"),
+                    (11, "R_mix=T K=3"),
+                    (17, "R_mix=T K=3 sym_mix=T"),
+                    (11, "Z_mix=T K=3 mix_shift=-300"),
+                    (17, "Z_mix=T K=3 sym_mix=T"),
+                ]
+            ]
+        },
+    ),
     "a core potential": (
         None,
         {"terms": angle_3b([], cutoff=4.0), "core": glue(), "core_init": "IP Glue"},
     ),
 }
-
-
-def structures(numbers: list[int]) -> dict[str, Atoms]:
-    """What a list of neighbours may get wrong."""
-    rng = np.random.default_rng(7)
-    crystal = bulk("NaCl", "rocksalt", a=5.7, cubic=True)
-    crystal.rattle(0.25, rng=rng)
-    sheared = crystal.copy()
-    sheared.set_cell(sheared.cell.array @ [[1, 0, 0], [0.4, 1, 0], [-0.3, 0.5, 1.1]], True)
-    tiny = bulk("NaCl", "rocksalt", a=4.6)  # every neighbour several times
-    tiny.rattle(0.1, rng=rng)
-    cluster = crystal.copy()
-    cluster.pbc = False
-    lonely = Atoms("NaCl", [[1, 1, 1], [9, 9, 9]], cell=[20, 20, 20], pbc=True)
-    one = Atoms("Na8", crystal.positions, cell=crystal.cell, pbc=True)  # no chlorine
-    far = crystal.copy()
-    far.positions += 100.0 * crystal.cell.array[0]
-    found = {
-        "crystal": crystal,
-        "sheared": sheared,
-        "tiny": tiny,
-        "cluster": cluster,
-        "lonely": lonely,
-        "one element": one,
-        "far": far,
-    }
-    for atoms in found.values():
-        if numbers == [11]:
-            atoms.numbers[:] = 11
-        elif 19 in numbers and len(atoms) > 2 and (atoms.numbers == 17).any():
-            atoms.numbers[:2] = 19
-    return found
-
-
-def as_frames(atoms: Atoms) -> Frames:
-    a, b, c = (bool(p) for p in atoms.pbc)
-    return Frames(
-        np.asarray(atoms.numbers, np.int64),
-        atoms.positions[None],
-        atoms.cell.array[None],
-        (a, b, c),
-    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -209,24 +199,7 @@ def test_same_as_quip(case: str, tmp_path: Path) -> None:
     quip = Potential("xml_label=GAP_test", param_filename=str(path))
     assert ours.cutoff == 4.0
     for name, atoms in examples.items():
-        found = ours.predict(as_frames(atoms))
-        atoms.calc = quip
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        scale = max(1.0, np.abs(forces).max())
-        assert found.energy[0] == pytest.approx(energy, rel=Tolerance.ROUNDING), name
-        np.testing.assert_allclose(found.forces[0], forces, atol=FORCE * scale, err_msg=name)
-        energies = atoms.get_potential_energies()
-        np.testing.assert_allclose(
-            found.atomic_energies[0], energies, rtol=Tolerance.SUMS, err_msg=name
-        )
-        if not all(atoms.pbc):
-            assert found.virial is None
-            continue
-        assert found.virial is not None
-        virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
-        np.testing.assert_allclose(
-            found.virial[0], virial, atol=FORCE * max(1.0, np.abs(virial).max()), err_msg=name
-        )
+        assert_same(ours, quip, atoms, name)
 
 
 def test_forces_and_virial_are_slopes(tmp_path: Path) -> None:
@@ -271,7 +244,10 @@ NOT_COVERED = {
     "has the unknown word Z in a descriptor": (">soap ", ">soap_turbo "),
     "has the unknown word n_maxx in a descriptor": in_soap("n_maxx=1"),
     "has a descriptor with radial_basis=GTO": in_soap("radial_basis=GTO"),
-    "has a descriptor with Z_mix": in_soap("Z_mix=T K=2"),
+    "has a descriptor with K=0, 0 mixed channels": in_soap("Z_mix=T"),
+    "K=301, 301 mixed channels": in_soap("Z_mix=T R_mix=T K=301"),
+    "has a descriptor with mix_shift=-211": in_soap("Z_mix=T K=1 mix_shift=-211"),
+    "has a descriptor with sym_mix alone": in_soap("sym_mix=T"),
     "has a descriptor with nu_R=3": in_soap("nu_R=3"),
     "has a descriptor with several compressions": in_soap("nu_R=1 diagonal_radial=T"),
     "has a descriptor with cutoff_dexp=2": in_soap("cutoff_dexp=2"),
@@ -310,13 +286,6 @@ DAMAGED = {
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("gap") / "gap.xml"
     return write_gap(path, [structures([11, 17])["crystal"]]).read_text()
-
-
-def changed(text: str, change: tuple[str, str], folder: Path) -> Path:
-    path = folder / "gap.xml"
-    assert change[0] in text
-    path.write_text(text.replace(*change, 1))
-    return path
 
 
 ARD, PP = {"covariance_type": 1}, {"covariance_type": 4}

@@ -11,8 +11,8 @@ import pytest
 
 from mlsel.core.errors import MlselError
 from mlsel.training.gap.evaluator import open_gap
-from tests.fast.test_soap_gap import FORCE, as_frames, changed, structures
 from tests.support import Tolerance
+from tests.support.against_quip import as_frames, assert_same, changed, structures
 from tests.support.gap_files import Term, distance_2b, forget_turbo_basis, soap_turbo, write_gap
 
 H = 1e-3
@@ -62,19 +62,24 @@ def test_same_as_quip(case: str, tmp_path: Path) -> None:
     if case == "as gap_fit writes it":
         names += ["crystal", "lonely", "one element"]
     for name in names:
-        atoms = structures([11, 17])[name]
-        found = ours.predict(as_frames(atoms))
-        atoms.calc = quip
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        assert found.energy[0] == pytest.approx(energy, rel=Tolerance.ROUNDING), name
-        np.testing.assert_allclose(found.forces[0], forces, atol=FORCE, err_msg=name)
-        energies = atoms.get_potential_energies()
-        np.testing.assert_allclose(
-            found.atomic_energies[0], energies, rtol=Tolerance.SUMS, err_msg=name
-        )
-        if found.virial is not None:
-            virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
-            np.testing.assert_allclose(found.virial[0], virial, atol=FORCE, err_msg=name)
+        assert_same(ours, quip, structures([11, 17])[name], name)
+
+
+TRANSFORMATIONS = {
+    "what is kept": "4\n17\n3\n60\n1\n",
+    "sums": "P_transformation\n1 3 0.5\n2 17 1\n1 18 -0.25\n3 84 2\n2 1 0.3\nend_transformation\n",
+}
+
+
+@pytest.mark.parametrize("how", TRANSFORMATIONS)
+def test_transformed_by_a_file(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QUIP looks for it in the working folder, whatever the mode."""
+    monkeypatch.chdir(tmp_path)
+    end = " " if how == "what is kept" else " 0\n"
+    Path("kept.dat").write_text(f"3 3 3{end}{TRANSFORMATIONS[how]}")
+    ours, quip = potentials(tmp_path / "gap.xml", soap_turbo(compress_file="kept.dat"))
+    for name in ("sheared", "cluster"):
+        assert_same(ours, quip, structures([11, 17])[name], name)
 
 
 def test_forces_are_slopes_of_quippys_energies(tmp_path: Path) -> None:
@@ -138,7 +143,6 @@ NOT_COVERED = {
     "has a soap_turbo with rcut_hard=4.000000, rcut_soft=4.000000": ("soft=3.5", "soft=4.0"),
     "has a descriptor with scaling_mode=other": ("=polynomial", "=other"),
     "has a soap_turbo with radial_enhancement=3": ("enhancement=1", "enhancement=3"),
-    "has a descriptor with compress_file=dat": ("compress_mode=trivial", "compress_file=dat"),
     "has a soap_turbo with compress_mode=3_1": ("mode=trivial", "mode=3_1"),
     "compress_mode=1_1 and different alpha_max": ("{3 3}", "{3 2} compress_mode=1_1"),
     "has a soap_turbo with central_index=3 of 2 species": ("central_index=1", "central_index=3"),
@@ -151,6 +155,7 @@ NOT_COVERED = {
     "different radial functions, but as many": ("atom_sigma_r={0.5 0.4}", "atom_sigma_r=0.5"),
 }
 DAMAGED = {
+    "no-such-file.dat cannot be read": ("compress_mode=trivial", "compress_file=no-such-file.dat"),
     'atom_sigma_r="0.x", not a number': ("atom_sigma_r={0.5", "atom_sigma_r={0.x"),
     "a descriptor of 55 numbers": ("l_max=3", "l_max=4"),
     "zeta=-1": ('zeta="4.0"', 'zeta="-1"'),

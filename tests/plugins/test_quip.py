@@ -147,7 +147,7 @@ def test_a_core_potential_is_taken_or_left(gap_sum: Path) -> None:
         assert found.energy == expected
 
 
-def test_mixed_channels_by_the_library(gap_others: Path) -> None:
+def test_other_radial_functions_by_the_library(gap_others: Path) -> None:
     """test_ranks.py has them on more ranks."""
     found = evaluate_lammps(melts()[0], "quip", f"{gap_others} 11 17")
     energy = quippy_energy(gap_others, "xml_label=GAP_test")

@@ -158,11 +158,11 @@ def forget_turbo_basis() -> None:
 
 
 def other_soaps(numbers: Sequence[int] = (11, 17)) -> list[Term]:
-    """soap_turbo, and SOAPs whose power spectra are compressed, one of them by weights that QUIP
-    draws by chance: its library evaluates them."""
+    """soap_turbo, and SOAPs, one of them with radial functions that QUIP's library alone
+    evaluates."""
     species = f"n_species=2 species_Z={{{numbers[0]} {numbers[1]}}}"
     small = f"soap n_max=3 l_max=3 atom_sigma=0.6 cutoff=4.0 Z={numbers[0]} {species}"
-    lines = [f"{small} nu_R=2 nu_S=0", f"{small} R_mix=T Z_mix=T K=3 sym_mix=T coupling=F"]
+    lines = [f"{small} nu_R=2 nu_S=0", f"{small} radial_basis=GTO"]
     return [
         *soap_turbo(central_index=1),
         *(Term(line, {"covariance_type": 2, "zeta": 4.0}) for line in lines),

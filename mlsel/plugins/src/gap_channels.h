@@ -16,6 +16,7 @@ struct SoapChannels {
   /// A channel of one density is a sum of the expansion's (species, n).
   struct Part {
     int to, from;
+    double weight = 1;
   };
   std::vector<Part> parts[2];
   int n[2];             // channels of each density
@@ -25,10 +26,15 @@ struct SoapChannels {
 
   /// Those of the power spectrum, for each l, in its order: a channel of each density.
   std::vector<std::array<int, 2>> products;
+  double across = 1;    // factor of a product of two channels beside the √2 for both orders
+
+  int n_numbers;    // of the descriptor
 
  private:
   void choose(const SoapTerm &term);
+  void mix(const SoapTerm &term);
   void couple(const SoapTerm &term);
+  void couple_mixed(const SoapTerm &term);
   void couple_turbo(const SoapTerm &term);
 };
 

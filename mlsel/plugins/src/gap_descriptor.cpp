@@ -14,6 +14,35 @@ constexpr long TWO_L_PLUS_ONE_SINCE = 1423143769;
 constexpr long CENTRE_IN_OWN_SPECIES_SINCE = 1426512068;
 constexpr long COMPACT_SINCE = 1596837814;
 
+constexpr int MOST_MIXED = 300;    // channels, of which a triangle of products is held
+
+/// Channels that are mixed before they are multiplied.
+void read_mixture(Words &words, SoapTerm &term)
+{
+  term.mixes_radial = words.flag("R_mix", false);
+  term.mixes_species = words.flag("Z_mix", false);
+  term.is_mix_symmetric = words.flag("sym_mix", false);
+  const bool is_mixed = term.mixes_radial || term.mixes_species;
+  if (!is_mixed && term.is_mix_symmetric) throw NotCovered("has a descriptor with sym_mix alone");
+  if (!is_mixed) return;
+  if (term.nu_r != 2 || term.nu_s != 2 || term.is_diagonal)
+    throw NotCovered("has a descriptor with several compressions");
+  term.n_mixed = words.has("K") ? words.whole("K") : 0;
+  const int n_species = static_cast<int>(term.species.size());
+  const int n_channels =
+      term.n_mixed * (term.mixes_radial ? 1 : term.n_max) * (term.mixes_species ? 1 : n_species);
+  if (term.n_mixed < 1 || n_channels > MOST_MIXED)
+    throw NotCovered("has a descriptor with K=" + std::to_string(term.n_mixed) + ", " +
+                     std::to_string(n_channels) + " mixed channels (1 to " +
+                     std::to_string(MOST_MIXED) + " are covered)");
+  if (words.has("mix_shift")) term.mix_shift = words.whole("mix_shift");
+  for (int s = 0; s < n_species; s++)
+    for (const int density : {0, 1})
+      if (term.mix_seed(s, density) == 0)
+        throw NotCovered("has a descriptor with mix_shift=" + std::to_string(term.mix_shift) +
+                         ", from which no weights can be drawn");
+}
+
 }    // namespace
 
 std::string descriptor_name(const std::string &line)
@@ -62,9 +91,8 @@ SoapTerm read_soap(const std::string &path, const std::string &line, long versio
   const bool is_chosen = term.nu_r != 2 || term.nu_s != 2;
   if (is_chosen + term.is_diagonal + !term.is_coupled > 1)
     throw NotCovered("has a descriptor with several compressions");
-  // mixed channels have weights by chance that the file does not tell: QUIP draws them anew
-  for (const char *name : {"average", "Z_mix", "R_mix", "sym_mix"})
-    if (words.flag(name, false)) throw NotCovered(std::string("has a descriptor with ") + name);
+  if (words.flag("average", false)) throw NotCovered("has a descriptor with average");
+  read_mixture(words, term);
   words.must("radial_basis", "EQUISPACED_GAUSS");
   words.end();
   return term;

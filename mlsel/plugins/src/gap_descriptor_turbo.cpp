@@ -1,9 +1,13 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <sstream>
 
+#include "files.h"
 #include "gap_descriptor.h"
 #include "gap_kernel.h"
 #include "gap_words.h"
+#include "xml_reader.h"
 
 namespace mlsel {
 namespace {
@@ -13,10 +17,66 @@ constexpr double NARROWEST = 0.02, NARROWEST_OF_CUTOFF = 0.005, WIDEST = 1000;
 constexpr int MAX_N = 8;    // QUIP's own functions are orthonormal to 1e-4 then
 constexpr double MAX_FACTOR = 1000;
 
-/// soap_turbo's compress_mode: trivial, or nu_R and nu_S with a _ between.
-void read_compression(Words &words, SoapTerm &term)
+/// soap_turbo's compress_file, which QUIP looks for in the working folder: alpha_max of each
+/// species, l_max and a number; then P_transformation, lines of to, from and factor, and
+/// end_transformation; or as many lines as that number, of what is kept.
+void read_transformation(const std::string &gap, const std::string &path, SoapTerm &term)
 {
-  const std::string *mode = words.find("compress_mode");
+  std::vector<std::vector<std::string>> lines;
+  std::string whole;
+  try {
+    whole = read_whole(path);
+  } catch (const std::runtime_error &error) {
+    fail(gap,
+         std::string("has a soap_turbo with a compress_file, in the working folder: ") +
+             error.what());
+  }
+  std::istringstream text(whole);
+  for (std::string line; std::getline(text, line);) lines.push_back(words(line));
+  const size_t n_species = term.species.size();
+  const auto value = [&](size_t line, size_t k) {
+    if (line >= lines.size() || k >= lines[line].size())
+      fail(path,
+           "has no " + std::to_string(k + 1) + ". number in line " + std::to_string(line + 1));
+    return number(path, "line " + std::to_string(line + 1), lines[line][k]);
+  };
+  for (size_t s = 0; s <= n_species; s++)
+    if (const int here = s < n_species ? term.turbo.n_max[s] : term.l_max; value(0, s) != here)
+      throw NotCovered("has a soap_turbo of alpha_max or l_max " + std::to_string(here) + ", and " +
+                       path + " is of " + lines[0][s]);
+  const int n_channels = std::accumulate(term.turbo.n_max.begin(), term.turbo.n_max.end(), 0);
+  const int n_all = n_channels * (n_channels + 1) / 2 * (term.l_max + 1);
+  const auto place = [&](size_t line, size_t k) {
+    const double one = value(line, k);
+    if (one != std::floor(one) || one < 1 || one > n_all)
+      fail(path,
+           "has " + lines[line][k] + " in line " + std::to_string(line + 1) +
+               ", which is none of " + std::to_string(n_all) + " numbers");
+    return one - 1;
+  };
+  const bool is_general =
+      lines.size() > 1 && lines[1] == std::vector<std::string>{"P_transformation"};
+  const size_t first = is_general ? 2 : 1;
+  const double n = is_general ? n_all : value(0, n_species + 1);
+  const std::vector<std::string> end{"end_transformation"};
+  for (size_t k = first; is_general ? k >= lines.size() || lines[k] != end : k < first + n; k++)
+    if (is_general)
+      term.transformation.insert(term.transformation.end(),
+                                 {place(k, 0), place(k, 1), value(k, 2)});
+    else
+      term.transformation.insert(term.transformation.end(),
+                                 {static_cast<double>(k - first), place(k, 0), 1.0});
+  if (term.transformation.empty()) fail(path, "keeps nothing of a soap_turbo");
+}
+
+/// soap_turbo's compress_mode: trivial, or nu_R and nu_S with a _ between.
+void read_compression(const std::string &path, Words &words, SoapTerm &term)
+{
+  const std::string *mode = words.find("compress_mode"), *file = words.find("compress_file");
+  if (file && *file != "None") {    // whatever the mode
+    read_transformation(path, *file, term);
+    return;
+  }
   if (!mode || *mode == "None") return;
   term.is_trivial = *mode == "trivial" || *mode == "Trivial";
   if (term.is_trivial) return;
@@ -103,8 +163,7 @@ SoapTerm read_turbo(const std::string &path, const std::string &line)
     throw NotCovered("has a soap_turbo with radial_enhancement=" +
                      std::to_string(turbo.radial_enhancement));
   words.must("scaling_mode", "polynomial");
-  words.must("compress_file", "None");
-  read_compression(words, term);
+  read_compression(path, words, term);
   words.end();
   return term;
 }

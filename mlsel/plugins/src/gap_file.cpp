@@ -26,12 +26,16 @@ void members(Term &term, Number number, List list)
   if constexpr (std::is_same_v<Kind, SoapTerm>) {
     list(term.centres);
     list(term.species);
-    for (auto *one : {&term.n_max, &term.l_max, &term.nu_r, &term.nu_s}) number(*one);
+    list(term.transformation);
+    for (auto *one :
+         {&term.n_max, &term.l_max, &term.nu_r, &term.nu_s, &term.n_mixed, &term.mix_shift})
+      number(*one);
     for (auto *one : {&term.atom_sigma, &term.basis_error_exponent, &term.central_weight,
                       &term.covariance_sigma0, &term.zeta})
       number(*one);
     for (auto *one : {&term.central_in_all_species, &term.is_normalised, &term.has_two_l_plus_one,
-                      &term.is_diagonal, &term.is_coupled, &term.is_trivial})
+                      &term.is_diagonal, &term.is_coupled, &term.is_trivial, &term.mixes_radial,
+                      &term.mixes_species, &term.is_mix_symmetric})
       number(*one);
     auto &turbo = term.turbo;
     list(turbo.n_max);

@@ -52,8 +52,24 @@ struct SoapTerm : GapTerm {
   bool is_diagonal = false;    // the same radial function in both
   bool is_coupled = true;      // or each channel with itself alone
 
+  // Mixed channels: so many sums over radial functions, species or both, with weights by chance
+  // (Darby and others, Phys. Rev. Lett. 131, 028001 (2023)).
+  int n_mixed = 0, mix_shift = 0;    // the latter: of the seeds of those weights
+  bool mixes_radial = false, mixes_species = false;
+  bool is_mix_symmetric = false;    // the same in both densities
+
+  /// The seed of those of a species, by its place, in a density.
+  int mix_seed(int of_species, int density) const
+  {
+    return (mixes_species ? species[of_species] : n_max) + mix_shift + 200 * (density + 1);
+  }
+
   TurboDensity turbo;         // then n_max is the largest of its own
   bool is_trivial = false;    // only products with the first radial function of a species
+
+  // soap_turbo's compress_file: to a number of the descriptor, from a number of the power spectrum,
+  // and the factor; three each. None: they are the same.
+  std::vector<double> transformation;
 };
 
 /// A distance_2b with the squared exponential, or a distance_Nb of order 2; its sparse points are

@@ -224,8 +224,7 @@ void GapReader::close_soap(bool is_turbo)
   SoapTerm soap =
       is_turbo ? read_turbo(path_, descriptor_) : read_soap(path_, descriptor_, version_);
   // soap has one more, for covariance_sigma0
-  check_dimensions(static_cast<long>(SoapChannels(soap).products.size()) * (soap.l_max + 1) +
-                   !is_turbo);
+  check_dimensions(SoapChannels(soap).n_numbers + !is_turbo);
   if (n_permutations_ != 1) throw NotCovered("has permutations of soap");
   // before it was an attribute, zeta was the only width
   soap.zeta = zeta_ > 0 || words(theta_).empty() ? zeta_ : widths(1).front();

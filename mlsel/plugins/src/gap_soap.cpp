@@ -77,7 +77,7 @@ GapSoap::GapSoap(const SoapTerm &term, const GapKernel &kernel)
   make_radial(term);
   const SoapChannels channels(term);
   make_mixture(term, channels);
-  pack_points(term, channels);
+  pack_points(term, make_numbers(term, channels));
   power_stride_ = round_up(n_power_, GAP_STRIP) + 2 * GAP_STRIP;
   dot_stride_ = round_up(n_sparse_, GAP_STRIP);
   n_coefficients_ = static_cast<size_t>(layout_.n_lm) * layout_.stride;
@@ -126,47 +126,69 @@ void GapSoap::make_radial(const SoapTerm &term)
 void GapSoap::make_mixture(const SoapTerm &term, const SoapChannels &channels)
 {
   spectrum_ = layout_;
-  n_power_ = spectrum_.n_power;
-  if (channels.is_plain) return;
-  if (channels.is_mixed) {
-    // a product across counts twice in the triangle, once in QUIP's descriptor
-    if (!channels.is_symmetric) mix_factor_ = std::pow(0.5, 0.25);
-    int n = 0;
-    for (const int density : {0, 1}) {
-      if (density && channels.is_symmetric) break;
-      for (const auto &[to, from] : channels.parts[density]) mixture_.push_back({n + to, from});
-      n += channels.n[density];
+  if (!channels.is_mixed) return;
+  int n = 0;
+  for (const int density : {0, 1}) {
+    if (density && channels.is_symmetric) break;
+    for (const auto &[to, from, weight] : channels.parts[density])
+      mixture_.push_back({n + to, from, weight});
+    n += channels.n[density];
+  }
+  spectrum_.n_channels = n;
+  spectrum_.stride = round_up(n, GAP_STRIP);
+  spectrum_.n_power = (term.l_max + 1) * n * (n + 1) / 2;
+}
+
+/// What of the triangle of products is kept, and how much it counts; and where the descriptor's
+/// numbers stand in what is kept, the descriptor's order being QUIP's.
+std::vector<int> GapSoap::make_numbers(const SoapTerm &term, const SoapChannels &channels)
+{
+  const int n_l = term.l_max + 1, n_products = static_cast<int>(channels.products.size());
+  const int n_triangle = spectrum_.n_power / n_l;
+  n_power_ = channels.n_numbers;
+  counts_.resize(n_power_, 1.0);
+  std::vector<int> places(n_power_);
+  const auto is_once = [&](int product) {
+    return channels.is_symmetric && channels.products[product][0] == channels.products[product][1];
+  };
+  const auto place = [&](int product, int l) {
+    const auto [a, b] = channels.products[product];
+    return l * n_triangle + place_in_triangle(channels, a, b);
+  };
+  const std::vector<double> &by_file = term.transformation;
+  for (size_t k = 0; k < by_file.size(); k += 3) {
+    const int to = static_cast<int>(by_file[k]), from = static_cast<int>(by_file[k + 1]);
+    const double root = std::sqrt(is_once(from / n_l) ? 1.0 : 2.0);
+    kept_.push_back(
+        {to, place(from / n_l, from % n_l), by_file[k + 2] * root, by_file[k + 2] / root});
+    places[to] = to;
+  }
+  if (!by_file.empty()) return places;
+  // a product of two densities counts twice in the triangle, once in QUIP's descriptor
+  const double across = channels.is_symmetric ? channels.across : std::sqrt(0.5);
+  for (int k = 0; k < n_products; k++)
+    for (int l = 0; l < n_l; l++) {
+      const int to = channels.is_plain ? place(k, l) : l * n_products + k;
+      const double factor = is_once(k) ? 1 : across;
+      if (!channels.is_plain) kept_.push_back({to, place(k, l), factor, factor});
+      counts_[to] = weight_[l] * (is_once(k) ? 1 : 2);
+      places[k * n_l + l] = to;
     }
-    spectrum_.n_channels = n;
-    spectrum_.stride = round_up(n, GAP_STRIP);
-    spectrum_.n_power = (term.l_max + 1) * n * (n + 1) / 2;
-  }
-  for (const auto &[a, b] : channels.products) {
-    kept_.push_back(place_in_triangle(channels, a, b));
-    counts_.push_back(channels.is_symmetric && a == b ? 1 : 2);
-  }
-  n_power_ = (term.l_max + 1) * static_cast<int>(kept_.size());
+  return places;
 }
 
 /// The factors of the power spectrum (1/√(2l + 1), and √2 where two channels differ) go into
 /// the sparse points, delta² into their weights.
-void GapSoap::pack_points(const SoapTerm &term, const SoapChannels &channels)
+void GapSoap::pack_points(const SoapTerm &term, const std::vector<int> &places)
 {
-  const int n_l = term.l_max + 1, d = term.n_dimensions, n_power = n_power_;
-  const int n_products = n_power / n_l;
+  const int d = term.n_dimensions, n_power = n_power_;
   n_sparse_ = term.n_sparse;
   delta_square_ = term.delta * term.delta;
   std::vector<double> points(static_cast<size_t>(n_sparse_) * n_power);
   for (int s = 0; s < n_sparse_; s++) {
     const double *from = &term.points[static_cast<size_t>(s) * d];
     double *to = &points[static_cast<size_t>(s) * n_power];
-    for (size_t k = 0; k < channels.products.size(); k++) {
-      const auto [a, b] = channels.products[k];
-      const int place = kept_.empty() ? place_in_triangle(channels, a, b) : static_cast<int>(k);
-      const bool is_once = channels.is_symmetric && a == b;
-      for (int l = 0; l < n_l; l++)
-        to[l * n_products + place] = *from++ * std::sqrt(weight_[l] * (is_once ? 1 : 2));
-    }
+    for (const int place : places) to[place] = *from++ * std::sqrt(counts_[place]);
     constants_.push_back(term.turbo.is_used() ? 0.0 : *from * term.covariance_sigma0);
     weights_.push_back(term.alphas[s] * term.delta * term.delta);
   }
@@ -331,31 +353,26 @@ double GapSoap::spectrum(SoapWorkspace &work, int atom) const
     const double *c = work.coefficients.get() + atom * n_coefficients_;
     std::fill_n(mixed, n_mixed_, 0.0);
     for (int lm = 0; lm < layout_.n_lm; lm++)
-      for (const auto &[to, from] : mixture_)
-        mixed[lm * spectrum_.stride + to] += mix_factor_ * c[lm * layout_.stride + from];
+      for (const auto &[to, from, weight] : mixture_)
+        mixed[lm * spectrum_.stride + to] += weight * c[lm * layout_.stride + from];
   }
   double *power = work.power.get() + static_cast<size_t>(atom) * power_stride_;
   if (kept_.empty()) return kernel_.spectrum(spectrum_, mixed, power);
   double *triangle = work.triangle.need(spectrum_.n_power + 2 * GAP_STRIP), square = 0;
   kernel_.spectrum(spectrum_, mixed, triangle);
-  const int n_triangle = spectrum_.n_power / (spectrum_.l_max + 1);
-  for (int l = 0; l <= spectrum_.l_max; l++)
-    for (size_t k = 0; k < kept_.size(); k++, power++) {
-      *power = triangle[l * n_triangle + kept_[k]];
-      square += counts_[k] * weight_[l] * *power * *power;
-    }
+  std::fill_n(power, n_power_, 0.0);
+  for (const Kept &one : kept_) power[one.to] += one.factor * triangle[one.from];
+  for (int k = 0; k < n_power_; k++) square += counts_[k] * power[k] * power[k];
   return square;
 }
 
-/// All products' numbers from those of the products that count; of the others 0.
-const double *GapSoap::spread(const double *kept, Buffer<double> &triangle) const
+/// All products' numbers from those of the power spectrum.
+const double *GapSoap::spread(const double *kept, double Kept::*by, Buffer<double> &triangle) const
 {
   if (kept_.empty()) return kept;
   double *all = triangle.need(spectrum_.n_power + 2 * GAP_STRIP);
   std::fill_n(all, spectrum_.n_power, 0.0);
-  const int n_triangle = spectrum_.n_power / (spectrum_.l_max + 1);
-  for (int l = 0; l <= spectrum_.l_max; l++)
-    for (const int place : kept_) all[l * n_triangle + place] = *kept++;
+  for (const Kept &one : kept_) all[one.from] += one.*by * kept[one.to];
   return all;
 }
 
@@ -402,14 +419,14 @@ const double *GapSoap::to_neighbours(SoapWorkspace &work, int atom, const double
   double *gradient = work.coefficient_gradients.need(n_coefficients_);
   double *by_mixed = mixture_.empty() ? gradient : work.mixed_gradients.need(n_mixed_);
   double *gx = work.gradients.need(3 * static_cast<size_t>(n));
-  kernel_.spectrum_adjoint(spectrum_, mixed_of(work, atom),
-                           spread(power_of(work, atom), work.triangle),
-                           spread(slopes, work.triangle_slopes), scale, pull, scratch, by_mixed);
+  kernel_.spectrum_adjoint(
+      spectrum_, mixed_of(work, atom), spread(power_of(work, atom), &Kept::pull, work.triangle),
+      spread(slopes, &Kept::factor, work.triangle_slopes), scale, pull, scratch, by_mixed);
   if (!mixture_.empty()) {
     std::fill_n(gradient, n_coefficients_, 0.0);
     for (int lm = 0; lm < layout_.n_lm; lm++)
-      for (const auto &[to, from] : mixture_)
-        gradient[lm * layout_.stride + from] += mix_factor_ * by_mixed[lm * spectrum_.stride + to];
+      for (const auto &[to, from, weight] : mixture_)
+        gradient[lm * layout_.stride + from] += weight * by_mixed[lm * spectrum_.stride + to];
   }
   kernel_.gradient(layout_, neighbours_of(work, atom), expansion_of(work, atom), gradient, gx,
                    gx + n, gx + 2 * static_cast<size_t>(n));

@@ -68,7 +68,8 @@ class GapSoap {
   void make_factors(const SoapTerm &term);
   void make_radial(const SoapTerm &term);
   void make_mixture(const SoapTerm &term, const SoapChannels &channels);
-  void pack_points(const SoapTerm &term, const SoapChannels &channels);
+  std::vector<int> make_numbers(const SoapTerm &term, const SoapChannels &channels);
+  void pack_points(const SoapTerm &term, const std::vector<int> &places);
 
   // the phases of an evaluation
   void gather_neighbours(const GapEnvironments &, const int *numbers, SoapWorkspace &) const;
@@ -83,7 +84,13 @@ class GapSoap {
 
   double spectrum(SoapWorkspace &, int atom) const;
   double *mixed_of(SoapWorkspace &, int atom) const;
-  const double *spread(const double *kept, Buffer<double> &triangle) const;
+
+  /// A number of the power spectrum is a sum over the triangle of products.
+  struct Kept {
+    int to, from;
+    double factor, pull;    // pull: with what the number and the product count in the length
+  };
+  const double *spread(const double *kept, double Kept::*by, Buffer<double> &triangle) const;
 
   const GapKernel &kernel_;
   SoapLayout layout_{};      // of the expansion
@@ -92,9 +99,8 @@ class GapSoap {
   // Channels of the power spectrum are sums of the expansion's; where its two densities differ,
   // those of one behind those of the other, and only products across count.
   std::vector<SoapChannels::Part> mixture_;    // none: they are the expansion's
-  double mix_factor_ = 1;
-  // Of the triangle of products those that count, and only they are kept; none: all.
-  std::vector<int> kept_, counts_;    // and how often each counts
+  std::vector<Kept> kept_;                     // none: the triangle is the power spectrum
+  std::vector<double> counts_;                 // of its numbers' squares in its length's
   int n_power_ = 0;
   double cutoff_, width_ = 0, zeta_ = 0, shortest_ = 0;
   bool normalised_ = true, in_all_species_ = false;
