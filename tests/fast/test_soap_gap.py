@@ -16,12 +16,15 @@ from mlsel.training.gap.evaluator import open_gap
 from tests.support import Tolerance
 from tests.support.against_quip import as_frames, assert_same, changed, structures
 from tests.support.gap_files import (
+    MIXED,
+    MIXED_ALONE,
     SMALL,
     Term,
     angle_3b,
     distance_2b,
     distance_nb,
     glue,
+    mixed_soaps,
     soap,
     words,
     write_gap,
@@ -138,40 +141,10 @@ CASES: dict[str, Case] = {
             ]
         },
     ),
-    "mixed channels, each with all": (
-        None,
-        {
-            "terms": [
-                Term(
-                    f"soap {words(SMALL)} {how} Z={z} n_species=2 species_Z={{11 17}}",
-                    SOAP_ATTRIBUTES,
-                )
-                for z, how in [
-                    (11, "R_mix=T Z_mix=T K=4"),
-                    (17, "R_mix=T K=3 sym_mix=T"),
-                    (11, "Z_mix=T K=2 sym_mix=T mix_shift=7"),
-                ]
-            ]
-        },
-    ),
+    "mixed channels, each with all": (None, {"terms": mixed_soaps(MIXED)}),
     "mixed channels, each with itself": (
         None,
-        {
-            "terms": [
-                Term(
-                    f"soap {words(SMALL)} {how} Z={z} n_species=2 species_Z={{11 17}} coupling=F",
-                    SOAP_ATTRIBUTES,
-                )
-                for z, how in [
-                    (11, "R_mix=T Z_mix=T K=5 sym_mix=T"),
-                    (17, "R_mix=T Z_mix=T K=4"),
-                    (11, "R_mix=T K=3"),
-                    (17, "R_mix=T K=3 sym_mix=T"),
-                    (11, "Z_mix=T K=3 mix_shift=-300"),
-                    (17, "Z_mix=T K=3 sym_mix=T"),
-                ]
-            ]
-        },
+        {"terms": mixed_soaps(MIXED_ALONE, coupling="F")},
     ),
     "a core potential": (
         None,

@@ -129,7 +129,7 @@ WRITE = """
 import sys
 from pathlib import Path
 from tests.plugins.support import melts
-from tests.support.gap_files import distance_2b, distance_nb, other_soaps, soap_turbo, write_gap
+from tests.support.gap_files import *
 
 terms = eval(sys.argv[2])
 write_gap(Path(sys.argv[1]), melts()[:1], None, terms=terms)
@@ -160,6 +160,13 @@ def gap_turbo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("turbo") / "gap.xml",
         "soap_turbo() + distance_2b([11, 17], cutoff=4.5)",
     )
+
+
+@pytest.fixture(scope="session")
+def gap_mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SOAPs with channels mixed by chance: our evaluator's."""
+    terms = "mixed_soaps(MIXED) + mixed_soaps(MIXED_ALONE, coupling='F')"
+    return written(tmp_path_factory.mktemp("mixed") / "gap.xml", terms)
 
 
 @pytest.fixture(scope="session")

@@ -154,16 +154,19 @@ def test_other_radial_functions_by_the_library(gap_others: Path) -> None:
     assert found.energy == pytest.approx(energy, rel=Agreement.ENERGY_SAME_MODEL.value)
 
 
-def test_soap_turbo_as_the_library(gap_turbo: Path) -> None:
-    """tests/fast/test_soap_turbo.py holds our evaluator to quippy, test_ranks.py has more ranks."""
+@pytest.mark.parametrize("name", ["gap_turbo", "gap_mixed"])
+def test_rare_soaps_as_the_library(name: str, request: pytest.FixtureRequest) -> None:
+    """tests/fast/test_soap_turbo.py and test_soap_gap.py hold ours to quippy, test_ranks.py
+    has more ranks."""
+    path = request.getfixturevalue(name)
     for atoms in (melts()[1], sheared()):
-        own, library = (evaluate_lammps(atoms, style, f"{gap_turbo} 11 17") for style in STYLES)
+        own, library = (evaluate_lammps(atoms, style, f"{path} 11 17") for style in STYLES)
         assert own.energy == pytest.approx(library.energy, abs=Tolerance.ROUNDING * len(atoms))
         assert np.abs(own.forces - library.forces).max() < Agreement.FORCE_SAME_MODEL.value
-        for name in ("virial", "atomic_virials"):
-            mine, theirs = getattr(own, name), getattr(library, name)
+        for quantity in ("virial", "atomic_virials"):
+            mine, theirs = getattr(own, quantity), getattr(library, quantity)
             scale = np.abs(theirs).max()
-            assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, name
+            assert np.abs(mine - theirs).max() < Agreement.VIRIAL_SAME_MODEL.value * scale, quantity
 
 
 def test_clusters_as_quippy(gap_clusters: Path) -> None:

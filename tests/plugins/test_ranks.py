@@ -26,6 +26,7 @@ RARE = {
     "clusters": ("quip", "{gap_clusters} 11 17"),
     "others": ("quip", "{gap_others} 11 17"),
     "turbo": ("quip", "{gap_turbo} 11 17"),
+    "mixed": ("quip", "{gap_mixed} 11 17"),
 }
 
 
@@ -90,9 +91,10 @@ def test_ranks_and_grids_agree(
 
 @pytest.mark.slow
 def test_rare_gaps_agree_on_ranks_and_grids(
-    plugins: Path, gap_clusters: Path, gap_others: Path, gap_turbo: Path, tmp_path: Path
+    plugins: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    places = {"gap_clusters": gap_clusters, "gap_others": gap_others, "gap_turbo": gap_turbo}
+    names = ("gap_clusters", "gap_others", "gap_turbo", "gap_mixed")
+    places = {name: request.getfixturevalue(name) for name in names}
     check_layouts(plugins, deck(tmp_path, places, RARE), RARE)
 
 

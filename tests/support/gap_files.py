@@ -169,6 +169,33 @@ def other_soaps(numbers: Sequence[int] = (11, 17)) -> list[Term]:
     ]
 
 
+def mixed_soaps(how: Sequence[tuple[int, str]], **options: Any) -> list[Term]:
+    """SOAPs of an element with channels mixed by chance, as some words say."""
+    return [
+        Term(
+            f"soap {words({**SMALL, **options})} {one} Z={z} n_species=2 species_Z={{11 17}}",
+            {"covariance_type": 2, "zeta": 4.0},
+        )
+        for z, one in how
+    ]
+
+
+MIXED = [
+    (11, "R_mix=T Z_mix=T K=4"),
+    (17, "R_mix=T K=3 sym_mix=T"),
+    (11, "Z_mix=T K=2 sym_mix=T mix_shift=7"),
+]
+MIXED_ALONE = [
+    (11, "R_mix=T Z_mix=T K=5 sym_mix=T"),
+    (17, "R_mix=T Z_mix=T K=4"),
+    (11, "R_mix=T K=3"),
+    (17, "R_mix=T K=3 sym_mix=T"),
+    (11, "Z_mix=T K=3 mix_shift=-300"),
+    (17, "Z_mix=T K=3 sym_mix=T"),
+]
+"""Of these each mixed channel is coupled with itself alone."""
+
+
 def write_gap(
     path: Path,
     frames: Sequence[Any],
