@@ -132,14 +132,15 @@ from tests.plugins.support import melts
 from tests.support.gap_files import *
 
 terms = eval(sys.argv[2])
-write_gap(Path(sys.argv[1]), melts()[:1], None, terms=terms)
+core = {"core": "\\n", "core_init": sys.argv[3]} if len(sys.argv) > 3 else {}
+write_gap(Path(sys.argv[1]), melts()[:1], None, terms=terms, **core)
 """
 
 
-def written(path: Path, terms: str) -> Path:
+def written(path: Path, terms: str, *core: str) -> Path:
     """A GAP without a fit, by a process of its own: quippy's end of this one would complain of what
     LAMMPS left in QUIP."""
-    subprocess.run([sys.executable, "-c", WRITE, str(path), terms], check=True)
+    subprocess.run([sys.executable, "-c", WRITE, str(path), terms, *core], check=True)
     return path
 
 
@@ -167,6 +168,25 @@ def gap_mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SOAPs with channels mixed by chance: our evaluator's."""
     terms = "mixed_soaps(MIXED) + mixed_soaps(MIXED_ALONE, coupling='F')"
     return written(tmp_path_factory.mktemp("mixed") / "gap.xml", terms)
+
+
+@pytest.fixture(scope="session")
+def gap_zbl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs on a core potential that is not of splines."""
+    return written(
+        tmp_path_factory.mktemp("zbl") / "gap.xml",
+        "distance_2b([11, 17], cutoff=4.5)",
+        "IP ZBL cutoff=4.0 cutoff_width=1.0",
+    )
+
+
+@pytest.fixture(scope="session")
+def gap_coordination(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A descriptor of an atom that our evaluator does not know."""
+    return written(
+        tmp_path_factory.mktemp("coordination") / "gap.xml",
+        "[Term('coordination cutoff=4.0 transition_width=0.5 Z=11', theta=[1.0])]",
+    )
 
 
 @pytest.fixture(scope="session")

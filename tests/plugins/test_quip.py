@@ -147,10 +147,20 @@ def test_a_core_potential_is_taken_or_left(gap_sum: Path) -> None:
         assert found.energy == expected
 
 
-def test_other_radial_functions_by_the_library(gap_others: Path) -> None:
-    """test_ranks.py has them on more ranks."""
-    found = evaluate_lammps(melts()[0], "quip", f"{gap_others} 11 17")
-    energy = quippy_energy(gap_others, "xml_label=GAP_test")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gap_others",
+        pytest.param("gap_zbl", marks=pytest.mark.slow),
+        pytest.param("gap_coordination", marks=pytest.mark.slow),
+    ],
+)
+def test_other_terms_by_the_library(name: str, request: pytest.FixtureRequest) -> None:
+    """test_ranks.py has gap_others on more ranks."""
+    path = request.getfixturevalue(name)
+    assert open_gap(path) is None
+    found = evaluate_lammps(melts()[0], "quip", f"{path} 11 17")
+    energy = quippy_energy(path, "xml_label=GAP_test")
     assert found.energy == pytest.approx(energy, rel=Agreement.ENERGY_SAME_MODEL.value)
 
 
@@ -321,6 +331,9 @@ WRONG: dict[str, Callable[[str], str | None]] = {
     # the case gap_distance_Nb3: other energies on other ranks and with another skin
     "the descriptor distance_Nb order=3": lambda text: text.replace(
         "soap ", "distance_Nb order=3 compact_clusters=T ", 1
+    ),
+    "the descriptor distance_Nb order=4": lambda text: text.replace(
+        "soap ", "distance_Nb order=4 ", 1
     ),
     "the descriptor water_dimer": lambda text: text.replace("soap ", "water_dimer ", 1),
     "the descriptor soap average=T": lambda text: text.replace("l_max=3", "average = T l_max=3"),

@@ -45,6 +45,13 @@ void fail(const std::string &path, const std::string &what)
   throw std::runtime_error(path + ' ' + shortened(what, 240));
 }
 
+std::string beside(const std::string &path, const std::string &name)
+{
+  const auto slash = path.rfind('/');
+  return slash == std::string::npos || name.front() == '/' ? name
+                                                           : path.substr(0, slash + 1) + name;
+}
+
 std::string read_whole(const std::string &path)
 {
   struct stat about = {};

@@ -17,21 +17,13 @@ constexpr double NARROWEST = 0.02, NARROWEST_OF_CUTOFF = 0.005, WIDEST = 1000;
 constexpr int MAX_N = 8;    // QUIP's own functions are orthonormal to 1e-4 then
 constexpr double MAX_FACTOR = 1000;
 
-/// soap_turbo's compress_file, which QUIP looks for in the working folder: alpha_max of each
+/// soap_turbo's compress_file, beside the GAP: alpha_max of each
 /// species, l_max and a number; then P_transformation, lines of to, from and factor, and
 /// end_transformation; or as many lines as that number, of what is kept.
-void read_transformation(const std::string &gap, const std::string &path, SoapTerm &term)
+void read_transformation(const std::string &path, SoapTerm &term)
 {
   std::vector<std::vector<std::string>> lines;
-  std::string whole;
-  try {
-    whole = read_whole(path);
-  } catch (const std::runtime_error &error) {
-    fail(gap,
-         std::string("has a soap_turbo with a compress_file, in the working folder: ") +
-             error.what());
-  }
-  std::istringstream text(whole);
+  std::istringstream text(read_whole(path));
   for (std::string line; std::getline(text, line);) lines.push_back(words(line));
   const size_t n_species = term.species.size();
   const auto value = [&](size_t line, size_t k) {
@@ -74,7 +66,7 @@ void read_compression(const std::string &path, Words &words, SoapTerm &term)
 {
   const std::string *mode = words.find("compress_mode"), *file = words.find("compress_file");
   if (file && *file != "None") {    // whatever the mode
-    read_transformation(path, *file, term);
+    read_transformation(beside(path, *file), term);
     return;
   }
   if (!mode || *mode == "None") return;

@@ -115,9 +115,7 @@ void GapReader::open_coordinates(const Attributes &attributes)
 /// The numbers follow each other, of one point after the other.
 void GapReader::read_points_beside(const Attributes &attributes)
 {
-  const std::string name = attributes.at("sparseX_filename");
-  const auto slash = path_.rfind('/');
-  const std::string file = slash == std::string::npos ? name : path_.substr(0, slash + 1) + name;
+  const std::string file = beside(path_, attributes.at("sparseX_filename"));
   const std::string text = read_whole(file);
   start_points();
   at_ = 0;

@@ -38,8 +38,7 @@ void check_real(const std::string &path, const Attributes &attributes, const cha
 /// QUIP reads these files without looking at what it gets.
 void check_sparse_points(const std::string &path, const std::string &name, long n_numbers)
 {
-  const auto slash = path.rfind('/');
-  const std::string file = slash == std::string::npos ? name : path.substr(0, slash + 1) + name;
+  const std::string file = mlsel::beside(path, name);
   const std::string text = mlsel::read_whole(file);
   const char *at = text.c_str();
   long n = 0;
