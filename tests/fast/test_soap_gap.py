@@ -17,7 +17,6 @@ from tests.support import Tolerance
 from tests.support.against_quip import as_frames, assert_same, changed, structures
 from tests.support.gap_files import (
     MIXED,
-    MIXED_ALONE,
     SMALL,
     Term,
     angle_3b,
@@ -144,7 +143,7 @@ CASES: dict[str, Case] = {
     "mixed channels, each with all": (None, {"terms": mixed_soaps(MIXED)}),
     "mixed channels, each with itself": (
         None,
-        {"terms": mixed_soaps(MIXED_ALONE, coupling="F")},
+        {"terms": mixed_soaps(MIXED, coupling="F")},
     ),
     "a core potential": (
         None,

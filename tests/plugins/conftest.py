@@ -132,7 +132,7 @@ from tests.plugins.support import melts
 from tests.support.gap_files import *
 
 terms = eval(sys.argv[2])
-core = {"core": "\\n", "core_init": sys.argv[3]} if len(sys.argv) > 3 else {}
+core = {"core_init": sys.argv[3], "core": eval(sys.argv[4])} if len(sys.argv) > 3 else {}
 write_gap(Path(sys.argv[1]), melts()[:1], None, terms=terms, **core)
 """
 
@@ -166,7 +166,7 @@ def gap_turbo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def gap_mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SOAPs with channels mixed by chance: our evaluator's."""
-    terms = "mixed_soaps(MIXED) + mixed_soaps(MIXED_ALONE, coupling='F')"
+    terms = "mixed_soaps(MIXED) + mixed_soaps(MIXED, coupling='F')"
     return written(tmp_path_factory.mktemp("mixed") / "gap.xml", terms)
 
 
@@ -177,6 +177,18 @@ def gap_zbl(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("zbl") / "gap.xml",
         "distance_2b([11, 17], cutoff=4.5)",
         "IP ZBL cutoff=4.0 cutoff_width=1.0",
+        "' '",
+    )
+
+
+@pytest.fixture(scope="session")
+def gap_sw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs on another core potential that is not of splines, with virials of atoms."""
+    return written(
+        tmp_path_factory.mktemp("sw") / "gap.xml",
+        "distance_2b([11, 17], cutoff=4.5)",
+        "IP SW",
+        "stillinger_weber()",
     )
 
 
@@ -185,7 +197,8 @@ def gap_coordination(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A descriptor of an atom that our evaluator does not know."""
     return written(
         tmp_path_factory.mktemp("coordination") / "gap.xml",
-        "[Term('coordination cutoff=4.0 transition_width=0.5 Z=11', theta=[1.0])]",
+        "[Term('coordination cutoff=4.0 transition_width=0.5 Z=11', theta=[1.0])] "
+        "+ distance_2b([11, 17], cutoff=4.5)",
     )
 
 

@@ -151,7 +151,7 @@ def test_a_core_potential_is_taken_or_left(gap_sum: Path) -> None:
     "name",
     [
         "gap_others",
-        pytest.param("gap_zbl", marks=pytest.mark.slow),
+        pytest.param("gap_sw", marks=pytest.mark.slow),
         pytest.param("gap_coordination", marks=pytest.mark.slow),
     ],
 )
@@ -162,6 +162,12 @@ def test_other_terms_by_the_library(name: str, request: pytest.FixtureRequest) -
     found = evaluate_lammps(melts()[0], "quip", f"{path} 11 17")
     energy = quippy_energy(path, "xml_label=GAP_test")
     assert found.energy == pytest.approx(energy, rel=Agreement.ENERGY_SAME_MODEL.value)
+
+
+@pytest.mark.slow
+def test_a_core_without_virials_of_atoms_is_refused(gap_zbl: Path) -> None:
+    with pytest.raises(Exception, match="ZBL_Calc: local_virial calculation requested but not"):
+        evaluate_lammps(melts()[0], "quip", f"{gap_zbl} 11 17")
 
 
 @pytest.mark.parametrize("name", ["gap_turbo", "gap_mixed"])

@@ -128,6 +128,23 @@ def glue(numbers: Sequence[int] = (11, 17), label: str = "") -> str:
     return "\n".join([*text, "</Glue_params>\n"])
 
 
+def stillinger_weber(numbers: Sequence[int] = (11, 17)) -> str:
+    """<SW_params>, the same for all elements."""
+    text = [f'<SW_params n_types="{len(numbers)}" label="sw">']
+    text += [f'<per_type_data type="{k}" atomic_num="{z}"/>' for k, z in enumerate(numbers, 1)]
+    for a, b in combinations_with_replacement(numbers, 2):
+        text.append(
+            f'<per_pair_data atnum_i="{a}" atnum_j="{b}" AA="7.05" BB="0.6" p="4" q="0" a="1.8" '
+            'sigma="2.1" eps="0.5"/>'
+        )
+        text += [
+            f'<per_triplet_data atnum_c="{c}" atnum_j="{a}" atnum_k="{b}" lambda="21.0" '
+            'gamma="1.2" eps="0.5"/>'
+            for c in numbers
+        ]
+    return "\n".join([*text, "</SW_params>\n"])
+
+
 TURBO = {
     "l_max": 3, "alpha_max": "{3 3}", "atom_sigma_r": "{0.5 0.4}", "atom_sigma_t": "{0.5 0.6}",
     "atom_sigma_r_scaling": "{0.1 0.05}", "atom_sigma_t_scaling": "{0.1 0.0}", "rcut_hard": 4.0,
@@ -181,19 +198,13 @@ def mixed_soaps(how: Sequence[tuple[int, str]], **options: Any) -> list[Term]:
 
 
 MIXED = [
-    (11, "R_mix=T Z_mix=T K=4"),
-    (17, "R_mix=T K=3 sym_mix=T"),
-    (11, "Z_mix=T K=2 sym_mix=T mix_shift=7"),
-]
-MIXED_ALONE = [
     (11, "R_mix=T Z_mix=T K=5 sym_mix=T"),
     (17, "R_mix=T Z_mix=T K=4"),
-    (11, "R_mix=T K=3"),
-    (17, "R_mix=T K=3 sym_mix=T"),
-    (11, "Z_mix=T K=3 mix_shift=-300"),
-    (17, "Z_mix=T K=3 sym_mix=T"),
+    (11, "R_mix=T K=2"),
+    (17, "R_mix=T K=2 sym_mix=T"),
+    (11, "Z_mix=T K=2 mix_shift=-300"),
+    (17, "Z_mix=T K=2 sym_mix=T mix_shift=7"),
 ]
-"""Of these each mixed channel is coupled with itself alone."""
 
 
 def write_gap(

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 #include <cmath>
+#include <iterator>
 #include <string_view>
 
 #include "atom.h"
@@ -15,10 +16,12 @@
 #include "utils.h"
 
 #include "files.h"
+#include "masses.h"
 
 using namespace LAMMPS_NS;
 
-static constexpr size_t LONGEST = 320;    // characters of a message
+static constexpr double OTHER_MASS = 0.3;    // of an element's own: isotopes differ by less
+static constexpr size_t LONGEST = 320;       // characters of a message
 
 PairModel::PairModel(LAMMPS *lmp, const std::string &name,
                      std::initializer_list<const char *> asked_for)
@@ -92,6 +95,7 @@ void PairModel::init_style()
 {
   if (!force->newton_pair) error->all(FLERR, "{} needs newton on", style);
   check_special_bonds();
+  check_masses();
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
@@ -116,6 +120,33 @@ void PairModel::check_special_bonds()
                "leaves such neighbours out of the list: give special_bonds lj/coul 1 1 1, or 1e-50 "
                "where another style must not see them",
                style, on_any, on_any == 1 ? "" : "s");
+}
+
+/// Elements stand in pair_coeff in the order of the types, and nothing else tells them apart, but
+/// what they weigh.
+void PairModel::check_masses()
+{
+  if (!atom->mass || comm->me) return;
+  const std::vector<double> masses(atom->mass, atom->mass + atom->ntypes + 1);
+  if (masses == masses_seen) return;
+  masses_seen = masses;
+  const auto mass_of = [&](int type) {    // of its element, 0 if it is none
+    const auto number = static_cast<size_t>(kinds[type] == NOT_OURS ? 0 : atomic_number(type));
+    return number < std::size(mlsel::MASSES) ? mlsel::MASSES[number] : 0.0;
+  };
+  for (int type = 1; type <= atom->ntypes; type++) {
+    const double own = mass_of(type), off = std::fabs(masses[type] - own);
+    if (own == 0.0 || !atom->mass_setflag[type]) continue;
+    bool is_other = off > OTHER_MASS * own && own > mlsel::MASSES[1];
+    for (int other = 1; other <= atom->ntypes; other++)
+      is_other |= mass_of(other) > 0.0 && std::fabs(masses[type] - mass_of(other)) < off;
+    if (is_other)
+      error->warning(FLERR,
+                     "{}: atom type {} has the mass {} and is evaluated as the element of atomic "
+                     "number {}, whose mass is {}: are the elements in pair_coeff in the order of "
+                     "the atom types?",
+                     style, type, masses[type], atomic_number(type), own);
+  }
 }
 
 double PairModel::init_one(int i, int j)

@@ -53,6 +53,9 @@ class PairModel : public Pair {
   /// The values that are to be filled in this step, zeros until then; null if nobody asks.
   double *wanted(const char *name);
 
+  /// The element that a type which is ours stands for.
+  virtual int atomic_number(int type) const = 0;
+
   /// Why the model that is there cannot tell a quantity, the same on all processes; empty: it can.
   virtual std::string refusal(const std::string &) const { return ""; }
 
@@ -82,6 +85,7 @@ class PairModel : public Pair {
   template <typename Content> void broadcast_any(Content &content, MPI_Datatype type);
   Change find_changes();
   void check_special_bonds();
+  void check_masses();
   Quantity *find(const std::string &name);
   void prepare_quantities();
   void check_known(const Quantity &quantity);
@@ -89,6 +93,7 @@ class PairModel : public Pair {
   std::vector<Quantity> quantities;    // fix pair keeps addresses of their flags
   std::vector<int> types_seen;
   bigint list_seen = -1;    // the step in which it was built
+  std::vector<double> masses_seen;
 };
 
 }    // namespace LAMMPS_NS

@@ -28,6 +28,7 @@ class PairMlselQuip : public PairModel {
  protected:
   void gather(Change) override;
   void evaluate() override;
+  int atomic_number(int type) const override { return kinds[type]; }
   std::string refusal(const std::string &quantity) const override;
 
  private:

@@ -29,6 +29,9 @@ class PairMlselSchnet : public PairModel {
  protected:
   void gather(Change) override;
   void evaluate() override;
+  int atomic_number(int type) const override {
+    return members.front().file.numbers[kinds[type]];
+  }
   std::string refusal(const std::string &quantity) const override;
 
  private:
