@@ -314,6 +314,29 @@ def test_which_one_evaluates_is_in_the_log(gap: Path, plugins: Path, tmp_path: P
         assert re.search(words.replace("(", r"\("), ended.stdout), ended.stdout
 
 
+def test_elements_in_another_order_are_warned_of(
+    gap: Path, files: dict[str, Path], plugins: Path, tmp_path: Path
+) -> None:
+    """By the masses of the types, once; the energy would be another crystal's."""
+    deck = (
+        "clear\nunits metal\nregion cell block 0 9 0 9 0 9\ncreate_box 2 cell\n"
+        "create_atoms 1 single 1 1 1\nmass 1 {}\nmass 2 {}\n"
+        "pair_style {}\npair_coeff * * {}\nrun 0 post no\nrun 0 post no\n"
+    )
+    styles = {"quip": f"{gap} 11 17", "schnet": f"{files['schnet64']} Na Cl"}
+    warned = r"WARNING: pair_style (\w+): atom type (\d) has the mass [\d.]+ and is evaluated as"
+    for masses, expected in {(22.99, 35.45): 0, (24.0, 37.0): 0, (35.45, 22.99): 2}.items():
+        (tmp_path / "in.order").write_text(
+            "".join(deck.format(*masses, *one) for one in styles.items())
+        )
+        ended = subprocess.run(
+            ["lmp", "-in", "in.order", "-log", "none"],
+            cwd=tmp_path, env=environment(plugins), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found = re.findall(warned, ended.stdout)
+        assert found == [(style, str(type)) for style in styles for type in (1, 2)][: 2 * expected]
+
+
 def test_no_library_in_the_process(gap: Path, plugins: Path, tmp_path: Path) -> None:
     """MD with a GAP that is covered needs no QUIP: none is opened."""
     code = (
