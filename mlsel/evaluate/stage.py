@@ -24,6 +24,7 @@ from mlsel.core.parallel import on_root, share
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import read_json
 from mlsel.evaluate import seeds
+from mlsel.evaluate.doubts import frames_trained_on, shared_told
 from mlsel.evaluate.measurement import Against, Chunk, Measured, measure, write_errors
 from mlsel.evaluate.models import Entry, find_models
 from mlsel.evaluate.parts import RUN, methods_of, runs_of
@@ -196,8 +197,11 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
     write_text(place.errors, as_csv(COLUMNS, rows))
     write_text(place.worst, as_csv(tuple(worst[0]), worst))
     whole = [row for row in rows if size_of(row["dataset"])[1] is None]
+    shared = frames_trained_on(entries, test, place)
     if whole:
-        print(table(whole, _endings(described)))
+        print(table(whole, _notes(described, shared)))
+    for sentence in shared_told(shared, test, place):
+        log.warning("%s", sentence)
     frames = {title: int(of["data"]["n_frames"]) for title, of in described.items()}
     whole += _seeds_of_curves(rows, frames)
     of_stress = [row for row in whole if (row["part"], row["quantity"]) == (ALL, STRESS_QUANTITY)]
@@ -220,14 +224,18 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
     log.info("%s: %s", place.evaluation, made)
 
 
-def _endings(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    """What is to be said of models whose training patience did not end, by data set and name."""
+def _notes(
+    described: Mapping[str, Mapping[str, Any]], shared: Mapping[str, int]
+) -> dict[tuple[str, str], str]:
+    """What is to be said of models whose training patience did not end, and of those that were
+    trained on frames of the test set, by data set and name."""
     notes = {}
     for title, of in described.items():
+        said = [f"trained on {shared[title]} of the test frames"] if title in shared else []
         ended = ending(of.get("parameters", {}), of.get("result", {}))
-        if ended not in ("", CONVERGED):
-            dataset, _, name = title.partition("/")
-            notes[dataset, name] = f"{ended}: not converged"
+        said += [f"{ended}: not converged"] if ended not in ("", CONVERGED) else []
+        dataset, _, name = title.partition("/")
+        notes[dataset, name] = "; ".join(said)
     return notes
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from mlsel.core.errors import MlselError
 from mlsel.core.record import read_json
 from mlsel.evaluate.csv_table import ERRORS, read_table
+from mlsel.evaluate.doubts import doubts
 from mlsel.evaluate.seeds import COMPARED, SUMMARIZED
 from mlsel.report.page import Cell
 from mlsel.study.folder import MODEL, StudyFolder, size_of
@@ -44,6 +45,7 @@ class Findings:
     overlaps : a row every two data sets
     learning : what the learning curves say
     levels : eV/Å, errors whose price in frames they were asked for
+    doubts : why the errors are not what they seem
     """
 
     name: str
@@ -60,6 +62,7 @@ class Findings:
     overlaps: Sequence[Mapping[str, Cell]]
     learning: Sequence[str]
     levels: Sequence[float]
+    doubts: Sequence[str]
 
     @property
     def is_of_the_paper(self) -> bool:
@@ -158,6 +161,7 @@ class Findings:
             _overlaps(folder, pool),
             _learning(place, levels),
             levels,
+            doubts(folder) if errors else (),
         )
 
 

@@ -53,7 +53,8 @@ def errors(found: Findings) -> list[str]:
     by_part = _by_part(found)
     if by_part:
         parts.append(by_part)
-    return [*parts, page.paragraph(TEST_SET + (f" {ATOMIC}" if has_atomic else ""))]
+    told = [*found.doubts] or [TEST_SET]
+    return [*parts, page.paragraph(" ".join([*told, *([ATOMIC] if has_atomic else [])]))]
 
 
 def _means(found: Findings) -> str:

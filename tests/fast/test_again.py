@@ -15,6 +15,7 @@ from mlsel.core.files import take_away
 from mlsel.core.lock import FolderLock
 from mlsel.core.parallel import world
 from mlsel.core.record import Record
+from mlsel.evaluate.doubts import doubts
 from mlsel.evaluate.models import find_models
 from mlsel.evaluate.stage import evaluate
 from mlsel.pool.pool import Pool
@@ -225,6 +226,27 @@ def test_errors_belong_to_a_model_and_a_test_set(tmp_path: Path) -> None:
     (model / "model.json").write_text('{"a": 1}')
     (changed,) = find_models(tmp_path, "a")
     assert len({entry.identity for entry in (one, other, changed)}) == 3
+
+
+def test_errors_on_frames_that_were_trained_on_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for figure in ("figure", "parity"):
+        monkeypatch.setattr(f"mlsel.evaluate.{figure}.draw", lambda *_: [])
+    place = StudyFolder(tmp_path)
+    asked, data, other = study('selection.methods=["random"]'), frames(8), frames(4, seed=2)
+    write_pool(place.data_set("random"), [data])
+    write_pool(place.test_set, [other])
+    train_study(asked, tmp_path, world())
+    evaluate(asked, tmp_path, world())
+    assert doubts(tmp_path) == [] and "test frames" not in capsys.readouterr().out
+    write_pool(place.test_set, [other, data.take([2, 3, 4])])
+    stale, told = doubts(tmp_path)
+    assert "random/counting" in stale and "measured on another test set than test.h5" in stale
+    evaluate(asked, tmp_path, world())
+    assert "trained on 3 of the test frames" in capsys.readouterr().out
+    assert doubts(tmp_path) == [told]
+    assert "trained on up to 3 of the frames of test.h5" in told and "--again" in told
 
 
 def test_a_changed_baseline_makes_a_model_stale(tmp_path: Path) -> None:
