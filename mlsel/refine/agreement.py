@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -17,21 +17,26 @@ if TYPE_CHECKING:
 
 ALIKE = 3.0
 """Ratio of forces beyond which the labels are in other units, or of another material."""
+ALONG, FELT = 0.2, 0.1
+"""Cosine between old and new forces below which these are of another sign, or of the atoms in
+another order; by judgement. Forces of less than FELT eV/Å (rms) tell nothing of that."""
 VARY_ALIKE = 5.0
 """The same of how energies vary from frame to frame, by which nearly equal frames tell less."""
 LEAST = 1e-4
 """eV/atom: energies that vary less tell nothing of units."""
 APART = 0.05
 """eV/atom: energies that are farther from a training set's can't be learnt beside them."""
-KEPT = ("old", "new", "taught", "old_energy", "label_energy")
-"""Of a frame's file: mean squares of forces and energies, of the frame, the labeller, a teacher."""
+KEPT = ("old", "new", "along", "taught", "old_energy", "label_energy")
+"""Of a frame's file: mean squares of the frame's, the labeller's and a teacher's forces and mean
+product of the first two; energies."""
 
 
 def refuse_other_units(pool: Pool, folder: Path, frames: Sequence[int]) -> None:
-    """Refuse labels, and a teacher, that are in other units than what the frames came with.
+    """Refuse labels, and a teacher, that are in other units than what the frames came with, or of
+    another sign, or of the atoms in another order.
 
-    Forces are compared by their size, energies, whose zero is a code's own choice, by how they vary
-    among frames of the same atoms.
+    Forces are compared by their size and direction, energies, whose zero is a code's own choice, by
+    how they vary among frames of the same atoms.
 
     Raises
     ------
@@ -44,7 +49,7 @@ def refuse_other_units(pool: Pool, folder: Path, frames: Sequence[int]) -> None:
             with np.load(label_file(folder, frame)) as file:
                 held.append([frame, *(float(file[key]) if key in file.files else np.nan
                                       for key in KEPT)])  # fmt: skip
-    ids, old, new, taught, old_energy, energy = np.array(held).reshape(-1, 6).T
+    ids, old, new, along, taught, old_energy, energy = np.array(held).reshape(-1, 7).T
     labelled = np.isfinite(new)
     mine = np.where(labelled, new, old)
     was, varies = _variations(
@@ -62,14 +67,28 @@ def refuse_other_units(pool: Pool, folder: Path, frames: Sequence[int]) -> None:
             continue
         ratio = float(np.sqrt(one[known].sum() / other[known].sum()))
         if not 1 / most <= ratio <= most:
-            from mlsel.core.files import take_away
-
-            take_away(folder)
-            raise MlselError(
+            _refuse(
+                folder,
                 f"on {int(known.sum())} frames {what} {ratio:.3g} times {whose}, and must be "
-                f"within a factor of {most:g}: other units ({units}), or another material? Nothing "
-                "is labelled."
+                f"within a factor of {most:g}: other units ({units}), or another material?",
             )
+    known = np.isfinite(along) & (np.sqrt(np.where(np.isfinite(old), old, 0.0)) > FELT)
+    if known.any() and new[known].sum():
+        cosine = float(along[known].sum() / np.sqrt(old[known].sum() * new[known].sum()))
+        if cosine < ALONG:
+            _refuse(
+                folder,
+                f"on {int(known.sum())} frames the new forces do not point where those of "
+                f"{pool.path} do: the cosine between them is {cosine:.2f}, and must be {ALONG:g} "
+                "or more: another sign (gradients), or the atoms in another order?",
+            )
+
+
+def _refuse(folder: Path, sentence: str) -> NoReturn:
+    from mlsel.core.files import take_away
+
+    take_away(folder)
+    raise MlselError(f"{sentence} Nothing is labelled.")
 
 
 def _variations(pool: Pool, frames: Sequence[int], *energies: FloatArray) -> tuple[FloatArray, ...]:

@@ -267,7 +267,8 @@ def _perform(
         if stopping.asked():
             raise Stopped
         atoms, old, energy = _frame(pool, frame)
-        arrays: dict[str, Any] = {"left_out": "{}", "old": old, "old_energy": energy}
+        arrays: dict[str, Any] = {"left_out": "{}", "old": np.square(old).mean()}
+        arrays["old_energy"] = energy
         arrays["label_energy"] = energy
         try:
             if labeller is not None:
@@ -275,6 +276,7 @@ def _perform(
                 left_out = dict(label.left_out)
                 arrays |= label.arrays()
                 arrays |= {"new": np.square(label.forces).mean(), "label_energy": label.energy}
+                arrays["along"] = (old * label.forces).mean()
                 if teacher is not None:
                     left_out.pop("atomic_energies", None)
                 arrays["left_out"] = json.dumps(left_out)
@@ -296,16 +298,15 @@ def _perform(
 
 def _frame(
     pool: Pool, frame: int
-) -> tuple[tuple[IntArray, FloatArray, FloatArray, tuple[bool, bool, bool]], float, float]:
-    """Return a frame's atoms, and the mean square of the forces and the energy that it came with
-    (NaN: none)."""
+) -> tuple[tuple[IntArray, FloatArray, FloatArray, tuple[bool, bool, bool]], FloatArray, float]:
+    """Return a frame's atoms, and the forces and the energy that it came with (NaN: none)."""
     import numpy as np
 
     (block,) = pool.blocks(
         "positions", "cell", frame_ids=np.array([frame]), optional=("forces", "energy")
     )
     forces, energy = block.fields.get("forces"), block.fields.get("energy")
-    old = np.nan if forces is None else float(np.square(forces[0]).mean())
+    old = np.full((1, 3), np.nan) if forces is None else forces[0]
     numbers, periodic = pool.numbers(block.run), pool.periodic(block.run)
     own = np.nan if energy is None else float(energy[0])
     return (numbers, block["positions"][0], block["cell"][0], periodic), old, own

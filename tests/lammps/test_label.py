@@ -92,6 +92,23 @@ class EnergyOnly(Calculator):
 def energy_only():
     return EnergyOnly()
 
+class Gradients(EMT):
+    def calculate(self, *words):
+        super().calculate(*words)
+        self.results["forces"] = -self.results["forces"]
+
+def gradients():
+    return Gradients()
+
+class Sorted(EMT):
+    # Of the atoms in the order that an input file wanted.
+    def calculate(self, *words):
+        super().calculate(*words)
+        self.results["forces"] = self.results["forces"][::-1]
+
+def in_another_order():
+    return Sorted()
+
 class HartreeEnergies(EMT):
     def calculate(self, *words):
         super().calculate(*words)
@@ -334,6 +351,8 @@ def test_parts_together_are_the_whole(folder: Path) -> None:
             "ase:factories:hartree_energies",
             r"on 4 frames differences of the new energies are 0\.0367 times those that frames\.h5",
         ),
+        ("ase:factories:gradients", r"the cosine between them is -1\.00, and must be 0\.2"),
+        ("ase:factories:in_another_order", r"do not point where those of frames\.h5 do"),
         ("ase:factories:nobody", "can't be imported"),
         ("ase:slip:emt", "can't be imported: SyntaxError: invalid syntax"),
         ("ase:nowhere:emt", "can't be imported"),
