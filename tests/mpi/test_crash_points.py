@@ -106,6 +106,15 @@ def generation(folder: Path) -> Work:
     return lambda: generate(study, folder / "tiny", world())
 
 
+def measured_generation(folder: Path) -> Work:
+    """Runs that measure their correlation times and then choose how far apart frames are."""
+    steps = {"stretch": 0.04, "record_interval": 2, "least_interval": 1, "greatest_interval": 2}
+    overrides = [f"pool.correlation.{key}={value}" for key, value in steps.items()]
+    overrides += ["pool.temperatures=[1300]", "pool.sampling=correlation"]
+    study = load_study(str(_written(folder, MD)), overrides)
+    return lambda: generate(study, folder / "tiny", world())
+
+
 def validation(folder: Path) -> Work:
     study = load_study(str(_written(folder, MD)), [])
     return lambda: validate(study, folder / "tiny", world())
@@ -172,6 +181,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 MAKERS: dict[str, Prepare] = {
     "generate": generation,
+    "correlation": measured_generation,
     "validate": validation,
     "selection": selection,
     "training": training,
@@ -183,7 +193,7 @@ MAKERS: dict[str, Prepare] = {
 STAGES = [*MAKERS, "evaluate", "probe"]
 FEW = {"gap": 2, "own-gap": 2, "evaluate": 2, "training": 2}
 """Points of a sample where a start is slow; of the others four."""
-SAMPLED = [stage for stage in STAGES if stage not in ("models", "probe", "evaluate")]
+SAMPLED = [stage for stage in STAGES if stage not in ("correlation", "models", "probe", "evaluate")]
 
 
 def prepare(stage: str, trained: Path) -> Prepare:
