@@ -203,10 +203,11 @@ def atom_features(task: Task, given: str | Array, cutoff: float, frames: IntArra
     array = user_array(task.pool, given)
     if array is not None:
         rows = array if array.ndim == 3 else array[:, None]
-        good = np.isfinite(rows).all(axis=(1, 2))
-        if not good[frames].all():
-            bad = frames[np.argmin(good[frames])]
-            raise refuse(f"the descriptor of frame {bad} is NaN or infinite.")
+        mine = np.asarray(task.share(frames))
+        looked_at = rows if len(mine) == len(rows) else rows[mine]
+        bad = task.every(mine[~np.isfinite(looked_at).all(axis=(1, 2))][:1].tolist())
+        if bad:
+            raise refuse(f"the descriptor of frame {min(bad)} is NaN or infinite.")
         return [np.asarray(rows[frame]) for frame in frames]
     ids = [np.empty(0, dtype=np.int64)]
     parts, sizes = [], [np.empty(0, dtype=np.int64)]

@@ -9,6 +9,7 @@ one row at a time and orthogonalising the rest.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.selection.base import Task
 from mlsel.selection.descriptors.features import Floats, OfFrames
 
+ROWS = 8192
 EXHAUSTED = 1e-10
 """Of the features' variance: when no more is left, the frames chosen span all there is."""
 
@@ -42,11 +44,15 @@ class Cur(OfFrames):
         frames = task.frame_ids
         features = self.features(task)
         given = features[:0] if task.given is None else self.features(task.given)
-        return frames[task.from_root(by_leverage(features, task.n, keys[frames], given))]
+        return frames[by_leverage(features, task.n, keys[frames], given, task)]
 
 
 def by_leverage(
-    features: Floats, n: int, keys: FloatArray, given: Floats | None = None
+    features: Floats,
+    n: int,
+    keys: FloatArray,
+    given: Floats | None = None,
+    task: Task | None = None,
 ) -> IntArray:
     """Return n rows, each of the largest leverage on what those before it leave.
 
@@ -58,6 +64,8 @@ def by_leverage(
         Of rows with the same leverage the one with the smallest key is taken.
     given : (M, D), optional
         Rows that were chosen before.
+    task : Task, optional
+        Its ranks share the rows.
 
     Examples
     --------
@@ -65,29 +73,76 @@ def by_leverage(
     >>> by_leverage(rows, 2, np.arange(4.0)).tolist()
     [1, 3]
     """
-    mean = features.mean(axis=0, dtype=np.float64)
-    spread = np.sqrt(np.square(features - mean).mean(axis=0))
-    varies = spread > 1e-9 * (np.abs(mean) + 1e-300)
-    rows = (features[:, varies] - mean[varies]) / spread[varies]
-    whole = rows.T @ rows
+    scaled = _Scaled(features, task)
+    whole = scaled.covariance()
     left = whole.copy()
     if given is not None:
-        for row in (given[:, varies] - mean[varies]) / spread[varies]:
-            left = _without(left, row)
+        for row in given:
+            left = _without(left, scaled.row(row))
     chosen: list[int] = []
-    free = np.ones(len(rows), dtype=bool)
     while len(chosen) < n:
         if not np.trace(left) > EXHAUSTED * np.trace(whole):
             left = whole.copy()
         axis = np.linalg.eigh(left)[1][:, -1] if len(left) else np.zeros(0)
-        leverage = np.where(free, np.square(rows @ axis), -np.inf)
-        best = np.flatnonzero(leverage >= leverage.max() * (1 - 1e-12))
-        best = best[free[best]]
-        pick = int(best[np.argmin(keys[best])])
-        chosen.append(pick)
-        free[pick] = False
-        left = _without(left, rows[pick])
+        best = scaled.best(axis)
+        chosen.append(int(best[np.argmin(keys[best])]))
+        scaled.leave_out(chosen[-1])
+        left = _without(left, scaled.row(features[chosen[-1]]))
     return np.array(chosen, dtype=np.int64)
+
+
+class _Scaled:
+    """A rank's rows of zero mean and unit variance, in blocks that don't depend on the ranks."""
+
+    def __init__(self, features: Floats, task: Task | None) -> None:
+        n = len(features)
+        self._every = list if task is None else task.every
+        self._axis_of_root = np.asarray if task is None else task.from_root
+        every = [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
+        self._mine = every if task is None else task.stretches(n, ROWS)
+        mean = self._total([features[of].sum(axis=0, dtype=np.float64) for of in self._mine]) / n
+        squares = self._total([np.square(features[of] - mean).sum(axis=0) for of in self._mine])
+        spread = np.sqrt(squares / n)
+        self._varies = spread > 1e-9 * (np.abs(mean) + 1e-300)
+        self._mean, self._spread = mean[self._varies], spread[self._varies]
+        self._rows = [self.row(features[of]) for of in self._mine]
+        self._left_out: list[list[int]] = [[] for _ in self._mine]
+
+    def row(self, features: Floats) -> FloatArray:
+        """Scale a row, or some."""
+        scaled: FloatArray = (features[..., self._varies] - self._mean) / self._spread
+        return scaled
+
+    def covariance(self) -> FloatArray:
+        """Return Σ x xᵀ over the rows of all ranks."""
+        return self._total([rows.T @ rows for rows in self._rows])
+
+    def leave_out(self, place: int) -> None:
+        """Choose a row no more."""
+        for of, places in zip(self._mine, self._left_out, strict=True):
+            if of.start <= place < of.stop:
+                places.append(place - of.start)
+
+    def best(self, axis: FloatArray) -> IntArray:
+        """Return the rows of all ranks that have the largest leverage (x · axis)²."""
+        axis = self._axis_of_root(axis)
+        leverages = []
+        for rows, places in zip(self._rows, self._left_out, strict=True):
+            leverage = rows @ axis
+            leverage *= leverage
+            leverage[places] = -np.inf
+            leverages.append(leverage)
+        tops = [float(leverage.max()) for leverage in leverages]
+        least = max(self._every(tops)) * (1 - 1e-12)
+        found = [
+            np.flatnonzero(leverage >= least) + of.start
+            for of, leverage, top in zip(self._mine, leverages, tops, strict=True)
+            if top >= least
+        ]
+        return np.concatenate(self._every(found))
+
+    def _total(self, parts: list[FloatArray]) -> FloatArray:
+        return functools.reduce(np.add, self._every(parts))
 
 
 def _without(covariance: FloatArray, row: FloatArray) -> FloatArray:

@@ -57,17 +57,40 @@ class Direct(OfFrames):
             given = self.features(task.given)
             features = np.concatenate([features, given])
         points = principal_components(task, features)
-        points, given_points = points[: len(frames)], points[len(frames) :]
         n_clusters = min(task.n + task.n_given, len(frames))
         few = np.searchsorted(frames, task.first(keys, max(self.fit, 8 * n_clusters)))
-        centres = k_means(task, points[few], n_clusters)
-        covered, _ = _nearest(given_points, centres)
-        order = one_from_each(task, points, centres, np.unique(covered))
+        centres = k_means(task, points.at(few), n_clusters)
+        covered, _ = _nearest(points.at(np.arange(len(frames), len(features))), centres)
+        order = one_from_each(task, points, len(frames), centres, np.unique(covered))
         return frames[order[: task.n]]
 
 
-def principal_components(task: Task, features: Floats) -> FloatArray:
-    """Return the weighted principal components of features, (F, d), the same on all ranks."""
+@dataclass(frozen=True)
+class Points:
+    """Points of all ranks, each rank with its own in blocks that don't depend on the ranks."""
+
+    task: Task
+    blocks: list[slice]
+    parts: list[FloatArray]
+
+    def at(self, places: IntArray) -> FloatArray:
+        """Return some points, in their order, on all ranks."""
+        order = np.argsort(places, kind="stable")
+        ordered = places[order]
+        bounds = [np.searchsorted(ordered, (of.start, of.stop)) for of in self.blocks]
+        found = [
+            part[ordered[first:last] - of.start]
+            for of, part, (first, last) in zip(self.blocks, self.parts, bounds, strict=True)
+        ]
+        width = max(self.task.every([part.shape[1] for part in self.parts[:1]]))
+        together = self.task.join(np.concatenate([np.empty((0, width)), *found]))
+        points = np.empty_like(together)
+        points[order] = together
+        return points
+
+
+def principal_components(task: Task, features: Floats) -> Points:
+    """Return the weighted principal components of features."""
     n = len(features)
     mine = task.stretches(n, ROWS)
     mean = task.total([features[some].sum(axis=0, dtype=np.float64) for some in mine]) / n
@@ -75,7 +98,7 @@ def principal_components(task: Task, features: Floats) -> FloatArray:
     spread = np.sqrt(squares / n)
     varies = spread > 1e-9 * (np.abs(mean) + 1e-300)
     if not varies.any():
-        return np.zeros((n, 1))
+        return Points(task, mine, [np.zeros((some.stop - some.start, 1)) for some in mine])
     mean, spread = mean[varies], spread[varies]
 
     def scaled(some: slice) -> FloatArray:
@@ -86,8 +109,7 @@ def principal_components(task: Task, features: Floats) -> FloatArray:
     variances, axes = task.from_root(np.linalg.eigh(covariance))
     kept = variances >= min(1.0, variances[-1])
     axes = axes[:, kept] * np.sqrt(variances[kept] / variances[kept].sum())
-    none = np.empty((0, axes.shape[1]))
-    return task.join(np.concatenate([none, *(scaled(some) @ axes for some in mine)]))
+    return Points(task, mine, [scaled(some) @ axes for some in mine])
 
 
 def _nearest(points: FloatArray, centres: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -104,8 +126,8 @@ def _squared(difference: FloatArray) -> FloatArray:
 
 
 def _rows(n_centres: int) -> int:
-    """How many points are compared with all centres at a time."""
-    return max(1, 2**22 // n_centres)
+    """How many points are compared with all centres at a time: so few that ranks share them."""
+    return max(1, min(1024, 2**22 // n_centres))
 
 
 def k_means(task: Task, points: FloatArray, n: int) -> FloatArray:
@@ -145,25 +167,55 @@ def _sums(points: FloatArray, centres: FloatArray) -> FloatArray:
 
 
 def one_from_each(
-    task: Task, points: FloatArray, centres: FloatArray, covered: IntArray
+    task: Task, points: Points, n_points: int, centres: FloatArray, covered: IntArray
 ) -> IntArray:
     """Return as many points as there are centres: of each cluster the one nearest to its centre.
 
-    Those of the clusters `covered`, which hold a given frame, come last.
+    Of the first n_points alone. Those of the clusters `covered`, which hold a given frame, come
+    last.
     """
     n = len(centres)
-    mine = task.stretches(len(points), _rows(n))
-    found = [(np.empty(0, dtype=np.int64), np.empty(0))]
-    found += [_nearest(points[some], centres) for some in mine]
-    owner, distance = (task.join(np.concatenate(of)) for of in zip(*found, strict=True))
-    order = np.lexsort((distance, owner))
-    first = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
-    sizes = np.bincount(owner, minlength=n)[owner[first]]
-    is_covered = np.isin(owner[first], covered)
+    owner, distance, place = _owned(points, n_points, centres)
+    sizes = task.total([np.bincount(owner, minlength=n)])
+    order = _least(owner, distance, n)
+    of, at, where = (task.join(array[order]) for array in (owner, distance, place))
+    order = np.lexsort((where, at, of))
+    order = order[np.flatnonzero(np.diff(of[order], prepend=-1))]
+    first, sizes = where[order], sizes[of[order]]
+    is_covered = np.isin(of[order], covered)
     first, last = first[~is_covered], first[is_covered]
     chosen = first[np.argsort(-sizes[~is_covered], kind="stable")]
-    left = np.ones(len(points), dtype=bool)
-    left[chosen] = left[last] = False
-    others = np.flatnonzero(left)
-    farthest = others[np.argsort(-distance[others], kind="stable")]
+    lacking = n - len(chosen)
+    if not lacking:
+        return chosen
+    left = ~np.isin(place, np.concatenate([chosen, last]))
+    distance, place = distance[left], place[left]
+    if len(place) > lacking:
+        limit = np.partition(distance, -lacking)[-lacking]
+        distance, place = distance[distance >= limit], place[distance >= limit]
+    distance, place = task.join(distance), task.join(place)
+    farthest = place[np.lexsort((place, -distance))[:lacking]]
     return np.concatenate([chosen, farthest, last])[:n]
+
+
+def _owned(points: Points, n: int, centres: FloatArray) -> tuple[IntArray, FloatArray, IntArray]:
+    """Return of this rank's points among the first n: nearest centre, squared distance, place."""
+    none = np.empty(0, dtype=np.int64)
+    found = [(none, np.empty(0), none)]
+    rows = _rows(len(centres))
+    for of, part in zip(points.blocks, points.parts, strict=True):
+        for start in range(0, min(of.stop, n) - of.start, rows):
+            some = part[start : min(start + rows, n - of.start)]
+            places = np.arange(of.start + start, of.start + start + len(some))
+            found.append((*_nearest(some, centres), places))
+    owner, distance, place = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return owner, distance, place
+
+
+def _least(owner: IntArray, distance: FloatArray, n: int) -> IntArray:
+    """Return the nearest point of each cluster that has any: of several the first."""
+    least = np.full(n, np.inf)
+    np.minimum.at(least, owner, distance)
+    nearest = np.flatnonzero(distance == least[owner])
+    order = nearest[np.argsort(owner[nearest], kind="stable")]
+    return order[np.flatnonzero(np.diff(owner[order], prepend=-1))]

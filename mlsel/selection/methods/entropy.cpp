@@ -62,4 +62,16 @@ int log_sums(int64_t n, int64_t m, int64_t width, const double *y, const double 
 } catch (const std::exception &) {
   return 1;
 }
+
+/// The same for the points of each frame, from starts[f] to starts[f + 1], over its own points.
+int own_log_sums(int64_t n_frames, const int64_t *starts, int64_t width, const double *x,
+                 double scale, double *out) {
+  int status = 0;
+  for (int64_t f = 0; f < n_frames && status == 0; ++f) {
+    const int64_t n = starts[f + 1] - starts[f];
+    const double *own = x + starts[f] * width;
+    status = log_sums(n, n, width, own, own, scale, out + starts[f]);
+  }
+  return status;
+}
 }

@@ -25,6 +25,7 @@ from mlsel.selection.methods.entropy_bounds import Bounds
 
 SOURCE = Path(__file__).with_name("entropy.cpp")
 BATCH = 64
+"""Frames, of which more are looked at together the more often a choice asks again."""
 MAX_BYTES = 2**30
 
 
@@ -147,6 +148,30 @@ def log_kernel_sums(points: Floats, others: Floats, bandwidth: float) -> FloatAr
     return sums
 
 
+def own_means(frames: Sequence[Floats], bandwidth: float) -> FloatArray:
+    """Return, for each frame, the mean over its points of their `log_kernel_sums` over its points.
+
+    Examples
+    --------
+    >>> own_means([np.zeros((2, 1)), np.array([[0.0], [9.0], [18.0]])], 0.01).round(6).tolist()
+    [0.693147, 0.0]
+    """
+    library = _library()
+    if library is None:
+        return np.array([log_kernel_sums(frame, frame, bandwidth).mean() for frame in frames])
+    points = np.concatenate(frames).astype(np.float64, copy=False)
+    starts = np.concatenate([[0], np.cumsum([len(frame) for frame in frames])]).astype(np.int64)
+    sums = np.empty(len(points))
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (starts, points, sums)]
+    status = library.own_log_sums(
+        ctypes.c_int64(len(frames)), pointers[0], ctypes.c_int64(points.shape[1]), pointers[1],
+        ctypes.c_double(1.0 / (bandwidth * np.sqrt(2.0))), pointers[2],
+    )  # fmt: skip
+    native.check_memory(status, "the entropy of so many points")
+    means: FloatArray = np.add.reduceat(sums, starts[:-1]) / np.diff(starts)
+    return means
+
+
 @functools.cache
 def _library() -> Any | None:
     return native.load("entropy", [SOURCE], ("-ffast-math",), "it is twice as slow")
@@ -216,7 +241,7 @@ class _Greedy:
         self._low = np.full(self._n_own, -np.inf)
         self._high = np.full(self._n_own, np.inf)
         self._fresh = np.zeros(self._n_own, dtype=bool)  # whether both are of all that are chosen
-        bounds = Bounds(self._environments, self._bandwidth, len(given) + n)
+        bounds = Bounds(self._environments, self._bandwidth, len(given) + n, task, len(given))
         self._bounds = bounds if bounds.is_of_use else None
         for place in range(self._n_own, len(self._environments)):
             self._take(place)
@@ -278,8 +303,11 @@ class _Greedy:
 
     def _own_entropies(self, frames: IntArray) -> FloatArray:
         own = [self._environments[frame] for frame in frames.tolist()]
-        sums = [log_kernel_sums(frame, frame, self._bandwidth).mean() for frame in own]
-        return np.array([np.log(len(f)) - s for f, s in zip(own, sums, strict=True)])
+        found = [np.empty(0)]
+        for at in range(0, len(own), BATCH):
+            some = own[at : at + BATCH]
+            found.append(np.log([len(frame) for frame in some]) - own_means(some, self._bandwidth))
+        return np.concatenate(found)
 
     def _gains(self, frames: IntArray) -> FloatArray:
         # Frame by frame: a sum must not depend on which frames are computed together.

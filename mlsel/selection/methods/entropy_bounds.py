@@ -12,13 +12,16 @@ import ctypes
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlsel.core import native
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.selection.descriptors.features import Floats
+
+if TYPE_CHECKING:
+    from mlsel.selection.base import Task
 
 SOURCE = Path(__file__).with_name("entropy_bounds.cpp")
 TILE = 16
@@ -61,39 +64,57 @@ class Bounds:
     Parameters
     ----------
     environments : sequence of (n_atoms, D)
+        Of all frames.
     bandwidth : float
     most : int
         How many frames will be chosen.
+    task : Task, optional
+        Its ranks share the frames: a rank asks about every one so many.
+    n_given : int
+        How many of the last are never asked about, but may be among those chosen.
     """
 
-    def __init__(self, environments: Sequence[Floats], bandwidth: float, most: int) -> None:
-        sizes = np.array([len(frame) for frame in environments])
+    def __init__(
+        self,
+        environments: Sequence[Floats],
+        bandwidth: float,
+        most: int,
+        task: Task | None = None,
+        n_given: int = 0,
+    ) -> None:
+        self._environments, self._bandwidth = environments, bandwidth
+        comm, every = (None, list) if task is None else (task.comm, task.every)
+        rank, self._n_ranks = (0, 1) if comm is None else (comm.rank, comm.size)
+        n_asked = len(environments) - n_given
+        own = environments[rank : n_asked : self._n_ranks]
+        sizes = np.array([len(frame) for frame in own], dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         n, width = int(self._starts[-1]), environments[0].shape[1]
-        step = max(1, AT_ONCE // int(sizes.max()))  # small frames by many: a call each is slow
-        parts = [slice(at, at + step) for at in range(0, len(sizes), step)]
+        largest = max(len(frame) for frame in environments)
+        step = max(1, AT_ONCE // largest)  # small frames by many: a call each is slow
+        parts = [(self._starts[at], own[at : at + step]) for at in range(0, len(own), step)]
         total = np.zeros(width)
-        for part in parts:
-            total += np.concatenate(environments[part]).sum(axis=0, dtype=np.float64)
+        for _, part in parts:
+            total += np.concatenate(part).sum(axis=0, dtype=np.float64)
+        totals, counts = zip(*every([(total, n)]), strict=True)
+        self._origin = sum(totals) / sum(counts)  # near it less is lost to rounding
         self._points = np.empty((n, width), dtype=np.float32)
         self._halves = np.empty(n, dtype=np.float32)
-        norm = 0.0
-        for part in parts:
-            # near the origin less is lost to rounding
-            points = (np.concatenate(environments[part]) - total / n) / bandwidth
-            halves = 0.5 * np.einsum("ij,ij->i", points, points)
+        norm = max([0.0, *(2.0 * self._near(f)[1].max() for f in environments[n_asked:])])
+        for start, part in parts:
+            points, halves = self._near(np.concatenate(part))
             norm = max(norm, 2.0 * float(halves.max()))
-            start = self._starts[part.start]
-            own = slice(start, start + len(points))
+            some = slice(start, start + len(points))
             with np.errstate(over="ignore"):
-                self._points[own], self._halves[own] = points, halves
+                self._points[some], self._halves[some] = points, halves
+        norm = max(every([norm]))
         self._n_chosen = np.zeros(1, dtype=np.int64)  # environments, after each frame chosen
-        n_tiles = -(-most * int(sizes.max()) // TILE)
+        n_tiles = -(-most * largest // TILE)
         self._tiles = np.zeros((n_tiles, width, TILE), dtype=np.float32)
         self._tile_halves = np.full((n_tiles, TILE), 1e30, dtype=np.float32)
         self._tops = np.full(n, -1e30, dtype=np.float32)
         self._sums = np.zeros(n, dtype=np.float32)
-        self._seen = np.zeros(len(environments), dtype=np.int64)
+        self._seen = np.zeros(len(own), dtype=np.int64)
         # Of a product of D terms, the halves, their differences and the points themselves; of 3e-6
         # in the exponentials; and of a sum of so many terms in each of its parts, put together once
         # a frame.
@@ -120,15 +141,26 @@ class Bounds:
 
     def add(self, frame: int) -> None:
         """Take a frame's environments among those chosen."""
-        own = slice(self._starts[frame], self._starts[frame + 1])
+        points, halves = self._near(self._environments[frame])
         n = int(self._n_chosen[-1])
-        tiles, places = np.divmod(np.arange(n, n + own.stop - own.start), TILE)
-        self._tiles[tiles, :, places] = self._points[own]
-        self._tile_halves[tiles, places] = self._halves[own]
+        tiles, places = np.divmod(np.arange(n, n + len(points)), TILE)
+        with np.errstate(over="ignore"):
+            self._tiles[tiles, :, places] = points
+            self._tile_halves[tiles, places] = halves
         self._n_chosen = np.append(self._n_chosen, n + len(tiles))
+
+    def _near(self, environments: Floats) -> tuple[FloatArray, FloatArray]:
+        """Return environments from the origin on, in bandwidths, and half their squares."""
+        points = (environments - self._origin) / self._bandwidth
+        return points, 0.5 * np.einsum("ij,ij->i", points, points)
 
     def of(self, frames: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Return bounds of the mean of each frame's logarithms, and of the least of them.
+
+        Parameters
+        ----------
+        frames : int, (F,)
+            This rank's.
 
         Returns
         -------
@@ -137,7 +169,7 @@ class Bounds:
         """
         library = _library()
         assert library is not None
-        frames = np.ascontiguousarray(frames, dtype=np.int64)
+        frames = np.ascontiguousarray(frames // self._n_ranks, dtype=np.int64)
         first = self._n_chosen[self._seen[frames]]
         last = int(self._n_chosen[-1])
         means, leasts = np.empty(len(frames)), np.empty(len(frames))

@@ -155,34 +155,46 @@ void add_centre(Centres *centres, int64_t width, const double *exact, double sha
         squared_distance(width, centres->exact + j * width, own) * share;
 }
 
+/// Compares points with the centre that came last and returns the farthest from all centres (of
+/// several the first), -1 if there is none. All points have seen the centres before.
+int64_t compare(const Points *given, const Centres *centres) {
+  const Points &p = *given;
+  const int32_t k = centres->n - 1;
+  const double *reach = centres->reach + int64_t(k) * centres->most;
+  const double *centre = centres->exact + k * p.width;
+  int64_t best = -1;
+  double farthest = -std::numeric_limits<double>::infinity();
+  for (int64_t i = 0; i < p.n; ++i) {
+    double nearest = p.nearest[i];
+    if (!(reach[p.owner[i]] >= nearest)) {
+      const double squared = squared_distance(p.width, p.exact + i * p.width, centre);
+      if (squared < nearest) {
+        p.nearest[i] = nearest = squared;
+        p.owner[i] = k;
+      }
+    }
+    if (nearest > farthest) {
+      farthest = nearest;
+      best = i;
+    }
+  }
+  return best;
+}
+
 /// Chooses up to n points, each the farthest from all centres (of several the first), and makes it a
 /// centre, as long as its nearest is not below the limit. All points have seen all centres before,
 /// and after. Returns how many were chosen; their places go into `chosen`.
 int64_t choose(const Points *given, Centres *centres, double share, double limit, int64_t n,
                int64_t *chosen) {
   const Points &p = *given;
+  int64_t best = std::max_element(p.nearest, p.nearest + p.n) - p.nearest;
   for (int64_t number = 0; number < n; ++number) {
-    int64_t best = 0;
-    for (int64_t i = 1; i < p.n; ++i)
-      if (p.nearest[i] > p.nearest[best])
-        best = i;
-    if (p.n == 0 || !(p.nearest[best] >= limit))
+    if (best < 0 || best >= p.n || !(p.nearest[best] >= limit))
       return number;
     chosen[number] = best;
-    const int32_t k = centres->n;
     add_centre(centres, p.width, p.exact + best * p.width, share);
     p.nearest[best] = -std::numeric_limits<double>::infinity();
-    const double *reach = centres->reach + int64_t(k) * centres->most;
-    const double *centre = centres->exact + k * p.width;
-    for (int64_t i = 0; i < p.n; ++i) {
-      if (reach[p.owner[i]] >= p.nearest[i])
-        continue;
-      const double squared = squared_distance(p.width, p.exact + i * p.width, centre);
-      if (squared < p.nearest[i]) {
-        p.nearest[i] = squared;
-        p.owner[i] = k;
-      }
-    }
+    best = compare(given, centres);
   }
   return n;
 }

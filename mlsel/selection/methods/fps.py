@@ -139,7 +139,8 @@ def _library() -> Any | None:
     if library is not None:
         native.check_layout(library, "layout_points", _Points)
         native.check_layout(library, "layout_centres", _Centres)
-        library.refresh.restype = library.choose.restype = ctypes.c_int64
+        for function in (library.refresh, library.choose, library.compare):
+            function.restype = ctypes.c_int64
     return library
 
 
@@ -166,6 +167,7 @@ class Distances:
 
     def __init__(self, features: Floats, task: Task | None, most: int) -> None:
         own = range(len(features)) if task is None else task.share(np.arange(len(features)))
+        self._features = features
         self.begin, self.end = (int(own[0]), int(own[-1]) + 1) if len(own) else (0, 0)
         width = -(-features.shape[1] // LANES) * LANES
         origin = np.zeros(width)
@@ -195,15 +197,32 @@ class Distances:
     def choose(self, own: IntArray, limit: float, n: int, task: Task | None) -> list[int]:
         """Choose up to n points of all ranks' that are up to date, none nearer than the limit."""
         some = self._points.at(own)
-        join = (lambda part: part) if task is None else task.join
-        together = _Compared(*(join(part) for part in some.arrays))
-        places = join(own + self.begin)
-        chosen = together.choose(self._centres, limit, n)
-        start = 0 if task is None else int(np.searchsorted(places, self.begin))
-        mine = slice(start, start + len(own))
+        if task is None or task.comm is None or task.comm.size == 1:
+            chosen = [int(own[at]) for at in some.choose(self._centres, limit, n)]
+        else:
+            chosen = self._choose_together(some, own + self.begin, limit, n, task)
+        some.seen[:] = self._centres.n
         for name in ("nearest", "owner", "seen"):
-            getattr(self._points, name)[own] = getattr(together, name)[mine]
-        return [int(places[at]) for at in chosen]
+            getattr(self._points, name)[own] = getattr(some, name)
+        return chosen
+
+    def _choose_together(
+        self, some: _Compared, places: IntArray, limit: float, n: int, task: Task
+    ) -> list[int]:
+        """Choose of each rank's points `some`, which have these places among all points."""
+        chosen: list[int] = []
+        at = int(some.nearest.argmax()) if len(places) else -1
+        while len(chosen) < n:
+            best = (-float(some.nearest[at]), int(places[at])) if at >= 0 else (np.inf, -1)
+            farthest, place = min(task.every([best]))
+            if not -farthest >= limit:
+                break
+            chosen.append(place)
+            if place == best[1]:
+                some.nearest[at] = -np.inf
+            self.add(self._features[place])
+            at = some.compare(self._centres)
+        return chosen
 
 
 @dataclass
@@ -316,7 +335,6 @@ class _Compared:
             found: list[int] = places[: library.choose(*given, *numbers, out)].tolist()
             first, centres.n = centres.n, known.n
             centres.round(first)
-            self.seen[:] = centres.n
             return found
         chosen: list[int] = []
         while len(chosen) < n and len(self.exact) and self.nearest.max() >= limit:
@@ -324,8 +342,16 @@ class _Compared:
             centres.add(self.exact[chosen[-1]])
             self.nearest[chosen[-1]] = -np.inf
             self._compare(np.arange(len(self.exact)), centres, centres.n - 1)
-        self.seen[:] = centres.n
         return chosen
+
+    def compare(self, centres: _Known) -> int:
+        """Compare all points with the last centre; return the farthest, −1 if there is none."""
+        library = _library()
+        if library is not None:
+            given = ctypes.byref(self.in_c()), ctypes.byref(centres.in_c())
+            return int(library.compare(*given))
+        self._compare(np.arange(len(self.exact)), centres, centres.n - 1)
+        return int(self.nearest.argmax()) if self.nearest.max(initial=-np.inf) > -np.inf else -1
 
     def _compare(self, places: IntArray, centres: _Known, k: int) -> None:
         """Compare some points with one centre."""
