@@ -158,7 +158,7 @@ def against_reading(path: Path, method: str, parameters: str, repeats: str) -> N
 
 RANKED = {
     **dict.fromkeys(("global-energy", "atomic-energy", "force", "fps", "direct", "cur"), 1_000_000),
-    "flat-atomic-energy": 100_000,
+    "flat-atomic-energy": 1_000_000,
     **dict.fromkeys(("entropy", "set-cover"), 10_000),
 }
 """Methods that read or compute, and frames of the pool that they choose from."""

@@ -16,6 +16,11 @@ from mlsel.core.arrays import Array, IntArray
 from mlsel.core.errors import MlselError
 from mlsel.core.hdf5_file import bounded
 
+AHEAD_BYTES = 32 * 2**20
+"""What is brought into memory before it is asked for, roughly."""
+ADVICE_BYTES = 2**17
+"""Linux brings no more than its readahead, 128 KiB by default, for one advice."""
+
 
 def take_rows(path: Path, dataset: Any, rows: IntArray, consecutive: bool) -> Array:
     """Read the rows of an HDF5 dataset of any layout, in the order given; each call of the library
@@ -94,6 +99,24 @@ class Piece:
     offset: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    def will_be_read(self) -> None:
+        """Have the system bring the piece into memory while others are worked on, if its end is not
+        there already (to ask for what is there takes as long as a tenth of reading it)."""
+        if not hasattr(os, "posix_fadvise") or not self.n_bytes:
+            return
+        try:
+            os.preadv(
+                self.descriptor, [bytearray(1)], self.offset + self.n_bytes - 1, os.RWF_NOWAIT
+            )
+        except OSError:  # not in memory, or nobody can say
+            for at in range(0, min(self.n_bytes, AHEAD_BYTES), ADVICE_BYTES):
+                n, start = min(ADVICE_BYTES, self.n_bytes - at), self.offset + at
+                os.posix_fadvise(self.descriptor, start, n, os.POSIX_FADV_WILLNEED)
 
 
 class Descriptors:

@@ -37,7 +37,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -51,9 +51,12 @@ from mlsel.core.arrays import Array, FloatArray, IntArray
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.hdf5_file import bounded
 from mlsel.pool.block import BLOCK_BYTES, Block, Run
-from mlsel.pool.contiguous import Descriptors, Piece, Place, take_rows
+from mlsel.pool.contiguous import AHEAD_BYTES, Descriptors, Piece, Place, take_rows
 from mlsel.pool.damage import damage_told, errors_told, first_words
 from mlsel.pool.layout import ATOM_FIELDS, FORMAT_VERSION, LONG_LISTS, OBSERVABLE_UNITS, Layout
+
+MOST_AHEAD = 4
+"""Pieces on their way into memory, so few that the last files used include theirs (`Descriptors`)."""
 
 
 class Pool:
@@ -324,7 +327,18 @@ class Pool:
 
     def pieces(self, field: str, frame_ids: range) -> Iterator[tuple[Run, IntArray, Piece | None]]:
         """Yield frames run by run, and where a field of them lies until the next is asked for;
-        None where only `blocks` can read it."""
+        None where only `blocks` can read it. Those that come next are on their way into memory."""
+        waiting: deque[tuple[Run, IntArray, Piece | None]] = deque()
+        for found in self._pieces(field, frame_ids):
+            waiting.append(found)
+            if found[2] is not None:
+                found[2].will_be_read()
+            n_bytes = sum(piece.n_bytes for _, _, piece in waiting if piece is not None)
+            if n_bytes > AHEAD_BYTES or len(waiting) > MOST_AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+
+    def _pieces(self, field: str, frame_ids: range) -> Iterator[tuple[Run, IntArray, Piece | None]]:
         self.require(field)
         for run, ids, rows, one_piece in self._spans(frame_ids):
             piece = None

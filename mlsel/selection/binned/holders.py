@@ -27,6 +27,8 @@ Pairs = tuple[IntArray, IntArray]
 
 LOW_WATER = 4
 """A bin with fewer known frames left is filled when another one has to be."""
+MANY = 4096
+"""Frames that take as long to read as opening the runs of another rank."""
 AT_ONCE = 2**15
 """As many frames may be read at once, or eight times those known if that is more."""
 
@@ -118,11 +120,17 @@ class Holders:
         bound = np.where(wanted, self._key_that_is_enough(certain, low_water), 0.0)
         unsure = keys < _range_max(bound, first + 1, last)
         n_known = int(known.min() * self._task.pool.n_frames)
-        if sum(self._task.every([int(unsure.sum())])) > max(8 * n_known, AT_ONCE):
+        n_unsure = self._task.every([int(unsure.sum())])
+        if sum(n_unsure) > max(8 * n_known, AT_ONCE):
             # A gap in the middle of the range: nearly all frames enclose it.
             np.minimum(bound, 4.0 * known.min(), out=bound)
             unsure = keys < _range_max(bound, first + 1, last)
-        more = self._pairs(self._task.join(frames[unsure]), wanted)
+            n_unsure = self._task.every([int(unsure.sum())])
+        asked = frames[unsure]
+        if max(n_unsure) * len(n_unsure) > 2 * sum(n_unsure) + MANY:
+            # One rank's runs have most of them: all read, though each then opens others' runs.
+            asked = np.asarray(self._task.share(self._task.join(asked)))
+        more = self._pairs(asked, wanted)
         bins, holders = self._accepted(_both(certain, more), known, bound)
         bins, holders = self._accepted((self._task.join(bins), self._task.join(holders)), known)
         starts = np.searchsorted(bins, np.arange(self._grid.n + 1))
@@ -168,10 +176,10 @@ class Holders:
         return bins[new], frames[new]
 
     def _pairs(self, frame_ids: IntArray, wanted: npt.NDArray[np.bool_]) -> Pairs:
-        """Read this rank's part of some frames; return every pair of a wanted bin and a holder."""
+        """Read some frames; return every pair of a wanted bin and a holder."""
         bins = [np.empty(0, dtype=np.int64)]
         frames = [np.empty(0, dtype=np.int64)]
-        read = self._prop.read(self._task, self._task.share(frame_ids))
+        read = self._prop.read(self._task, frame_ids)
         values = ((block.frame_ids, self._prop.values(block, columns)) for block, columns in read)
         for ids, of_frames in _merged(values):
             index = self._grid.index(of_frames)
