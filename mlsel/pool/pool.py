@@ -56,7 +56,7 @@ from mlsel.pool.damage import damage_told, errors_told, first_words
 from mlsel.pool.layout import ATOM_FIELDS, FORMAT_VERSION, LONG_LISTS, OBSERVABLE_UNITS, Layout
 
 MOST_AHEAD = 4
-"""Pieces on their way into memory, so few that the last files used include theirs (`Descriptors`)."""
+"""Pieces on their way into memory, so few that `Descriptors` keeps their files open."""
 
 
 class Pool:

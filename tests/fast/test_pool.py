@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import h5py
@@ -150,3 +151,20 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
         writer.add_run("a", [18], 1, ["positions"])
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not list(tmp_path.iterdir())
+
+
+def test_pieces_of_many_files_can_be_read_when_they_come(tmp_path: Path) -> None:
+    """Those that come next are on their way by then, and have opened their files."""
+    with PoolWriter(tmp_path / "pool.h5") as writer:
+        for k in range(25):
+            writer.link_run(two_kinds(tmp_path / f"{k}.h5", k + 1), prefix=f"{k}-")
+    with Pool(tmp_path / "pool.h5") as pool:
+        forces = [block["forces"] for block in pool.blocks("forces", frame_ids=range(3, 600))]
+        expected = np.concatenate([some.ravel() for some in forces])
+        found = []
+        for run, ids, piece in pool.pieces("forces", range(3, 600)):
+            assert piece is not None and piece.shape == (len(ids), run.n_atoms, 3)
+            read = os.pread(piece.descriptor, piece.n_bytes, piece.offset)
+            found.append(np.frombuffer(read))
+    assert len(found) == 46
+    np.testing.assert_array_equal(np.concatenate(found), expected)
