@@ -109,6 +109,9 @@ int64_t refresh(const Points *given, const Centres *centres, double limit, int64
     int32_t owner = p.owner[i], k = p.seen[i], known = 0; // up to which `near` is known
     uint32_t near = 0;
     const bool in_tiles = centres->n - k > few;
+    if (in_tiles) // while products are computed
+      for (int64_t d = 0; d < p.width; d += lanes)
+        __builtin_prefetch(p.exact + i * p.width + d);
     for (; k < centres->n && nearest >= limit; ++k) {
       if (in_tiles && k >= known) {
         const int64_t start = int64_t(k / tile) * tile;
@@ -126,7 +129,8 @@ int64_t refresh(const Points *given, const Centres *centres, double limit, int64
           continue;
         }
       }
-      if (centres->reach[int64_t(k) * centres->most + owner] >= nearest)
+      // Where a product has left the centre in, `reach` is farther away than the centre.
+      if (!in_tiles && centres->reach[int64_t(k) * centres->most + owner] >= nearest)
         continue;
       const double squared =
           squared_distance(p.width, p.exact + i * p.width, centres->exact + k * p.width);
