@@ -47,7 +47,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.core import units
-from mlsel.core.arrays import Array, FloatArray, IntArray
+from mlsel.core.arrays import Array, FloatArray, IntArray, whole_numbers
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.hdf5_file import bounded
 from mlsel.pool.block import BLOCK_BYTES, Block, Run
@@ -249,7 +249,7 @@ class Pool:
         MlselError
             If a frame id is not in 0 … n_frames − 1.
         """
-        ids = np.asarray(frame_ids, dtype=np.int64)
+        ids = whole_numbers(frame_ids, "frame ids")
         if ids.size and (ids.min() < 0 or ids.max() >= self.n_frames):
             bad = ids[(ids < 0) | (ids >= self.n_frames)][0]
             raise MlselError(
@@ -365,7 +365,7 @@ class Pool:
                     ids = np.arange(start, stop)
                 yield run, ids, ids - run.first_frame, True
             return
-        ids = np.asarray(frame_ids, dtype=np.int64)
+        ids = whole_numbers(frame_ids, "frame ids")
         run_of, row_of = self.locate(ids)
         order = np.lexsort((row_of, run_of))
         ends = np.append(np.flatnonzero(np.diff(run_of[order])) + 1, len(ids))

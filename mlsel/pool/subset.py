@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlsel.core.arrays import Array, IntArray
+from mlsel.core.arrays import Array, IntArray, whole_numbers
 from mlsel.pool.block import Run
 from mlsel.pool.damage import damage_told
 from mlsel.pool.finite import require_finite
@@ -54,7 +54,7 @@ def write_subset(
     MlselError
         If any field of a chosen frame holds a NaN or an infinity; nothing is written then.
     """
-    ids = np.asarray(frame_ids, dtype=np.int64)
+    ids = whole_numbers(frame_ids, "frame ids")
     run_of, _ = pool.locate(ids)
     kinds: dict[_Kind, list[int]] = {}
     kind_of_run: dict[int, _Kind] = {}

@@ -30,6 +30,7 @@ from mlsel.pool import copies, finite
 from mlsel.pool.block import Block
 from mlsel.pool.pool import Pool
 from mlsel.pool.subset import write_subset
+from mlsel.selection.arguments import ids_to_exclude, seed_and_generator
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -258,7 +259,7 @@ class Selector(ABC):
         self,
         pool: Pool,
         n: int,
-        rng: int | np.random.Generator,
+        rng: int | np.integer[Any] | np.random.Generator,
         exclude: npt.ArrayLike = (),
         comm: MPI.Comm | None = None,
         block_bytes: int = BLOCK_BYTES,
@@ -296,7 +297,7 @@ class Selector(ABC):
         """
         self._require_fields(pool)
         eligible = np.ones(pool.n_frames, dtype=bool)
-        ids = np.unique(np.asarray(exclude, dtype=np.int64))
+        ids = np.unique(ids_to_exclude(exclude))
         if given is not None:
             self._require_fields(given)
             if given.attributes.get("pool_digest") == pool.digest:
@@ -310,8 +311,7 @@ class Selector(ABC):
         n_copies = _leave_out_copies(pool, eligible, given)
         n_left = pool.n_frames - len(ids) - n_copies
         check_n(n, n_left, pool, len(ids) + n_copies, " without copies" if n_copies else "")
-        seed = rng if isinstance(rng, int) else None
-        generator = np.random.default_rng(rng) if isinstance(rng, int) else rng
+        seed, generator = seed_and_generator(rng)
         there = None
         if given is not None and len(given):
             every = np.ones(len(given), dtype=bool)
@@ -327,7 +327,7 @@ class Selector(ABC):
 
     def asked(self, pool: Pool, n: int, seed: int | None, exclude: npt.ArrayLike = ()) -> Selection:
         """Return the record of a selection that is still to be made: without its frames."""
-        ids = np.unique(np.asarray(exclude, dtype=np.int64))
+        ids = np.unique(ids_to_exclude(exclude))
         return Selection(
             np.empty(0, dtype=np.int64),
             self.name,
@@ -383,6 +383,8 @@ def _kinds(of: type[Selector] | None = None) -> Iterator[type[Selector]]:
 
 def check_n(n: int, n_left: int, pool: Pool, n_excluded: int, which: str = "") -> None:
     """Raise, with both sides, unless n frames can be had."""
+    if not isinstance(n, (int, np.integer)):
+        raise refuse(f"Asked for {n!r} frames: n must be a whole number.")
     if not 1 <= n <= n_left:
         after = f" after excluding {n_excluded}" if n_excluded else ""
         allowed = f"n must be between 1 and {n_left}" if n_left else "none can be chosen"

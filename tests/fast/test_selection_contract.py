@@ -223,6 +223,37 @@ def test_wrong_type_is_told() -> None:
         make_selector("force", {"bins": "many"})
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"n": 5.5}, "Asked for 5.5 frames: n must be a whole number"),
+        ({"n": "5"}, "n must be a whole number"),
+        ({"rng": None}, "rng is None: give a seed"),
+        ({"rng": -1}, "rng is -1: give a seed"),
+        ({"exclude": [True, False] * 4}, "not a mask of booleans: give np.flatnonzero"),
+        ({"exclude": [1.5]}, r"must be whole numbers, not \[1.5\]"),
+    ],
+)
+def test_arguments_that_are_no_numbers_are_refused(
+    wrong: dict[str, Any], said: str, make_pool: MakePool
+) -> None:
+    arguments: dict[str, Any] = {"n": 3, "rng": 1} | wrong
+    with pytest.raises(MlselError, match=said):
+        make_selector("force").select(make_pool([8], 1), **arguments)
+
+
+def test_seeds_of_numpy_are_seeds(make_pool: MakePool) -> None:
+    pool = make_pool([8], 1)
+    plain, seed = (make_selector("random").select(pool, 3, rng) for rng in (4, np.int64(4)))
+    assert seed.frame_ids.tolist() == plain.frame_ids.tolist() and seed.seed == 4
+
+
+def test_a_mask_is_no_frame_ids(make_pool: MakePool) -> None:
+    pool = make_pool([8], 1)
+    with pytest.raises(MlselError, match="frame ids are numbers, not a mask of booleans"):
+        list(pool.blocks("positions", frame_ids=np.arange(8) < 3))
+
+
 def test_missing_field_names_the_methods_that_work(tmp_path: Path) -> None:
     with PoolWriter(tmp_path / "pool.h5") as writer:
         run = writer.add_run("ab-initio", [11], 2, ["positions", "forces"], {"energy": "eV"})
