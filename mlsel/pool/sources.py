@@ -113,6 +113,11 @@ def state_of(path: Path) -> tuple[int, int]:
     MlselError
         If there is no such file.
     """
+    if path.is_dir():
+        raise MlselError(
+            f"{path} is a folder: name the files in it. DeePMD-kit's arrays are not read; dpdata "
+            "writes them as extended XYZ."
+        )
     if not path.is_file():
         raise MlselError(f"there is no file {path}.")
     states = [file.stat() for file in files_of(path)]

@@ -250,3 +250,8 @@ def test_units_that_frames_say_are_not_passed_over(
     warnings = import_trajectories(*arguments).warnings
     found = [w for w in warnings if "eV/atom, which is no unit of energy" in w]
     assert len(found) == (said == "warning")
+
+
+def test_folders_are_no_files(tmp_path: Path) -> None:
+    with pytest.raises(MlselError, match="is a folder: name the files in it"):
+        import_trajectories([tmp_path], tmp_path / "pool.h5")
