@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from mlsel.core.plotting import write_figure
 
 HERE = Path(__file__).parent
 METHODS = ("random", "single-md-random", "global-energy", "atomic-energy", "force")
+OWN = ("random", "pair-energy", "fps", "force", "force-fps", "flat-force", "entropy", "set-cover",
+       "cur", "network-distillation")  # fmt: skip
+SMALL = "schnet-small-e0.01"
 POTENTIALS = {"bare": "all is learnt", "zbl": "wide ZBL given", "charges": "ZBL and charges given"}
 
 
@@ -28,24 +32,29 @@ def save(figure: Any, name: str) -> None:
     plt.close(figure)
 
 
-def errors() -> None:
+def errors(
+    name: str, table: str, methods: Sequence[str], potentials: Sequence[str], log: bool
+) -> None:
     """RMSE and Max by method, mean and standard error over seeds, a panel a potential."""
-    rows = [r for r in read("summary.csv") if r["quantity"] == "force"]
-    rows = [r for r in rows if r["family"] == "schnet-small-e0.01" and r["potential"] in POTENTIALS]
-    figure, axes = plt.subplots(2, 3, figsize=(9, 5), sharex=True, layout="constrained")
-    for column, (potential, title) in enumerate(POTENTIALS.items()):
+    rows = [r for r in read(table) if r["quantity"] == "force" and r["family"] == SMALL]
+    n = len(potentials)
+    figure, axes = plt.subplots(2, n, figsize=(9, 5), sharex=True, layout="constrained")
+    for column, potential in enumerate(potentials):
         own = {r["dataset"]: r for r in rows if r["potential"] == potential}
-        places = [i for i, m in enumerate(METHODS) if m in own]
         for axis, measure in zip(axes[:, column], ("rmse", "max"), strict=True):
-            values = [1000 * float(own[METHODS[i]][measure]) for i in places]
-            bars = [1000 * float(own[METHODS[i]][f"{measure}_error"]) for i in places]
+            places = [i for i, m in enumerate(methods) if m in own]
+            values = [1000 * float(own[methods[i]][measure]) for i in places]
+            bars = [1000 * float(own[methods[i]][f"{measure}_error"]) for i in places]
             axis.errorbar(places, values, bars, fmt="o", capsize=3)
-            axis.set_ylim(0, 1.1 * max(map(sum, zip(values, bars, strict=True))))
-            axis.set_xticks(range(len(METHODS)), METHODS, rotation=35, ha="right")
-        axes[0, column].set_title(title)
+            if log and measure == "max":
+                axis.set_yscale("log")
+            else:
+                axis.set_ylim(0, 1.1 * max(map(sum, zip(values, bars, strict=True))))
+            axis.set_xticks(range(len(methods)), methods, rotation=35, ha="right")
+        axes[0, column].set_title(POTENTIALS[potential])
     axes[0, 0].set_ylabel("RMSE of forces, meV/Å")
     axes[1, 0].set_ylabel("largest error, meV/Å")
-    save(figure, "errors")
+    save(figure, name)
 
 
 def rdf() -> None:
@@ -73,5 +82,6 @@ def rdf() -> None:
 
 
 if __name__ == "__main__":
-    errors()
+    errors("errors", "summary.csv", METHODS, tuple(POTENTIALS), log=False)
+    errors("methods", "own-summary.csv", OWN, ("bare", "charges"), log=True)
     rdf()

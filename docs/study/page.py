@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,13 @@ HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
 RESULTS = HERE.parent / "results.md"
 METHODS = ("random", "single-md-random", "global-energy", "atomic-energy", "force")
+RUN = ("random", "force", "fps", "cur", "set-cover", "network-distillation")
+FROM_ALL = ("random", "global-energy", "atomic-energy", "force")
 SMALL = "schnet-small-e0.01"
 POTENTIALS = {"bare": "all is learnt", "zbl": "wide ZBL given", "charges": "ZBL and charges given"}
-RESOLVED = 2.0
+RANDOM_FRAMES = "force, random frames"
+OWN = ("random", "force", "flat-force", "force-fps", "fps", "cur", "entropy", "set-cover",
+       "network-distillation", "pair-energy")  # fmt: skip
 
 
 def read(name: str) -> list[dict[str, Any]]:
@@ -36,46 +41,48 @@ def milli(row: dict[str, Any], name: str) -> str:
     return plus_minus(1000 * float(row[name]), 1000 * float(row[f"{name}_error"]))
 
 
-def errors(quantity: str = "force") -> list[str]:
-    """Force errors of the small networks by method."""
-    lines = ["| chosen | " + " | ".join(POTENTIALS.values()) + " |", "|---|---:|---:|---:|"]
-    own = {
-        (r["potential"], r["dataset"]): r
-        for r in read("summary.csv")
-        if r["family"] == SMALL and r["quantity"] == quantity
+def three(columns: dict[str, tuple[str, str, str]], methods: Sequence[str]) -> list[str]:
+    """Max / RMSE / MAE by method; a column is a part's prefix, a potential and a quantity."""
+    lines = [f"| chosen | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    rows = {
+        (prefix, r["potential"], r["quantity"], r["dataset"]): r
+        for prefix in {column[0] for column in columns.values()}
+        for r in read(f"{prefix}summary.csv")
+        if r["family"] == SMALL
     }
-    for method in METHODS:
+    for method in methods:
+        own = [rows.get((*column, method)) for column in columns.values()]
         cells = [
-            " / ".join(milli(own[name, method], m) for m in ("max", "rmse", "mae"))
-            for name in POTENTIALS
+            " / ".join(milli(row, m) for m in ("max", "rmse", "mae")) if row else "" for row in own
         ]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return lines
+
+
+def errors(quantity: str = "force") -> list[str]:
+    """Force errors of the small networks by method and by what is given."""
+    return three({w: ("", name, quantity) for name, w in POTENTIALS.items()}, METHODS)
 
 
 def typical() -> list[str]:
     """The same on the quarter of the test frames that is a random sample of the pool."""
-    return errors("force, random frames")
+    return errors(RANDOM_FRAMES)
 
 
-OWN = ("random", "force", "flat-force", "force-fps", "fps", "cur", "entropy", "set-cover",
-       "network-distillation", "pair-energy")  # fmt: skip
+def positive() -> list[str]:
+    """The same with the positive D, on its own test frames."""
+    return three({POTENTIALS["bare"]: ("positive-", "bare", "force")}, FROM_ALL)
 
 
 def own() -> list[str]:
-    """Force errors by methods beyond the paper's, where ZBL and charges are given."""
-    heads = {"force": "all test frames", "force, random frames": "random frames"}
-    lines = [f"| chosen | {' | '.join(heads.values())} |", "|---|---:|---:|"]
-    rows = {
-        (r["dataset"], r["quantity"]): r for r in read("own-summary.csv") if r["family"] == SMALL
+    """Force errors by methods beyond the paper's."""
+    given = POTENTIALS["charges"]
+    columns = {
+        POTENTIALS["bare"]: ("own-", "bare", "force"),
+        given: ("own-", "charges", "force"),
+        f"{given}, random frames": ("own-", "charges", RANDOM_FRAMES),
     }
-    for method in OWN:
-        cells = [
-            " / ".join(milli(rows[method, quantity], m) for m in ("max", "rmse", "mae"))
-            for quantity in heads
-        ]
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return lines
+    return three(columns, OWN)
 
 
 def differences() -> list[str]:
@@ -101,13 +108,16 @@ def differences() -> list[str]:
     return lines
 
 
-def md() -> list[str]:
+def md(
+    prefix: str = "", methods: Sequence[str] = METHODS, names: Sequence[str] = tuple(POTENTIALS)
+) -> list[str]:
     """What 1000 ions did, of the models of each method."""
-    lines = ["| chosen | " + " | ".join(POTENTIALS.values()) + " |", "|---|---|---|---|"]
-    rows = [r for r in read("md.csv") if r["model"] == SMALL]
-    for method in METHODS:
+    lines = [f"| chosen | {' | '.join(POTENTIALS[name] for name in names)} |"]
+    lines.append("|---|" + "---|" * len(names))
+    rows = [r for r in read(f"{prefix}md.csv") if r["model"] == SMALL]
+    for method in methods:
         cells = []
-        for name in POTENTIALS:
+        for name in names:
             own = [r for r in rows if (r["potential"], r["method"]) == (name, method)]
             words = sorted({r["word"] for r in own})
             told = ", ".join(f"{sum(r['word'] == w for r in own)} {w}" for w in words)
@@ -116,6 +126,11 @@ def md() -> list[str]:
             cells.append(f"{told}; {least if least == most else f'{least} to {most}'} ps")
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return lines
+
+
+def own_md() -> list[str]:
+    """The same by methods beyond the paper's."""
+    return md("own-", RUN, ("bare",))
 
 
 def ranks(values: Any) -> Any:
@@ -195,7 +210,9 @@ TABLES = {
     "typical": typical,
     "differences": differences,
     "own": own,
+    "positive": positive,
     "md": md,
+    "own-md": own_md,
     "correlations": correlations,
     "labels": labels,
 }

@@ -4,45 +4,51 @@
 set -euo pipefail
 root=$1 ranks=${2:-$(nproc)}
 study=docs/study/study.toml
-zbl='training.baseline.zbl=[2.0,4.0]'
-charges='training.baseline.charges={Na=1,Cl=-1}'
 on_ranks() { OMP_NUM_THREADS=1 mpirun -n "$ranks" python -m "$@"; }
+stages() {  # FOLDER STAGES OPTION...
+  for stage in $2; do on_ranks mlsel.$stage $study -o "$1" "${@:3}"; done
+}
+from() {  # FOLDER PRODUCTS NEW: a new folder with these products of another, by hard links
+  mkdir -p "$3"
+  for product in $2; do cp -aln "$1/$product" "$3/"; done
+}
 
-# One pool and its data sets; each potential's folder has them by hard links.
-on_ranks mlsel.generate $study -o "$root/bare"
-on_ranks mlsel.selection $study -o "$root/bare"
-for name in zbl charges large; do
-  mkdir -p "$root/$name"
-  cp -aln "$root/bare/pool.h5" "$root/bare/runs" "$root/bare/data" "$root/$name/"
-done
+# The study: one pool, its data sets, and all models.
+on_ranks mlsel.run $study -o "$root/study" --until training
 
 # Test frames of MD runs that nobody trained on: the same states, other seeds.
 fresh=(--set pool.seed=2 --set pool.frames_per_run=64 --set selection.seeds=1 --set selection.n_train=1
        --set selection.n_validation=0 --set selection.n_test=2000 --set 'selection.methods=["random"]')
-on_ranks mlsel.generate $study -o "$root/fresh" "${fresh[@]}"
-on_ranks mlsel.selection $study -o "$root/fresh" "${fresh[@]}"
+stages "$root/fresh" "generate selection" "${fresh[@]}"
+test=(--test "$root/fresh/data/test.h5")
+stages "$root/study" evaluate "${test[@]}"
+stages "$root/study" evaluate "${test[@]}" --probe
+stages "$root/study" validate
 
-for name in bare zbl charges large; do
-  case $name in
-    bare) options=() ;;
-    zbl) options=(--set "$zbl") ;;
-    charges) options=(--set "$zbl" --set "$charges") ;;
-    large) options=(--set 'training.schnet.sizes=["large"]' --set selection.seeds=1) ;;
-  esac
-  on_ranks mlsel.training $study -o "$root/$name" "${options[@]}"
-  on_ranks mlsel.evaluate $study -o "$root/$name" "${options[@]}" --test "$root/fresh/data/test.h5"
-  [ $name = large ] && continue
-  on_ranks mlsel.evaluate $study -o "$root/$name" "${options[@]}" --test "$root/fresh/data/test.h5" --probe
-  on_ranks mlsel.validate $study -o "$root/$name" "${options[@]}"
-done
+# Large networks.
+large=(--set 'training.schnet.sizes=["large"]' --set 'training.baselines={}')
+from "$root/study" "pool.h5 runs" "$root/large"
+stages "$root/large" "selection training" --set selection.seeds=1 "${large[@]}"
+stages "$root/large" evaluate --set selection.seeds=1 "${large[@]}" "${test[@]}"
 
-# Methods beyond the paper's, from a pool of 200 frames a run.
-own=(--set pool.frames_per_run=200 --set pool.pair_energies=true --set selection.n_test=400
-     --set 'selection.methods=["random","force","flat-force","fps","force-fps","entropy","cur","set-cover","network-distillation","pair-energy"]'
-     --set 'training.kinds=["schnet"]')
-own+=(--set "$zbl" --set "$charges")
-for stage in generate selection training; do on_ranks mlsel.$stage $study -o "$root/own/charges" "${own[@]}"; done
-on_ranks mlsel.evaluate $study -o "$root/own/charges" "${own[@]}" --test "$root/fresh/data/test.h5"
+# What all further parts have in common: another pool, of 200 frames a run (too few for one run alone to be a set).
+few=(--set pool.frames_per_run=200 --set selection.n_test=400)
+
+# Methods beyond the paper's.
+own=("${few[@]}" --set pool.pair_energies=true --set 'training.kinds=["schnet"]'
+     --set 'training.baselines={charges={zbl=[2.0,4.0],charges={Na=1,Cl=-1}}}'
+     --set 'selection.methods=["random","force","flat-force","fps","force-fps","entropy","cur","set-cover","network-distillation","pair-energy"]')
+stages "$root/own" "generate selection training" "${own[@]}"
+stages "$root/own" evaluate "${own[@]}" "${test[@]}"
+stages "$root/own" validate "${own[@]}" --set 'validation.models=["random/*e0.01","force/*e0.01","fps/*e0.01","cur/*e0.01","set-cover/*e0.01","network-distillation/*e0.01"]'
+
+# The sign of D that many public decks have by mistake: a pool and test frames of its own.
+positive=(--set system.potential=nacl-tosi-fumi-positive-d)
+stages "$root/positive-fresh" "generate selection" "${fresh[@]}" "${positive[@]}"
+positive+=("${few[@]}" --set 'training.kinds=["schnet"]' --set 'training.baselines={}'
+           --set 'selection.methods=["random","global-energy","atomic-energy","force"]')
+stages "$root/positive" "generate selection training" "${positive[@]}"
+stages "$root/positive" evaluate "${positive[@]}" --test "$root/positive-fresh/data/test.h5"
 
 python docs/study/tables.py "$root"
 python docs/study/draw.py

@@ -1,11 +1,11 @@
 """The small tables of this page, from the folders of the study.
 
-    python docs/study/tables.py FOLDER      FOLDER/bare, FOLDER/zbl, … as repeat.sh makes them
+    python docs/study/tables.py FOLDER      with the folders that repeat.sh makes in it
 
 Writes docs/study/data/*.csv: errors.csv and summary.csv (force errors over all test frames, one row
 a model and one a family), comparisons.csv (paired differences between methods), md.csv (what 1000
-ions did), probe.csv (two ions pushed together) and rdf.csv. FOLDER/own/charges has the methods
-beyond the paper's, from another pool: own-errors.csv, own-summary.csv, own-comparisons.csv.
+ions did), probe.csv (two ions pushed together) and rdf.csv of FOLDER/study. The study's other parts
+have tables of the same names with the part's name before them: own-errors.csv.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from mlsel.evaluate.seeds import MEASURES, SUMMARIZED, comparisons, summary
 from mlsel.study.seeds import family
 
 DATA = Path(__file__).parent / "data"
-POTENTIALS = ("bare", "zbl", "charges", "large")
-"""What is learnt: all; all but a wide ZBL; all but it and charges; all, by a large network."""
+BASELINES = ("zbl", "charges")
+"""Names in study.toml's training.baselines; a model without one is called bare."""
+PARTS = ("large", "own", "positive")
+"""Large networks; methods beyond the paper's; the potential with the positive D."""
+ERRORS, VERDICTS = "evaluation/errors.csv", "validation/verdicts.csv"
 NUMBERS = ("n", *MEASURES, "q9999", "q9999_error")
 Row = dict[str, Any]
 
@@ -61,11 +64,20 @@ def of_seed(name: str) -> Row:
     return {"method": base, "seed": seed}
 
 
-def potentials(root: Path) -> Iterable[tuple[str, Path]]:
-    """Yield the variants of the study that are there."""
-    for name in POTENTIALS:
-        if (root / name / "evaluation" / "errors.csv").is_file():
-            yield name, root / name
+def split(model: str) -> tuple[str, str]:
+    """Return a model's name without seed and baseline, and its baseline."""
+    base, _ = family(model)
+    label = next((label for label in BASELINES if base.endswith(f"-{label}")), "")
+    return base.removesuffix(f"-{label}"), label or "bare"
+
+
+def by_potential(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return rows by what their models were given; models under their names without it."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        model, potential = split(row["model"])
+        found.setdefault(potential, []).append(row | {"model": model})
+    return found
 
 
 def error_tables(root: Path, prefix: str = "") -> None:
@@ -73,12 +85,17 @@ def error_tables(root: Path, prefix: str = "") -> None:
     rows: list[Row] = []
     means: list[Row] = []
     differences: list[Row] = []
-    for name, folder in potentials(root):
-        forces = errors_of(folder, "force_component")
-        atomic = {(r["dataset"], r["model"]): r["rmse"] for r in errors_of(folder, "atomic_energy")}
-        energy = {
-            (r["dataset"], r["model"]): r["rmse"] for r in errors_of(folder, "energy_per_atom")
-        }
+    quantities = {
+        "force": by_potential(errors_of(root, "force_component")),
+        "force, random frames": by_potential(errors_of(root, "force_component", "random")),
+        "atomic energy": by_potential(errors_of(root, "atomic_energy")),
+        "energy": by_potential(errors_of(root, "energy_per_atom")),
+    }
+    for name, forces in quantities["force"].items():
+        atomic, energy = (
+            {(r["dataset"], r["model"]): r["rmse"] for r in quantities[which].get(name, [])}
+            for which in ("atomic energy", "energy")
+        )
         for row in forces:
             key = row["dataset"], row["model"]
             rows.append(
@@ -86,12 +103,9 @@ def error_tables(root: Path, prefix: str = "") -> None:
                 | {k: row[k] for k in NUMBERS}
                 | {"atomic_energy_rmse": atomic.get(key, math.nan), "energy_rmse": energy[key]}
             )
-        for words, one in (
-            ("force", forces),
-            ("force, random frames", errors_of(folder, "force_component", "random")),
-            ("atomic energy", errors_of(folder, "atomic_energy")),
-        ):
-            means += [{"potential": name, "quantity": words, **row} for row in summary(one)]
+        for words in ("force", "force, random frames", "atomic energy"):
+            one = summary(quantities[words].get(name, []))
+            means += [{"potential": name, "quantity": words, **row} for row in one]
         differences += [{"potential": name, **row} for row in comparisons(forces)]
     first = ("potential", "method", "seed", "model")
     write(f"{prefix}errors.csv", rows, (*first, *NUMBERS, "atomic_energy_rmse", "energy_rmse"))
@@ -104,27 +118,27 @@ MEASURED = ("rdf", "peak_position", "peak_height", "coordination", "short_weight
             "density", "energy", "diffusion")  # fmt: skip
 
 
-def md_table(root: Path) -> None:
+def md_table(root: Path, prefix: str = "") -> None:
     """Write md.csv: what each model's run did beside the reference."""
     rows = []
-    for name, folder in potentials(root):
-        for row in read(folder / "validation" / "verdicts.csv"):
-            dataset, _, model = row["name"].partition("/")
-            numbers = {key: float(row[key]) for key in ("time", "stable_time", *MEASURED)}
-            rows.append(
-                {"potential": name, **of_seed(dataset), "model": model, "word": row["word"]}
-                | numbers
-            )
+    for row in read(root / VERDICTS):
+        dataset, _, name = row["name"].partition("/")
+        model, potential = split(name)
+        numbers = {key: float(row[key]) for key in ("time", "stable_time", *MEASURED)}
+        rows.append(
+            {"potential": potential, **of_seed(dataset), "model": model, "word": row["word"]}
+            | numbers
+        )
     first = ("potential", "method", "seed", "model", "word", "time", "stable_time")
-    write("md.csv", rows, (*first, *MEASURED))
+    write(f"{prefix}md.csv", rows, (*first, *MEASURED))
 
 
 def probe_table(root: Path) -> None:
     """Write probe.csv: two ions pushed together, by each model."""
     columns = ("pair", "shortest", "barrier", "hole", "error")
     rows = []
-    for name, folder in potentials(root):
-        for row in read(folder / "evaluation" / "probe.csv"):
+    for name, own in by_potential(read(root / "evaluation" / "probe.csv")).items():
+        for row in own:
             rows.append(
                 {"potential": name, **of_seed(row["dataset"]), "model": row["model"]}
                 | {"pair": row["pair"]}
@@ -139,22 +153,20 @@ def rdf_table(root: Path) -> None:
 
     curves: dict[tuple[str, str], list[np.ndarray]] = {}
     r = np.empty(0)
-    for name, folder in potentials(root):
-        for path in sorted((folder / "validation").glob("**/results.h5")):
-            run = path.parent.relative_to(folder / "validation").as_posix()
-            with h5py.File(path) as file:
-                g = file["rdf/g"][:, 0]
-                r = file["rdf/r"][:]
-            if not len(g):
-                continue
-            dataset, _, model = run.partition("/")
-            method = family(dataset)[0] if model else "reference"  # and its repeats
-            curves.setdefault((name, method), []).append(g.mean(axis=0))
+    for path in sorted((root / "validation").glob("**/results.h5")):
+        dataset, _, name = path.parent.relative_to(root / "validation").as_posix().partition("/")
+        with h5py.File(path) as file:
+            g = file["rdf/g"][:, 0]
+            r = file["rdf/r"][:]
+        if not len(g):
+            continue
+        method = family(dataset)[0] if name else "reference"  # and its repeats
+        curves.setdefault((split(name)[1], method), []).append(g.mean(axis=0))
     rows = []
-    for (name, method), each in curves.items():
+    for (potential, method), each in curves.items():
         mean = np.mean(each, axis=0)
         rows += [
-            {"potential": name, "method": method, "n": len(each), "r": float(x), "g": float(y)}
+            {"potential": potential, "method": method, "n": len(each), "r": float(x), "g": float(y)}
             for x, y in zip(r, mean, strict=True)
             if x < 8.0
         ]
@@ -164,11 +176,14 @@ def rdf_table(root: Path) -> None:
 def main(root: Path) -> None:
     """Write all tables."""
     DATA.mkdir(exist_ok=True)
-    error_tables(root)
-    error_tables(root / "own", "own-")
-    md_table(root)
-    probe_table(root)
-    rdf_table(root)
+    for part in ("study", *PARTS):
+        prefix = "" if part == "study" else f"{part}-"
+        if (root / part / ERRORS).is_file():
+            error_tables(root / part, prefix)
+        if (root / part / VERDICTS).is_file():
+            md_table(root / part, prefix)
+    probe_table(root / "study")
+    rdf_table(root / "study")
 
 
 if __name__ == "__main__":
