@@ -23,7 +23,7 @@ RESULTS = HERE.parent / "results.md"
 METHODS = ("random", "single-md-random", "global-energy", "atomic-energy", "force")
 RUN = ("random", "force", "fps", "cur", "set-cover", "network-distillation")
 FROM_ALL = ("random", "global-energy", "atomic-energy", "force")
-SMALL = "schnet-small-e0.01"
+SMALL, GAP = "schnet-small-e0.01", "gap-2b-500-f0.1"
 POTENTIALS = {"bare": "all is learnt", "zbl": "wide ZBL given", "charges": "ZBL and charges given"}
 RANDOM_FRAMES = "force, random frames"
 OWN = ("random", "force", "flat-force", "force-fps", "fps", "cur", "entropy", "set-cover",
@@ -48,7 +48,7 @@ def three(columns: dict[str, tuple[str, str, str]], methods: Sequence[str]) -> l
         (prefix, r["potential"], r["quantity"], r["dataset"]): r
         for prefix in {column[0] for column in columns.values()}
         for r in read(f"{prefix}summary.csv")
-        if r["family"] == SMALL
+        if r["family"] in (SMALL, GAP)
     }
     for method in methods:
         own = [rows.get((*column, method)) for column in columns.values()]
@@ -67,6 +67,12 @@ def errors(quantity: str = "force") -> list[str]:
 def typical() -> list[str]:
     """The same on the quarter of the test frames that is a random sample of the pool."""
     return errors(RANDOM_FRAMES)
+
+
+def gap() -> list[str]:
+    """Force errors of GAPs of 128 configurations."""
+    columns = {"all test frames": "force", "random frames": RANDOM_FRAMES}
+    return three({w: ("gap-", "bare", q) for w, q in columns.items()}, (*FROM_ALL, "cur"))
 
 
 def positive() -> list[str]:
@@ -210,6 +216,7 @@ TABLES = {
     "typical": typical,
     "differences": differences,
     "own": own,
+    "gap": gap,
     "positive": positive,
     "md": md,
     "own-md": own_md,

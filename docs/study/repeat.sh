@@ -50,6 +50,14 @@ positive+=("${few[@]}" --set 'training.kinds=["schnet"]' --set 'training.baselin
 stages "$root/positive" "generate selection training" "${positive[@]}"
 stages "$root/positive" evaluate "${positive[@]}" --test "$root/positive-fresh/data/test.h5"
 
+# GAPs of 128 configurations: a term of pairs and a SOAP.
+gap=("${few[@]}" --set pool.pair_energies=true --set 'training.kinds=["gap"]' --set 'training.baselines={}'
+     --set 'selection.methods=["random","global-energy","atomic-energy","force","cur"]' --set training.gap.two_body=true
+     --set 'training.gap.n_sparse=[500]' --set training.gap.n_train=128 --set training.gap.fit=own)
+from "$root/own" "pool.h5 runs" "$root/gap"
+stages "$root/gap" "selection training" "${gap[@]}"
+stages "$root/gap" evaluate "${gap[@]}" "${test[@]}"
+
 python docs/study/tables.py "$root"
 python docs/study/draw.py
 python docs/study/page.py
