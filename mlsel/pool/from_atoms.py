@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,3 +190,17 @@ def _without_zero_forces_of_fixed_atoms(frames: Incoming) -> list[Incoming]:
             parts = [frames.take(is_filled), frames.take(~is_filled)]
             return [one for part in parts for one in _without_zero_forces_of_fixed_atoms(part)]
     return [frames]
+
+
+def read_by_ase(path: Path, kind: str, **arguments: Any) -> Iterator[Atoms]:
+    """Yield the frames of a file as ASE's reader of this format gives them, on this rank alone."""
+    from ase.io import iread
+
+    yield from iread(
+        str(path),
+        index=":",
+        format=kind,
+        parallel=False,
+        do_not_split_by_at_sign=True,
+        **arguments,
+    )

@@ -11,6 +11,7 @@ import numpy as np
 
 from mlsel.core.errors import MlselError, shortened
 from mlsel.pool.extxyz import opened
+from mlsel.pool.from_atoms import read_by_ase
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,8 +32,6 @@ def read_dump(
     MlselError
         If it isn't known which elements the atoms are, or the file is not whole.
     """
-    from ase.io import iread
-
     columns = dump_columns(path)
     arguments: dict[str, Any] = {}
     has_types = "type" in columns and bool(species)
@@ -47,14 +46,7 @@ def read_dump(
         arguments["specorder"] = list(species)
     if kind == "lammps-dump-text" and (has_types or "specorder" in arguments):
         _check_types(path, columns, len(species))
-    for atoms in iread(
-        str(path),
-        index=":",
-        format=kind,
-        parallel=False,
-        do_not_split_by_at_sign=True,
-        **arguments,
-    ):
+    for atoms in read_by_ase(path, kind, **arguments):
         filled = [] if atoms.calc is None else ["energy"]
         if atoms.calc is not None and not {"fx", "fy", "fz"} <= set(columns):
             filled += ["forces"]

@@ -15,7 +15,7 @@ from mlsel.core.errors import MlselError, shortened
 from mlsel.core.provenance import digest, file_digest
 from mlsel.pool.cp2k import files_beside, is_cp2k, read_cp2k
 from mlsel.pool.extxyz import opened, read_extxyz
-from mlsel.pool.from_atoms import checked, from_atoms
+from mlsel.pool.from_atoms import checked, from_atoms, read_by_ase
 from mlsel.pool.incoming import Incoming, gathered
 from mlsel.pool.own import is_pool, read_pool
 
@@ -167,8 +167,6 @@ def kind_of(path: Path) -> str:
 
 
 def _by_ase(path: Path, kind: str) -> Iterator[tuple[Atoms, dict[str, Any]]]:
-    from ase.io import iread
-
     arguments: dict[str, Any] = {}
     more: dict[str, Any] = {}
     if kind == "runnerdata":  # input.data of RuNNer and n2p2, each in units of its writer's
@@ -179,14 +177,7 @@ def _by_ase(path: Path, kind: str) -> Iterator[tuple[Atoms, dict[str, Any]]]:
             if any(line.startswith(b"comment") for line in file):
                 more["not_kept"] = ["comment"]
     converged = scf_converged(path, kind)
-    for atoms in iread(
-        str(path),
-        index=":",
-        format=kind,
-        parallel=False,
-        do_not_split_by_at_sign=True,
-        **arguments,
-    ):
+    for atoms in read_by_ase(path, kind, **arguments):
         done = next(converged, None)
         yield atoms, more if done is None else {**more, "info": {"scf_converged": done}}
 
