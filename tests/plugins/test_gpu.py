@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlsel.export_model import export_schnet
 from mlsel.plugins.builder import CUDA_PART
+from tests.plugins.potentials import elemental, potential
 from tests.plugins.support import Agreement, environment, evaluate_lammps, melts
 from tests.plugins.test_ranks import deck, structures
 from tests.plugins.test_schnet import check_same
@@ -39,6 +41,17 @@ def test_without_a_gpu_it_says_so(plugins: Path, files: dict[str, Path]) -> None
 def test_double_precision_is_that_of_the_cpu(name: str, files: dict[str, Path]) -> None:
     atoms = structures()[name]
     coeff = f"{files['schnet64']} Na Cl"
+    expected = evaluate_lammps(atoms, "schnet compressed device cpu", coeff)
+    check_same(evaluate_lammps(atoms, "schnet compressed device cuda", coeff), expected)
+
+
+@pytest.mark.usefixtures("gpu_part")
+@pytest.mark.parametrize("name", ["melt", "cluster"])
+def test_a_network_for_each_element(name: str, tmp_path: Path) -> None:
+    """Elements named in another order than the networks'."""
+    model = potential([elemental((17, 11))])
+    coeff = f"{export_schnet(model, tmp_path / 'model.pt', ('Na', 'Cl'))} Na Cl"
+    atoms = structures()[name]
     expected = evaluate_lammps(atoms, "schnet compressed device cpu", coeff)
     check_same(evaluate_lammps(atoms, "schnet compressed device cuda", coeff), expected)
 

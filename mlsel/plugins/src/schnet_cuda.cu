@@ -63,25 +63,30 @@ template <typename Real> class CudaModel : public CompressedModel {
       tables_.emplace_back();
       tables_.back().fill(table(from.array(layer + "table")));
     }
-    int in = n_basis_, widest = std::max(n_basis_, n_filters_);
-    if (from.readout_per_element)
-      throw std::runtime_error("the file has an output network for each element, and device cuda "
-                               "computes one: leave \"device cuda\" out, the CPU computes both");
-    for (size_t k = 0; k < from.readout.size(); k++) {
-      const std::string layer = "readout" + std::to_string(k) + '/';
-      readout_.emplace_back(from.array(layer + "weight"), in, &from.array(layer + "bias"));
-      in = from.readout[k];
-      widest = std::max(widest, in);
-    }
-    if (readout_.size() > MAX_READOUT)
+    int widest = std::max(n_basis_, n_filters_);
+    if (from.readout.size() > MAX_READOUT)
       throw std::runtime_error("the GPU's compressed mode knows output networks of up to " +
                                std::to_string(MAX_READOUT) + " layers, this one has " +
-                               std::to_string(readout_.size()));
-    network_.n_layers = static_cast<int>(readout_.size());
-    network_.activation = activation(from.readout_activation);
-    for (size_t k = 0; k < readout_.size(); k++) {
-      network_.forwards[k] = forwards(readout_[k]);
-      network_.backwards[k] = backwards(readout_[k]);
+                               std::to_string(from.readout.size()));
+    const size_t n_networks = from.n_networks(file.numbers.size());
+    for (size_t s = 0; s < n_networks; s++) {
+      int n_in = n_basis_;
+      readout_.emplace_back();
+      for (size_t k = 0; k < from.readout.size(); k++) {
+        const std::string layer = from.network(s) + "readout" + std::to_string(k) + '/';
+        readout_[s].emplace_back(from.array(layer + "weight"), n_in, &from.array(layer + "bias"));
+        n_in = from.readout[k];
+        widest = std::max(widest, n_in);
+      }
+      Readout<Real> &network = networks_.emplace_back();
+      network.n_layers = static_cast<int>(from.readout.size());
+      network.element = static_cast<int>(s);
+      network.n_elements = static_cast<int>(n_networks);
+      network.activation = activation(from.readout_activation);
+      for (size_t k = 0; k < from.readout.size(); k++) {
+        network.forwards[k] = forwards(readout_[s][k]);
+        network.backwards[k] = backwards(readout_[s][k]);
+      }
     }
     stride_ = widest;
     rows_in_block_ = 8;
@@ -178,7 +183,7 @@ template <typename Real> class CudaModel : public CompressedModel {
   static unsigned blocks(long n, int each) { return static_cast<unsigned>((n + each - 1) / each); }
   size_t shared_bytes() const
   {
-    return sizeof(Real) * rows_in_block_ * stride_ * (2 + std::max<size_t>(1, readout_.size()));
+    return sizeof(Real) * rows_in_block_ * stride_ * (2 + std::max<size_t>(1, readout_.front().size()));
   }
 
   std::vector<Real> table(const std::vector<double> &knots) const
@@ -224,19 +229,15 @@ template <typename Real> class CudaModel : public CompressedModel {
     to_.fill(to);
     const size_t room = std::max<size_t>(1, partner.size());
     n_pairs_.need(std::max(1, n_rows_));
-    row_.need(room);
-    knot_.need(room);
-    weights_.need(SPLINES * room);
-    weight_slopes_.need(SPLINES * room);
-    vector_.need(4 * room);
+    pairs_.need(room);
+    directions_.need(room);
     positions_.need(3 * std::max<size_t>(1, n_atoms_));
   }
 
   Pairs<Real> pairs() const
   {
-    return {n_local_,        n_rows_,   first_.get(), partner_.get(), from_.get(),          to_.get(),
-            n_pairs_.get(),  row_.get(), knot_.get(),  weights_.get(), weight_slopes_.get(),
-            vector_.get()};
+    return {n_local_,  n_rows_,        first_.get(), partner_.get(),   from_.get(),
+            to_.get(), n_pairs_.get(), pairs_.get(), directions_.get()};
   }
   Rows<Real> rows() const
   {
@@ -270,9 +271,10 @@ template <typename Real> class CudaModel : public CompressedModel {
     }
     const int top = n_layers_ - 1;
     if (n_local_)
-      read_out<ROWS, Real><<<grid, THREADS, shared>>>(
-          rows(), network_, offsets_.get(), energies(), backwards(f2out1_[top]),
-          backwards(f2out0_[top]), slopes_[top].get(), message_gradient_.get());
+      for (const Readout<Real> &network : networks_)
+        read_out<ROWS, Real><<<grid, THREADS, shared>>>(
+            rows(), network, offsets_.get(), energies(), backwards(f2out1_[top]),
+            backwards(f2out0_[top]), slopes_[top].get(), message_gradient_.get());
     for (int k = top; k >= 0; k--) {
       if (n_rows_)
         gather_back<Real><<<blocks(static_cast<long>(n_rows_) * strips, WARPS), THREADS>>>(
@@ -345,17 +347,19 @@ template <typename Real> class CudaModel : public CompressedModel {
   int n_layers_, n_basis_, n_filters_, width_, n_knots_, stride_ = 0, rows_in_block_ = 8,
       most_rows_ = 8, n_processors_ = 1;
   Activation inner_;
-  std::vector<Linear<Real>> in2f_, f2out0_, f2out1_, readout_;
+  std::vector<Linear<Real>> in2f_, f2out0_, f2out1_;
+  std::vector<std::vector<Linear<Real>>> readout_;    // of each network
+  std::vector<Readout<Real>> networks_;
   std::vector<DeviceBuffer<Real>> tables_;
-  Readout<Real> network_ = {};
   DeviceBuffer<Real> embedding_;
   DeviceBuffer<double> offsets_;
   std::vector<Real> first_y_;    // of each species
 
   int n_local_ = 0, n_rows_ = 0;
   size_t n_atoms_ = 0;
-  DeviceBuffer<int> first_, partner_, from_, to_, species_, n_pairs_, row_, knot_, overlap_;
-  DeviceBuffer<Real> weights_, weight_slopes_, vector_;
+  DeviceBuffer<int> first_, partner_, from_, to_, species_, n_pairs_, overlap_;
+  DeviceBuffer<Pair<Real>> pairs_;
+  DeviceBuffer<Direction<Real>> directions_;
   DeviceBuffer<Real> x_, gradient_, message_, message_gradient_, y_gradient_, foreign_;
   std::vector<DeviceBuffer<Real>> y_, slopes_;
   DeviceBuffer<double> positions_, strip_sums_, out_;

@@ -25,13 +25,22 @@ template <typename Real> struct Matrix {
   const Real *numbers, *bias;
   int n_in, n_out;
 };
+/// A pair in this step, as all filters need it. A warp reads it as a few wide words.
+template <typename Real> struct alignas(16) Pair {
+  Real weights[6];
+  int row, knot;    // of the partner; of the first spline
+};
+/// What its forces need more: slopes of the weights; dx, dy, dz, and knots a length over r.
+template <typename Real> struct alignas(16) Direction {
+  Real slopes[6], vector[4];
+};
 /// Candidates of each row, and what is within the cutoff of them in this step.
 template <typename Real> struct Pairs {
   int n_local, n_rows;
   const int *first, *partner, *from, *to;    // candidates; the vector is x[to] − x[from]
-  int *n, *row, *knot;                       // in this step, packed from first[row] on
-  Real *weights, *slopes;                    // SPLINES numbers for a pair
-  Real *vector;                              // of a pair: dx, dy, dz, and knots a length over r
+  int *n;                                    // in this step, packed from first[row] on
+  Pair<Real> *pairs;
+  Direction<Real> *directions;
 };
 
 __constant__ int POWERS[6][6] = {{1, 26, 66, 26, 1, 0},    {-5, -50, 0, 50, 5, 0},
@@ -65,8 +74,10 @@ __global__ void find_pairs(Pairs<Real> pairs, const double *x, double cutoff_squ
       const double r = sqrt(squared), place = r * knots_per_length;
       const int knot = min(static_cast<int>(place), n_knots - 2);
       const Real t = static_cast<Real>(place - knot);
-      pairs.row[p] = pairs.partner[c];
-      pairs.knot[p] = knot;
+      Pair<Real> pair;
+      Direction<Real> direction;
+      pair.row = pairs.partner[c];
+      pair.knot = knot;
       for (int s = 0; s < 6; s++) {
         Real value = static_cast<Real>(POWERS[5][s]), slope = value;
         for (int power = 4; power > 0; power--) {
@@ -74,11 +85,13 @@ __global__ void find_pairs(Pairs<Real> pairs, const double *x, double cutoff_squ
           slope = slope * t + value;
         }
         value = value * t + static_cast<Real>(POWERS[0][s]);
-        pairs.weights[p * SPLINES + s] = value / static_cast<Real>(120);
-        pairs.slopes[p * SPLINES + s] = slope / static_cast<Real>(120);
+        pair.weights[s] = value / static_cast<Real>(120);
+        direction.slopes[s] = slope / static_cast<Real>(120);
       }
-      for (int k = 0; k < 3; k++) pairs.vector[4 * p + k] = static_cast<Real>(d[k]);
-      pairs.vector[4 * p + 3] = static_cast<Real>(knots_per_length / r);
+      for (int k = 0; k < 3; k++) direction.vector[k] = static_cast<Real>(d[k]);
+      direction.vector[3] = static_cast<Real>(knots_per_length / r);
+      pairs.pairs[p] = pair;
+      pairs.directions[p] = direction;
     }
     found += __popc(all_near);
   }
@@ -108,9 +121,10 @@ __global__ void messages(Pairs<Real> pairs, const Real *table, const Real *y, in
   const int first = pairs.first[i], end = first + pairs.n[i];
 #pragma unroll 4
   for (int p = first; p < end; p++) {
-    const Real w = combine(pairs.weights + static_cast<size_t>(p) * SPLINES,
-                           table + static_cast<size_t>(pairs.knot[p]) * width + f, width);
-    total += w * y[static_cast<size_t>(pairs.row[p]) * width + f];
+    const Pair<Real> pair = pairs.pairs[p];
+    const Real w =
+        combine(pair.weights, table + static_cast<size_t>(pair.knot) * width + f, width);
+    total += w * y[static_cast<size_t>(pair.row) * width + f];
   }
   out[static_cast<size_t>(i) * width + f] = total;
 }
@@ -133,15 +147,14 @@ __global__ void gather_back(Pairs<Real> pairs, const Real *table, const Real *y,
   const int first = pairs.first[row], end = first + pairs.n[row];
 #pragma unroll 4
   for (int p = first; p < end; p++) {
-    const int j = pairs.row[p];
-    const size_t at_j = static_cast<size_t>(j) * width + f;
-    const Real g_j = j < pairs.n_local ? gradient[at_j] : Real(0);
-    const Real *c = table + static_cast<size_t>(pairs.knot[p]) * width + f;
-    const Real *d = pairs.vector + 4 * static_cast<size_t>(p);
-    if (y_gradient)
-      y_total += combine(pairs.weights + static_cast<size_t>(p) * SPLINES, c, width) * g_j;
-    const Real slope = combine(pairs.slopes + static_cast<size_t>(p) * SPLINES, c, width) *
-        (g_i * y[at_j] + g_j * y_i) * d[3];
+    const Pair<Real> pair = pairs.pairs[p];
+    const Direction<Real> direction = pairs.directions[p];
+    const size_t at_j = static_cast<size_t>(pair.row) * width + f;
+    const Real g_j = pair.row < pairs.n_local ? gradient[at_j] : Real(0);
+    const Real *c = table + static_cast<size_t>(pair.knot) * width + f, *d = direction.vector;
+    if (y_gradient) y_total += combine(pair.weights, c, width) * g_j;
+    const Real slope =
+        combine(direction.slopes, c, width) * (g_i * y[at_j] + g_j * y_i) * d[3];
     const Real fx = slope * d[0], fy = slope * d[1], fz = slope * d[2];
     part[0] += fx;
     part[1] += fy;
@@ -308,8 +321,11 @@ __device__ void by_messages(const Rows<Real> &rows, int row, const Real *gradien
 }
 
 constexpr int MAX_READOUT = 8;
+/// An output network. Where there is one for each element, they run one after the other over all
+/// rows, each keeps what is its own element's, and the last goes on.
 template <typename Real> struct Readout {
   int n_layers;
+  int element, n_elements;    // whose it is, of how many; 0 of 1: everybody's
   Matrix<Real> forwards[MAX_READOUT], backwards[MAX_READOUT];
   Activation activation;
 };
@@ -323,6 +339,11 @@ __global__ void read_out(Rows<Real> rows, Readout<Real> readout, const double *o
   const int size = ROWS * rows.stride;
   Real *a = reinterpret_cast<Real *>(shared_memory), *b = a + size, *layer_slopes = b + size;
   const int row = static_cast<int>(blockIdx.x) * ROWS;
+  const bool several = readout.n_elements > 1;
+  const auto is_mine = [&](int r) {    // atoms of no element count as the first's, as in `update`
+    return row + r < rows.n_local &&
+        (!several || max(0, rows.species[row + r]) == readout.element);
+  };
   take<ROWS>(rows.x, rows.n_basis, rows.n_basis, row, rows.n_local, a, rows.stride);
   const int last = readout.n_layers - 1;
   for (int k = 0; k < last; k++) {
@@ -335,7 +356,7 @@ __global__ void read_out(Rows<Real> rows, Readout<Real> readout, const double *o
     b = swap;
   }
   product<ROWS>(readout.forwards[last], a, rows.stride, [&](int r, int, Real sum) {
-    if (row + r >= rows.n_local) return;
+    if (!is_mine(r)) return;
     const int species = rows.species[row + r];
     energies[row + r] = species < 0 ? 0.0 : offsets[species] + static_cast<double>(sum);
   });
@@ -346,12 +367,16 @@ __global__ void read_out(Rows<Real> rows, Readout<Real> readout, const double *o
     product<ROWS>(readout.backwards[k], a, rows.stride, [&](int r, int column, Real sum) {
       if (k > 0) sum *= layer_slopes[(k - 1) * size + r * rows.stride + column];
       b[r * rows.stride + column] = sum;
-      if (k == 0 && row + r < rows.n_local)
+      if (k == 0 && is_mine(r))
         rows.gradient[static_cast<size_t>(row + r) * rows.n_basis + column] = sum;
     });
     Real *swap = a;
     a = b;
     b = swap;
+  }
+  if (several) {
+    if (readout.element < readout.n_elements - 1) return;
+    take<ROWS>(rows.gradient, rows.n_basis, rows.n_basis, row, rows.n_local, a, rows.stride);
   }
   by_messages<ROWS>(rows, row, a, b, f2out1, f2out0, slopes, message_gradient);
 }
