@@ -258,6 +258,7 @@ def _compile(stack: Stack, compiler: Compiler, folder: Path) -> list[str]:
         for name in (
             "plugin",
             "pair_model",
+            "pair_model_neighbours",
             "files",
             "pair_quip",
             "pair_quip_library",

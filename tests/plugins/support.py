@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -228,3 +229,13 @@ def environment(folder: Path) -> dict[str, str]:
         "MLSEL_PLUGINS": "off",
         "OMP_NUM_THREADS": "1",
     }
+
+
+def run_deck(deck: str, folder: Path, plugins: Path, n_ranks: int = 1) -> tuple[int, str]:
+    """A deck by LAMMPS's own program: its exit status, and what it said."""
+    (folder / "in.deck").write_text(deck)
+    ended = subprocess.run(
+        ["mpirun", "-n", str(n_ranks), "lmp", "-in", "in.deck", "-log", "none"],
+        cwd=folder, env=environment(plugins), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return ended.returncode, ended.stdout + ended.stderr

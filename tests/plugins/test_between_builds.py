@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.plugins.support import Agreement, environment
+from tests.plugins.support import Agreement, run_deck
 from tests.support import Tolerance
 
 STYLES = {
@@ -35,15 +34,6 @@ CRYSTAL = """
     timestep 0.0001
     fix 1 all nve
 """
-
-
-def run(deck: str, folder: Path, plugins: Path, n_ranks: int = 1) -> tuple[int, str]:
-    (folder / "in.types").write_text(deck)
-    ended = subprocess.run(
-        ["mpirun", "-n", str(n_ranks), "lmp", "-in", "in.types", "-log", "none"],
-        cwd=folder, env=environment(plugins), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return ended.returncode, ended.stdout + ended.stderr
 
 
 def energies(said: str, word: str) -> dict[str, str]:
@@ -79,7 +69,7 @@ def test_types_change_in_a_run(
             run 0
             print 'anew: {name} $(pe:%.10f)'
         """
-    status, said = run(deck, tmp_path, plugins)
+    status, said = run_deck(deck, tmp_path, plugins)
     assert status == 0, said[-2000:]
     accepted = dict(re.findall(r"^changed: (\w+) \S+ (\d+)", said, re.M))
     assert set(accepted) == set(STYLES) and "0" not in accepted.values(), accepted
@@ -107,7 +97,7 @@ def test_types_are_set_between_runs(
             run 0
             print 'anew: {name} $(pe:%.10f)'
         """
-    status, said = run(deck, tmp_path, plugins, n_ranks)
+    status, said = run_deck(deck, tmp_path, plugins, n_ranks)
     assert status == 0, said[-2000:]
     before, anew = energies(said, "before"), energies(said, "anew")
     assert all(abs(float(before[name]) - float(anew[name])) > 1e-6 for name in STYLES)
@@ -125,7 +115,7 @@ def test_an_atom_that_becomes_ours_is_told(plugins: Path, gap: Path, tmp_path: P
         set atom 2 type 1
         run 1 pre no
     """
-    status, said = run(deck, tmp_path, plugins)
+    status, said = run_deck(deck, tmp_path, plugins)
     assert status != 0
     assert re.search(r"an atom's type changed from \d to \d, of which one is NULL", said)
 
@@ -142,39 +132,6 @@ def test_added_atoms_need_a_new_list(
         create_atoms 1 single 0.25 0.25 0.25
         run 1 pre no
     """
-    status, said = run(deck, tmp_path, plugins)
+    status, said = run_deck(deck, tmp_path, plugins)
     assert status != 0
     assert "whoever adds or deletes atoms must have it built anew" in said
-
-
-BONDED = """
-    units metal
-    atom_style bond
-    region cell block 0 12 0 12 0 12
-    create_box 2 cell bond/types 1 extra/bond/per/atom 2 extra/special/per/atom 4
-    create_atoms 1 single 5 5 5
-    create_atoms 2 single 7.5 5 5
-    mass * 10
-    bond_style zero
-    bond_coeff *
-    create_bonds single/bond 1 1 2 special yes
-"""
-
-
-@pytest.mark.parametrize("name", ["quip", "compressed"])
-def test_bonded_neighbours_are_not_lost(
-    name: str, plugins: Path, files: dict[str, Path], gap: Path, tmp_path: Path
-) -> None:
-    """special_bonds, 0 0 0 by default, takes bonded atoms out of the list."""
-    style, coeff = STYLES[name]
-    pair = f"pair_style {style}\n{coeff.format(gap=gap, **files)}\n"
-    status, said = run(f"{BONDED}{pair}run 0\n", tmp_path, plugins)
-    assert status != 0
-    assert "special_bonds has the factor 0 for atoms that are 1 bond apart" in said
-    energies = []
-    for words in ("lj/coul 1 1 1", "lj/coul 1e-50 1e-50 1e-50"):
-        deck = f"{BONDED}{pair}special_bonds {words}\nrun 0\nprint 'energy: $(pe:%.10f)'\n"
-        status, said = run(deck, tmp_path, plugins)
-        assert status == 0, said[-2000:]
-        energies += re.findall(r"^energy: (\S+)", said, re.M)
-    assert len(energies) == 2 and energies[0] == energies[1]

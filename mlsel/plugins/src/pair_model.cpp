@@ -94,32 +94,9 @@ void PairModel::set_flags()
 void PairModel::init_style()
 {
   if (!force->newton_pair) error->all(FLERR, "{} needs newton on", style);
-  check_special_bonds();
+  check_exclusions();
   check_masses();
   neighbor->add_request(this, NeighConst::REQ_FULL);
-}
-
-/// LAMMPS leaves out of the list what special_bonds gives the factor zero: by default all
-/// neighbours up to three bonds away. With long-range electrostatics it leaves them in.
-void PairModel::check_special_bonds()
-{
-  if (force->kspace || !atom->nspecial) return;
-  int found = 0, on_any = 0;
-  for (int bonds = 1; bonds <= 3; bonds++) {
-    if (force->special_lj[bonds] != 0.0 || force->special_coul[bonds] != 0.0) continue;
-    for (int i = 0; i < atom->nlocal; i++) {
-      if (kinds[atom->type[i]] == NOT_OURS) continue;
-      const int nearer = bonds > 1 ? atom->nspecial[i][bonds - 2] : 0;
-      if (atom->nspecial[i][bonds - 1] > nearer) found = bonds;
-    }
-  }
-  MPI_Allreduce(&found, &on_any, 1, MPI_INT, MPI_MAX, ours);
-  if (on_any)
-    error->all(FLERR,
-               "{}: special_bonds has the factor 0 for atoms that are {} bond{} apart, and LAMMPS "
-               "leaves such neighbours out of the list: give special_bonds lj/coul 1 1 1, or 1e-50 "
-               "where another style must not see them",
-               style, on_any, on_any == 1 ? "" : "s");
 }
 
 /// Elements stand in pair_coeff in the order of the types, and nothing else tells them apart, but
@@ -244,6 +221,7 @@ PairModel::Change PairModel::find_changes()
                    "check no",
                    style, types_seen[k], types[k]);
   }
+  if (is_new) check_special_bonds();
   types_seen.assign(types, types + n_all);
   list_seen = neighbor->lastcall;
   return is_new ? Change::list : Change::types;

@@ -84,6 +84,8 @@ class PairModel : public Pair {
  private:
   template <typename Content> void broadcast_any(Content &content, MPI_Datatype type);
   Change find_changes();
+  void check_exclusions();
+  std::string exclusion();
   void check_special_bonds();
   void check_masses();
   Quantity *find(const std::string &name);
@@ -94,6 +96,7 @@ class PairModel : public Pair {
   std::vector<int> types_seen;
   bigint list_seen = -1;    // the step in which it was built
   std::vector<double> masses_seen;
+  std::string exclusion_told;
 };
 
 }    // namespace LAMMPS_NS
