@@ -20,7 +20,7 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.parallel import on_root, share, wait_for_all, world
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import Record, told
+from mlsel.md.pool_record import record_of_runs, stale_runs
 from mlsel.study.folder import StudyFolder
 from mlsel.study.stage import BEGUN, DONE, MISSING, STALE, Item
 
@@ -108,18 +108,11 @@ def _prepare(study: Study, folder: Path, comm: MPI.Intracomm) -> list[MdRun]:
         for run in runs[comm.rank :: comm.size]:
             _write_inputs(run, data)
         wait_for_all(comm)
-        on_root(comm, lambda: _record(folder).write(made_from))
+        on_root(comm, lambda: record_of_runs(folder).write(made_from))
     for run in runs[comm.rank :: comm.size]:
         run.tidy()
     wait_for_all(comm)
     return runs
-
-
-def _record(folder: Path) -> Record:
-    """What the runs of a pool were made from."""
-    from mlsel.study.study import defaults
-
-    return Record(StudyFolder(folder).runs_record, defaults=defaults())
 
 
 def runs_of(study: Study, folder: Path) -> list[MdRun]:
@@ -163,7 +156,7 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
         "start_digest": digest(data.encode()),
         "deck_digest": digest(deck_template(study).encode()),
     }
-    is_recorded = _record(folder).settle(made_from)
+    is_recorded = record_of_runs(folder).settle(made_from)
     runs = runs_of(study, folder)
     if len({run.name for run in runs}) < len(runs):
         raise MlselError(
@@ -317,9 +310,9 @@ def items(study: Study, folder: Path) -> list[Item]:
     if study.is_of_contents:
         imported = StudyFolder(folder).pool
         return [Item(imported.name, DONE, "imported")] if imported.is_file() else []
-    changed = _record(folder).differences(study.as_dict("system", "pool"))
-    if changed:
-        return [Item("runs", STALE, told(changed))]
+    stale = stale_runs(study, folder)
+    if stale:
+        return stale
     runs = runs_of(study, folder)
     found = [Item(run.name, *state_of_run(run)) for run in runs]
     path = StudyFolder(folder).pool

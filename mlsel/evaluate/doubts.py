@@ -3,6 +3,8 @@ on, and tables of another test set or of models that there are no longer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,26 +20,65 @@ if TYPE_CHECKING:
     from mlsel.core.arrays import IntArray
 
 
-def frames_trained_on(entries: list[Entry], test: Path, place: StudyFolder) -> dict[str, int]:
-    """Return of how many frames of a test set copies, bit for bit, were trained on, by the model's
-    title; a model whose data set is there no longer, or another, is left out."""
-    with Pool(test) as pool:
-        tested = _contents(pool)
-    known: dict[str, tuple[str, IntArray]] = {}
-    found: dict[str, int] = {}
-    for entry in entries:
-        data = read_json(entry.folder / MODEL).get("data", {})
-        for name in (entry.dataset, size_of(entry.dataset)[0]):
-            path = place.data_set(name)
-            if name not in known and path.is_file():
-                with Pool(path) as pool:
-                    known[name] = pool.digest, _contents(pool)
-            digest, contents = known.get(name, ("", tested))
-            if digest == data.get("digest"):
-                shared = np.isin(tested, contents[: data.get("n_frames")]).sum()
-                found |= {entry.title: int(shared)} if shared else {}
-                break
-    return found
+@dataclass(frozen=True)
+class TrainedOn:
+    """Which models were trained on frames of a test set.
+
+    Attributes
+    ----------
+    shared : of how many frames copies, bit for bit, were trained on, by the models' titles
+    unknown : titles of the models whose data set is there no longer, or another
+    """
+
+    shared: Mapping[str, int]
+    unknown: Sequence[str]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], test: Path, place: StudyFolder) -> TrainedOn:
+        """Look at each model's data set."""
+        with Pool(test) as pool:
+            tested = _contents(pool)
+        known: dict[str, tuple[str, IntArray]] = {}
+        shared: dict[str, int] = {}
+        unknown: list[str] = []
+        for entry in entries:
+            data = read_json(entry.folder / MODEL).get("data", {})
+            for name in (entry.dataset, size_of(entry.dataset)[0]):
+                path = place.data_set(name)
+                if name not in known and path.is_file():
+                    with Pool(path) as pool:
+                        known[name] = pool.digest, _contents(pool)
+                digest, contents = known.get(name, (None, tested))
+                if digest is not None and digest == data.get("digest"):
+                    found = np.isin(tested, contents[: data.get("n_frames")]).sum()
+                    shared |= {entry.title: int(found)} if found else {}
+                    break
+            else:
+                unknown.append(entry.title)
+        return cls(shared, unknown)
+
+    def told(self, test: Path, place: StudyFolder) -> list[str]:
+        """Return the sentences on models that were trained on frames of the test set, and on those
+        of which that is not known."""
+        told = []
+        if self.shared:
+            text = (
+                f"{_several(list(self.shared))}: trained on up to {max(self.shared.values())} of "
+                f"the frames of {test.name}, so that errors are smaller than on frames that are "
+                "new to them."
+            )
+            if test == place.test_set:
+                text += (
+                    " `mlsel selection --again` makes one that shares no frame with the data sets."
+                )
+            told.append(text)
+        if self.unknown:
+            what = "what they were" if len(self.unknown) > 1 else "what it was"
+            told.append(
+                f"Whether {_several(self.unknown)} had frames of {test.name} to train on is not "
+                f"known: {what} trained on is no longer in {place.data}."
+            )
+        return told
 
 
 def _contents(pool: Pool) -> IntArray:
@@ -65,24 +106,10 @@ def doubts(folder: Path) -> list[str]:
             f"{place.test_set.name}, or of models that have changed since: `mlsel evaluate` makes "
             "them anew."
         )
-    shared = frames_trained_on(entries, place.test_set, place)
-    return [*told, *shared_told(shared, place.test_set, place)]
+    return [*told, *TrainedOn.of(entries, place.test_set, place).told(place.test_set, place)]
 
 
-def shared_told(shared: dict[str, int], test: Path, place: StudyFolder) -> list[str]:
-    """Return the sentence on models that were trained on frames of the test set, if any were."""
-    if not shared:
-        return []
-    told = (
-        f"{_several(list(shared))}: trained on up to {max(shared.values())} of the frames of "
-        f"{test.name}, so that errors are smaller than on frames that are new to them."
-    )
-    if test == place.test_set:
-        told += " `mlsel selection --again` makes one that shares no frame with the data sets."
-    return [told]
-
-
-def _several(titles: list[str]) -> str:
+def _several(titles: Sequence[str]) -> str:
     """Name models, the first few of many.
 
     >>> _several(["random/pair"]), _several(list("abcd"))

@@ -13,7 +13,7 @@ from mlsel.study.folder import MODEL, StudyFolder
 
 log = logging.getLogger(__name__)
 
-PRODUCTS = ("weights.pt", "gap.xml", "pair.json", "baseline.json")
+PRODUCTS = ("weights.pt", "gap.xml", "pair.json", "baseline.json", "core.json")
 """What a model is, beside its description; a model has some of them."""
 MEASURED = 2
 """Of what is measured of each frame; the first had no stresses, atomic energies and quantiles."""

@@ -193,11 +193,13 @@ def probe_study(study: Study, folder: Path, test: Path | None = None) -> list[Pa
     Raises
     ------
     MlselError
-        If there is no test set or no finished model.
+        If there is no test set or no finished model, or what they come from is stale.
     """
     from mlsel.pool.pool import Pool
     from mlsel.training.registry import load_model
+    from mlsel.training.state import require_models
 
+    require_models(study, folder)
     place = StudyFolder(folder)
     test = test or place.test_set
     if not test.is_file():

@@ -24,7 +24,7 @@ from mlsel.core.parallel import on_root, share
 from mlsel.core.progress import Progress, duration
 from mlsel.core.record import read_json
 from mlsel.evaluate import seeds
-from mlsel.evaluate.doubts import frames_trained_on, shared_told
+from mlsel.evaluate.doubts import TrainedOn
 from mlsel.evaluate.measurement import Against, Chunk, Measured, measure, write_errors
 from mlsel.evaluate.models import Entry, find_models
 from mlsel.evaluate.parts import RUN, methods_of, runs_of
@@ -55,12 +55,14 @@ def evaluate(study: Study, folder: Path, comm: MPI.Intracomm, test: Path | None 
     Raises
     ------
     MlselError
-        If there are no models or no test set.
+        If there are no models or no test set, or what they come from is stale.
     Stopped
         If a signal asked for it; chunks that are done are kept.
     """
     from mlsel.core.lock import FolderLock
+    from mlsel.training.state import require_models
 
+    on_root(comm, lambda: require_models(study, folder))
     place = StudyFolder(folder)
     test = test or place.test_set
     lock = FolderLock(place.evaluation)
@@ -197,10 +199,10 @@ def _conclude(study: Study, entries: list[Entry], test: Path, place: StudyFolder
     write_text(place.errors, as_csv(COLUMNS, rows))
     write_text(place.worst, as_csv(tuple(worst[0]), worst))
     whole = [row for row in rows if size_of(row["dataset"])[1] is None]
-    shared = frames_trained_on(entries, test, place)
+    trained_on = TrainedOn.of(entries, test, place)
     if whole:
-        print(table(whole, _notes(described, shared)))
-    for sentence in shared_told(shared, test, place):
+        print(table(whole, _notes(described, trained_on.shared)))
+    for sentence in trained_on.told(test, place):
         log.warning("%s", sentence)
     frames = {title: int(of["data"]["n_frames"]) for title, of in described.items()}
     whole += _seeds_of_curves(rows, frames)

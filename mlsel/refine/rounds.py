@@ -44,7 +44,7 @@ from mlsel.refine.labeller import include_content, include_of
 from mlsel.refine.outcome import ENDED, NO_FRAME, SPENT, STABLE, Errors, Outcome
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.study import defaults
-from mlsel.training.core import model_digest
+from mlsel.training.description import model_digest
 from mlsel.training.registry import load_model
 from mlsel.training.stage import baseline_of, held_out_of, trainers_of
 from mlsel.training.task import Task
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TEMPERATURES = "md_temperatures"
+"""Under which the temperatures of the runs are recorded, from whichever section they are."""
 N_CHECKED = 5
 """Training frames that are labelled anew first, to see that the labels are of the same units."""
 N_TESTED = 1000
@@ -109,7 +111,12 @@ class Refinement:
             "model": model_digest(self.model(1)),
             **self.study.as_dict("refine"),
             CONTENT: self._labeller_content,
+            TEMPERATURES: list(self._temperatures),
         }
+
+    @property
+    def _temperatures(self) -> tuple[float, ...]:
+        return self.study.refine.temperatures or (self.study.validation.temperature,)
 
     @property
     def _labeller_content(self) -> str:
@@ -118,9 +125,9 @@ class Refinement:
 
     @property
     def record(self) -> Record:
-        return Record(
-            self.folder / "settings.json", defaults={**defaults(), CONTENT: self._labeller_content}
-        )
+        # what an earlier mlsel did not write is taken to be as it is now
+        now = {CONTENT: self._labeller_content, TEMPERATURES: list(self._temperatures)}
+        return Record(self.folder / "settings.json", defaults={**defaults(), **now})
 
     def outcomes(self) -> list[Outcome]:
         """Return what the rounds found that have ended their MD."""
@@ -270,10 +277,9 @@ class Refinement:
         lines = [*model.lammps_commands(species),
                  *watch.commands(model.pair_style, section.sampling_interval)]  # fmt: skip
         potential = "\n".join([f"# {self.name}, round {k}", *lines]) + "\n"
-        temperatures = section.temperatures or (self.study.validation.temperature,)
         pressures: Sequence[float | None] = section.pressures or (None,)
-        starts = self._starts(k, len(temperatures) * len(pressures) * section.replicas)
-        for t in temperatures:
+        starts = self._starts(k, len(self._temperatures) * len(pressures) * section.replicas)
+        for t in self._temperatures:
             for p in pressures:
                 for replica in range(1, section.replicas + 1):
                     label = f"{t:.6g}K-" + ("nvt" if p is None else f"{p:.6g}bar") + f"-{replica}"

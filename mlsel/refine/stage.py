@@ -111,14 +111,13 @@ def check(refinement: Refinement) -> None:
     Raises
     ------
     MlselError
-        If the model is not what [training] now makes, does not tell what is watched, or
-        refine.method can't choose among new frames.
+        If the model is not what [training] now makes, or what it comes from not what the study now
+        says; if it does not tell what is watched, or refine.method can't choose among new frames.
     """
-    from mlsel.core.record import told
     from mlsel.pool.pool import Pool
     from mlsel.refine.harvest import check_method
     from mlsel.training.registry import load_model
-    from mlsel.training.stage import tasks_of
+    from mlsel.training.state import require_models
 
     study, name, folder = refinement.study, refinement.name, refinement.model(1)
     if not refinement.trainer_is_known:
@@ -126,16 +125,8 @@ def check(refinement: Refinement) -> None:
             f"{study.source}: refine.models names {name}, which [training] does not make: its "
             "trainer's parameters are not known. Add it to [training]."
         )
+    require_models(study, refinement.root, [name])
     chosen_from = StudyFolder(refinement.root).data_set(name.split("/")[0])
-    if chosen_from.is_file():
-        for task in tasks_of(study, refinement.root, must_exist=False):
-            changed = task.differences() if task.name == name else []
-            if changed:
-                raise MlselError(
-                    f"{folder} was made otherwise than the study now says: {told(changed)}. Its "
-                    "rounds would go on by what the study says: `mlsel training --again` makes it "
-                    "anew, or set these keys back."
-                )
     model = load_model(folder)
     mute = [what for what in study.refine.watch if what not in model.told_in_lammps]
     if mute:

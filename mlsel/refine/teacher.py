@@ -35,7 +35,7 @@ class Teacher:
     """
 
     def __init__(self, folder: Path) -> None:
-        from mlsel.training.core import model_digest
+        from mlsel.training.description import model_digest
         from mlsel.training.registry import load_model
 
         self._model = load_model(folder)

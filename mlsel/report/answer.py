@@ -12,7 +12,7 @@ from mlsel.report.findings import Findings
 def answer(found: Findings) -> list[str]:
     """Return the answer's sentences, the most important one first."""
     told = [
-        *(f"▲ {sentence}" for sentence in found.doubts),
+        *(f"▲ {sentence}" for sentence in (*found.doubts, *found.md_doubts)),
         _best_data(found),
         *found.learning,
         _others_agree(found),

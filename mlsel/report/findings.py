@@ -16,10 +16,11 @@ from mlsel.evaluate.csv_table import ERRORS, read_table
 from mlsel.evaluate.doubts import doubts
 from mlsel.evaluate.seeds import COMPARED, SUMMARIZED
 from mlsel.report.page import Cell
+from mlsel.study.choice import kept_study
 from mlsel.study.folder import MODEL, StudyFolder, size_of
 from mlsel.study.preset import DEFAULT_STUDY
 from mlsel.study.seeds import family
-from mlsel.study.study import load_study, recorded_study
+from mlsel.study.study import Study, load_study
 from mlsel.training.ending import CONVERGED, ending
 
 METHOD = "data set"
@@ -46,6 +47,7 @@ class Findings:
     learning : what the learning curves say
     levels : eV/Å, errors whose price in frames they were asked for
     doubts : why the errors are not what they seem
+    md_doubts : why the verdicts are not
     """
 
     name: str
@@ -63,6 +65,7 @@ class Findings:
     learning: Sequence[str]
     levels: Sequence[float]
     doubts: Sequence[str]
+    md_doubts: Sequence[str]
 
     @property
     def is_of_the_paper(self) -> bool:
@@ -81,13 +84,14 @@ class Findings:
         }
 
     @classmethod
-    def of(cls, folder: Path) -> Findings:
+    def of(cls, folder: Path, study: Study | None = None) -> Findings:
+        """Gather them; of a study, or the one that the folder is of."""
         settings: dict[str, Any] = {}
         versions: dict[str, str] = {}
         pool: dict[str, Any] = {}
         place = StudyFolder(folder)
         name = folder.resolve().name
-        recorded = recorded_study(folder)
+        recorded = kept_study(folder) if study is None or study.is_of_contents else study
         levels = () if recorded is None else recorded.learning.levels
         if recorded is not None:
             name = recorded.name
@@ -162,7 +166,21 @@ class Findings:
             _learning(place, levels),
             levels,
             doubts(folder) if errors else (),
+            _md_doubts(place) if validation else (),
         )
+
+
+def _md_doubts(place: StudyFolder) -> list[str]:
+    from mlsel.validate.verdict import changed_models
+
+    changed = changed_models(place)
+    if not changed:
+        return []
+    few = ", ".join(changed[:3]) + (", …" if len(changed) > 3 else "")
+    return [
+        f"The verdicts on {few} are of MD with models that have changed since: `mlsel validate "
+        "--again` drives them anew."
+    ]
 
 
 def rows_of(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:

@@ -41,7 +41,7 @@ DEMO = (
 
 def report(study: Study, folder: Path, comm: MPI.Intracomm) -> None:
     """Write the report, and print its path."""
-    path = on_root(comm, lambda: write_report(folder))
+    path = on_root(comm, lambda: write_report(folder, study))
     if comm.rank == 0:
         print(path, flush=True)
 
@@ -62,8 +62,8 @@ def items(study: Study, folder: Path) -> list[Item]:
     return [Item(place.report.name, DONE)]
 
 
-def write_report(folder: Path) -> Path:
-    """Write DIR/report.html and return its path.
+def write_report(folder: Path, study: Study | None = None) -> Path:
+    """Write DIR/report.html, of a study or the one that the folder is of; return its path.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def write_report(folder: Path) -> Path:
     """
     from mlsel.core.files import write_text
 
-    found = Findings.of(folder)
+    found = Findings.of(folder, study)
     title = f"mlsel: the study {found.name}"
     learning = dataclasses.replace(
         LEARNING, always=tuple(f"--level={level}" for level in found.levels)

@@ -36,6 +36,7 @@ def verdicts(found: Findings) -> list[str]:
     rows = [_row(verdict, found.validation["speeds"]) for verdict in found.validation["verdicts"]]
     return [
         page.heading("Verdicts"),
+        *(page.paragraph(f"▲ {sentence}") for sentence in found.md_doubts),
         page.paragraph(_held_against(found.validation)),
         page.table_with_details(columns, rows),
         *_main_peaks(found.validation),

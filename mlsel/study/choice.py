@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from mlsel.core.errors import MlselError, shortened
+from mlsel.core.provenance import differing_keys
+from mlsel.core.record import told
 from mlsel.study.folder import StudyFolder
 from mlsel.study.preset import DEFAULT_STUDY
+from mlsel.study.schema import values_of
 from mlsel.study.sections.pool import PoolSection
 from mlsel.study.sections.selection import SelectionSection
 from mlsel.study.sections.system import System
 from mlsel.study.sections.training import TrainingSection
 from mlsel.study.sections.validation import ValidationSection
-from mlsel.study.study import Study, load_study, recorded_study
+from mlsel.study.study import Study, is_file, load_study, recorded_study
+
+log = logging.getLogger(__name__)
 
 
 def choose_study(
@@ -45,9 +51,9 @@ def choose_study(
         study = load_study(source, overrides)
         return study, output or Path(study.name)
     folder = output or Path(DEFAULT_STUDY)
-    recorded = recorded_study(folder, overrides)
-    if recorded is not None:
-        return recorded, folder
+    kept = kept_study(folder, overrides)
+    if kept is not None:
+        return kept, folder
     contents = StudyFolder(folder).contents()
     if contents and needs_study:
         raise MlselError(
@@ -64,6 +70,26 @@ def choose_study(
             f"a STUDY. Without either the study would be {DEFAULT_STUDY}, in ./{folder}."
         )
     return load_study(DEFAULT_STUDY, overrides), folder
+
+
+def kept_study(folder: Path, overrides: Sequence[str] = ()) -> Study | None:
+    """Return the study that a folder is of, None if it says none; say where the file that it was
+    read from differs: who edits that and doesn't name it would wait for nothing."""
+    recorded = recorded_study(folder, overrides)
+    before = recorded_study(folder)
+    if recorded is None or before is None or not is_file(Path(recorded.source)):
+        return recorded
+    try:
+        changed = differing_keys(values_of(before), values_of(load_study(recorded.source)))
+    except MlselError as error:
+        changed = [str(error)]
+    if changed:
+        log.warning(
+            "%s is what is gone by, and %s, which it was made from, differs: %s. To go by the "
+            "file name it, as STUDY.",
+            StudyFolder(folder).study, recorded.source, told(changed),
+        )  # fmt: skip
+    return recorded
 
 
 def study_of_contents(folder: Path) -> Study:

@@ -5,11 +5,13 @@ The stages themselves stand in one tuple, `mlsel.workflow.stages.STAGES`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from mlsel.core.errors import MlselError, shortened
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -113,3 +115,43 @@ class StageState:
     @property
     def is_done(self) -> bool:
         return not self.undone
+
+
+def require_fresh(stage: str, items: Iterable[Item], study: Study, folder: Path) -> None:
+    """Refuse to go on from products that were made from something else than the study now says.
+
+    Each stage asks it of those that it builds on, so that no product of an old setting gets into
+    another without a word.
+
+    Parameters
+    ----------
+    stage : the command that makes them
+    items : its products
+
+    Raises
+    ------
+    MlselError
+        If one is stale.
+    """
+    stale = [item for item in items if item.state == STALE]
+    if not stale:
+        return
+    more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
+    way = f"`{command(stage, study, folder)} --again` makes it anew"
+    if stage == "generate":  # MD is never thrown away by an option
+        way = "Make another pool in another folder (-o)"
+    raise MlselError(
+        f"{shortened(str(folder), 50)}: {stale[0].name}{more} of {stage} was made otherwise than "
+        f"the study now says: {shortened(stale[0].text, 130)}. {way}, or set these keys back."
+    )
+
+
+def command(stage: str, study: Study, folder: Path) -> str:
+    """Return the command that does a stage, as a user gives it.
+
+    >>> from mlsel.study.study import load_study
+    >>> command("training", load_study("quick"), Path("other"))
+    'mlsel training quick -o other'
+    """
+    where = "" if folder == Path(study.name) else f" -o {shortened(str(folder), 50)}"
+    return f"mlsel {stage} {shortened(study.source, 50)}{where}"

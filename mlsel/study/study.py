@@ -123,7 +123,7 @@ def load_study(source: str = DEFAULT_STUDY, overrides: Sequence[str] = ()) -> St
     """
     path = Path(source)
     try:
-        if _is_file(path):
+        if is_file(path):
             values, name = read_toml(path), path.stem
         elif source in presets():
             preset = preset_file(source).read_text(encoding="utf-8")
@@ -144,7 +144,8 @@ def load_study(source: str = DEFAULT_STUDY, overrides: Sequence[str] = ()) -> St
     return study
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether there is a file of this name, which may be any text."""
     try:
         return path.is_file()
     except OSError:  # a name that is too long, say

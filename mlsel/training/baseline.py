@@ -28,6 +28,7 @@ from mlsel.core.files import write_json
 from mlsel.core.neighbours import LARGEST
 from mlsel.md.include import Evaluation, FrameFailed, IncludePotential
 from mlsel.training.base import Prediction, TrainedModel
+from mlsel.training.description import BASELINE_FILE
 from mlsel.training.frames import FloatArray, Frames, symbols
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FILE = "baseline.json"
+FILE = BASELINE_FILE
 NEUTRAL = 1e-6
 """e, to which formal charges of all atoms add up."""
 COULOMB_CUTOFF = 10.0

@@ -19,12 +19,11 @@ import numpy as np
 
 from mlsel.core.errors import MlselError
 from mlsel.core.files import write_json
-from mlsel.core.provenance import digest
-from mlsel.training.baseline import Baseline, read_baseline
-from mlsel.training.description import MODEL_FILE
+from mlsel.training.baseline import Baseline
+from mlsel.training.description import CORE_FILE
 from mlsel.training.frames import Frames, symbols
 
-FILE = "core.json"
+FILE = CORE_FILE
 WIDTH = 0.2
 """Å, over which it is switched off."""
 MARGIN = 0.01
@@ -92,17 +91,6 @@ class Core(Baseline):
 
 def _name(pair: Sequence[int]) -> str:
     return symbols(pair).replace(", ", "-")
-
-
-def model_digest(folder: Path) -> str:
-    """Return a hash of a finished model as MD uses it, with what is added to it there."""
-    core, baseline = folder / FILE, read_baseline(folder)
-    image = (folder / MODEL_FILE).read_bytes()
-    if core.is_file():
-        image += core.read_bytes()
-    if baseline is not None:
-        image += baseline.kspace_style.encode()
-    return digest(image)
 
 
 def read_core(folder: Path) -> Core | None:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.core.errors import MlselError
-from mlsel.core.provenance import versions
-from mlsel.core.record import shape_told
+from mlsel.core.provenance import digest, versions
+from mlsel.core.record import read_json, shape_told
 from mlsel.study.folder import MODEL
 
 if TYPE_CHECKING:
     from mlsel.training.base import Trainer
 
 MODEL_FILE = MODEL
+CORE_FILE, BASELINE_FILE = "core.json", "baseline.json"
+"""Beside it: what is added to the model."""
 LARGEST_ENERGY = 1e8
 """eV; the electrons of the heaviest atom have 1.5e6."""
 
@@ -58,6 +60,17 @@ def read_description(folder: Path) -> dict[str, Any]:
             if not isinstance(description.get(key, {}), dict):
                 raise TypeError(f"{key} is no table")
     return description
+
+
+def model_digest(folder: Path) -> str:
+    """Return a hash of a finished model as MD uses it, with what is added to it there."""
+    core, baseline = folder / CORE_FILE, folder / BASELINE_FILE
+    image = (folder / MODEL_FILE).read_bytes()
+    if core.is_file():
+        image += core.read_bytes()
+    if baseline.is_file():
+        image += str(read_json(baseline).get("kspace_style", "")).encode()
+    return digest(image)
 
 
 def numbers_of(facts: Mapping[str, Any]) -> tuple[int, ...]:

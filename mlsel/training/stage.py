@@ -138,12 +138,14 @@ def train_study(
     Raises
     ------
     MlselError
-        If data sets are missing or a model is stale.
+        If data sets are missing, or they, the pool or a model are stale.
     StageIncomplete
         If some models could not be trained; the others are there.
     """
     from mlsel.core.lock import FolderLock
+    from mlsel.selection.state import require_data_sets
 
+    on_root(comm, lambda: require_data_sets(study, folder))
     names = on_root(comm, lambda: model_names(study, folder))
     lock = FolderLock(StudyFolder(folder).models, part.label(names) if part else "")
     chosen = on_root(comm, lambda: part.of(names) if part else names)

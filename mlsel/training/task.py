@@ -149,6 +149,22 @@ class Task:
                 return record.differences(self.made_from())
         return []
 
+    def added_differences(self) -> list[str]:
+        """Return how what is added to the finished model in use is otherwise than the study says:
+        `settle_added` mends it, nothing is trained for it."""
+        if not (self.out / MODEL_FILE).is_file():
+            return []
+        found = []
+        there, now = ("zbl" if has else "" for has in (read_core(self.out), self.has_core))
+        if there != now:
+            found.append(f'training.core ("{there}" there, "{now}" now)')
+        known = read_baseline(self.out)
+        if known is not None and self.baseline is not None:
+            there, now = known.kspace_style, self.baseline.kspace_style
+            if there != now:
+                found.append(f'the baseline\'s kspace_style ("{there}" there, "{now}" now)')
+        return found
+
     def perform(
         self, report: Callable[[Report], None], ranks: MPI.Intracomm | None = None
     ) -> TrainedModel:

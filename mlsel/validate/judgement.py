@@ -133,6 +133,7 @@ def conclude(study: Study, runs: Sequence[ValidationRun], folder: Path) -> list[
             "held_against": {"kind": kind or NONE, "text": judged.text},
             "definitions": definitions_of(kind),
             "tolerances": _tolerances(section.tolerances, kind),
+            "judged_by": judged_by(study, kind),
             "sigmas": SIGMAS,
             "reference": {"thresholds": judged.thresholds, "unknown": list(judged.unknown)},
             "speeds": {run.name: _speed(run) for run in runs},
@@ -220,6 +221,13 @@ def _tolerances(section: ToleranceSection, kind: str) -> dict[str, float]:
     if kind in (LAMMPS, POOL):
         return every
     return {name: every[name] for name in ("inner_weight", "nve_drift")}
+
+
+def judged_by(study: Study, kind: str) -> dict[str, Any]:
+    """Return the keys of [validation] that decide verdicts and no run."""
+    section = study.validation
+    more = {"frame_time": section.frame_time} if kind == POOL else {}
+    return {"tolerances": _tolerances(section.tolerances, kind), **more}
 
 
 def _speed(run: ValidationRun) -> dict[str, Any]:

@@ -66,6 +66,13 @@ def species_pairs(species: Sequence[str]) -> list[tuple[int, int]]:
     return [(i, j) for i in range(n) for j in range(i, n)]
 
 
+def seed_of(name: str, seed: int) -> int:
+    """Return a run's seed by its name and the study's: the same for all but repeats of the
+    reference, so that all start alike."""
+    label = name if name.startswith("reference-") else "all"
+    return derived_seed(seed, "validation", label)
+
+
 @dataclass(frozen=True)
 class ValidationRun(ResumableRun[Recorder]):
     """A run: which potential, for how long, where.
@@ -120,9 +127,7 @@ class ValidationRun(ResumableRun[Recorder]):
 
     @property
     def seed(self) -> int:
-        """The same for all but repeats of the reference, so that all start alike."""
-        label = self.name if self.name.startswith("reference-") else "all"
-        return derived_seed(self.study.validation.seed, "validation", label)
+        return seed_of(self.name, self.study.validation.seed)
 
     def identity(self) -> dict[str, Any]:
         """Return what, beside the settings of the stage, decides the run."""

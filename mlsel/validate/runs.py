@@ -82,7 +82,7 @@ def runs_of(
     """
     from mlsel.core.provenance import digest
     from mlsel.md import deck
-    from mlsel.training.core import model_digest
+    from mlsel.training.description import model_digest
     from mlsel.validate.nvt_run import ValidationRun
     from mlsel.validate.start import reference_potential
     from mlsel.validate.uncertainty import committee_of, not_watched

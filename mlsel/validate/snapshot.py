@@ -48,6 +48,57 @@ def settings_of_runs(study: Study) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in NOT_OF_THE_RUNS}
 
 
+def made_from_of(study: Study, place: StudyFolder) -> dict[str, Any]:
+    """Return what decides the start and all runs.
+
+    Raises
+    ------
+    MlselError
+        If there is no such potential, or no pool or data sets.
+    """
+    is_potential = reference_kind(study) == LAMMPS
+    return _of_density(study, place) if is_potential else _of_frames(study, place)
+
+
+def _of_density(study: Study, place: StudyFolder) -> dict[str, Any]:
+    from mlsel.core.provenance import digest
+    from mlsel.md import deck
+    from mlsel.validate.start import density_run, large_system, reference_potential
+
+    run = density_run(study, place.root)
+    pool = run.study.as_dict("pool")["pool"]
+    system = {**study.as_dict("system")["system"], "n_atoms": large_system(study).n_atoms}
+    return {
+        "system": system,
+        "pool": {key: pool[key] for key in ("melt_temperature", "melt", "equilibration")},
+        "validation": settings_of_runs(study),
+        "potential_digest": digest(reference_potential(study).encode()),
+        "deck_digest": digest(deck.template("in.validate").encode()),
+        "start_deck_digest": digest(deck.template("in.generate").encode()),
+    }
+
+
+def _of_frames(study: Study, place: StudyFolder) -> dict[str, Any]:
+    from mlsel.core.provenance import digest
+    from mlsel.md import deck
+    from mlsel.pool.pool import Pool
+    from mlsel.validate.pool_start import data_digests
+
+    with Pool(place.pool) as pool:
+        pool_digest = pool.digest
+    system = study.as_dict("system")["system"]
+    data = data_digests(study, place)
+    # Data sets that were added since leave the bounds as they are.
+    before = (record_of(place).read() or {}).get("training_data", data)
+    return {
+        "system": {key: system[key] for key in ("species", "start")},
+        "validation": settings_of_runs(study),
+        "pool_digest": pool_digest,
+        "training_data": {name: data.get(name) for name in before},
+        "deck_digest": digest(deck.template("in.validate").encode()),
+    }
+
+
 def prepare_start(study: Study, folder: Path, again: bool) -> None:
     """Write what the start needs that is not there yet, after checking what is.
 
@@ -57,10 +108,7 @@ def prepare_start(study: Study, folder: Path, again: bool) -> None:
         If what is there was made from something else, and `again` is false; or LAMMPS can't run
         the reference.
     """
-    from mlsel.pool.elements import check_elements
-
     place = StudyFolder(folder)
-    check_elements(place, study.system.species)
     if recorded_study(folder) is None:
         record_study(study, folder)
     if reference_kind(study) == LAMMPS:
@@ -81,21 +129,10 @@ def _settle(record: Record, made_from: dict[str, Any], place: StudyFolder, again
 
 
 def _prepare_density(study: Study, place: StudyFolder, again: bool) -> None:
-    from mlsel.core.provenance import digest
-    from mlsel.md import deck
-    from mlsel.validate.start import density_run, large_system, reference_potential, write_inputs
+    from mlsel.validate.start import density_run, write_inputs
 
     run = density_run(study, place.root)
-    pool = run.study.as_dict("pool")["pool"]
-    system = {**study.as_dict("system")["system"], "n_atoms": large_system(study).n_atoms}
-    made_from = {
-        "system": system,
-        "pool": {key: pool[key] for key in ("melt_temperature", "melt", "equilibration")},
-        "validation": settings_of_runs(study),
-        "potential_digest": digest(reference_potential(study).encode()),
-        "deck_digest": digest(deck.template("in.validate").encode()),
-        "start_deck_digest": digest(deck.template("in.generate").encode()),
-    }
+    made_from = made_from_of(study, place)
     record = record_of(place)
     is_recorded = _settle(record, made_from, place, again)
     write_inputs(study, run)
@@ -107,27 +144,11 @@ def _prepare_density(study: Study, place: StudyFolder, again: bool) -> None:
 
 
 def _prepare_frames(study: Study, place: StudyFolder, again: bool) -> None:
-    from mlsel.core.provenance import digest
-    from mlsel.md import deck
-    from mlsel.pool.pool import Pool
     from mlsel.validate.pool_start import data_digests
 
-    with Pool(place.pool) as pool:
-        pool_digest = pool.digest
-    system = study.as_dict("system")["system"]
-    record = record_of(place)
-    data = data_digests(study, place)
-    # Data sets that were added since leave the bounds as they are.
-    before = (record.read() or {}).get("training_data", data)
-    made_from = {
-        "system": {key: system[key] for key in ("species", "start")},
-        "validation": settings_of_runs(study),
-        "pool_digest": pool_digest,
-        "training_data": {name: data.get(name) for name in before},
-        "deck_digest": digest(deck.template("in.validate").encode()),
-    }
+    record, made_from = record_of(place), made_from_of(study, place)
     if not _settle(record, made_from, place, again):
-        record.write({**made_from, "training_data": data})
+        record.write({**made_from, "training_data": data_digests(study, place)})
 
 
 def require_start(study: Study, folder: Path) -> None:

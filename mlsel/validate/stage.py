@@ -25,9 +25,12 @@ from mlsel.core.progress import Progress, duration
 from mlsel.core.record import Record, read_json
 from mlsel.core.shards import Part
 from mlsel.plugins import show_plugins
+from mlsel.pool.elements import check_elements
+from mlsel.selection.state import require_data_sets
 from mlsel.study.folder import StudyFolder
+from mlsel.training.state import require_models
 from mlsel.validate import trial
-from mlsel.validate.held_against import reference_kind
+from mlsel.validate.held_against import LAMMPS, reference_kind
 from mlsel.validate.judgement import conclude
 from mlsel.validate.runs import run_names, runs_of
 from mlsel.validate.snapshot import make_snapshot, prepare_start, require_start
@@ -59,6 +62,7 @@ def validate(
         return []
     size = _group_size(study, comm)
     with _locked(folder, comm):
+        on_root(comm, lambda: _require_fresh(study, folder))
         on_root(comm, lambda: prepare_start(study, folder, again))
         make_snapshot(study, folder, comm)
         if study.validation.models:
@@ -79,6 +83,7 @@ def make_start(study: Study, folder: Path, comm: MPI.Intracomm, *, again: bool =
     if not _has_runs(study, comm):
         return
     with _locked(folder, comm):
+        on_root(comm, lambda: _require_fresh(study, folder, ()))
         on_root(comm, lambda: prepare_start(study, folder, again))
         make_snapshot(study, folder, comm)
 
@@ -101,6 +106,7 @@ def validate_part(
     names = on_root(comm, lambda: run_names(study, folder))
     chosen = on_root(comm, lambda: part.of(names))
     with _locked(folder, comm, part.label(names)):
+        on_root(comm, lambda: _require_fresh(study, folder, chosen))
         on_root(comm, lambda: require_start(study, folder))
         if study.validation.models:
             show_plugins(comm)
@@ -115,6 +121,22 @@ def _has_runs(study: Study, comm: MPI.Intracomm) -> bool:
     if comm.rank == 0:
         log.info("validation.models is empty: nothing is put to the test")
     return False
+
+
+def _require_fresh(study: Study, folder: Path, names: Collection[str] | None = None) -> None:
+    """Refuse models that were made otherwise than the study now says, and a pool and data sets that
+    the start comes from; what the reference alone needs is its potential.
+
+    Parameters
+    ----------
+    names : of the runs; None: all
+    """
+    check_elements(StudyFolder(folder), study.system.species)
+    names = run_names(study, folder) if names is None else names
+    if any("/" in name for name in names):
+        require_models(study, folder, names)
+    elif reference_kind(study) != LAMMPS:
+        require_data_sets(study, folder)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlsel.core.record import read_json
 from mlsel.validate.criteria import (
     INNER,
     REQUIRED,
@@ -21,6 +22,7 @@ from mlsel.validate.criteria import (
 from mlsel.validate.rdf import ONSET, SMOOTHING
 
 if TYPE_CHECKING:
+    from mlsel.study.folder import StudyFolder
     from mlsel.validate.reference import Reference
     from mlsel.validate.results import Results
 
@@ -247,3 +249,15 @@ def as_csv(verdicts: Sequence[Verdict]) -> str:
         ]
         writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
     return text.getvalue()
+
+
+def changed_models(place: StudyFolder) -> list[str]:
+    """Return the models that have changed since their runs were made, <data set>/<model>."""
+    from mlsel.training.description import model_digest
+
+    return [
+        name
+        for name in place.finished_models()
+        if (record := place.validation / name / "run.json").is_file()
+        and read_json(record).get("potential") != model_digest(place.model(name))
+    ]

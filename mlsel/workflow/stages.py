@@ -25,6 +25,7 @@ STAGES = (
         "mlsel.selection.stage",
         "select_study",
         {"select": ("generate", "import")},
+        state_module="mlsel.selection.state",
     ),
     Stage(
         "training",

@@ -52,16 +52,16 @@ def study_of(folder: Path, source: str | None, overrides: Sequence[str] = ()) ->
     MlselError
         If none of these is there.
     """
-    from mlsel.study.choice import study_of_contents
-    from mlsel.study.study import load_study, recorded_study
+    from mlsel.study.choice import kept_study, study_of_contents
+    from mlsel.study.study import load_study
 
     if source is not None:
         return load_study(source, overrides)
     if overrides:
         raise MlselError("--set overrides keys of a study: name it after DIR.")
-    recorded = recorded_study(folder)
-    if recorded is not None:
-        return recorded
+    kept = kept_study(folder)
+    if kept is not None:
+        return kept
     if StudyFolder(folder).contents():
         return study_of_contents(folder)
     name = folder.resolve().name

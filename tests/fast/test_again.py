@@ -23,10 +23,12 @@ from mlsel.selection.stage import select_study
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study, load_study
 from mlsel.training.baseline import read_baseline
+from mlsel.training.description import model_digest
 from mlsel.training.stage import settle_added, tasks_of, train_study
 from mlsel.validate import trial
 from mlsel.validate.snapshot import prepare_start
 from mlsel.validate.start import density_run
+from mlsel.validate.verdict import changed_models
 from tests.support.cuts import at_every_point, names
 from tests.support.training_data import frames, write_pool
 
@@ -247,6 +249,23 @@ def test_errors_on_frames_that_were_trained_on_are_told(
     assert "trained on 3 of the test frames" in capsys.readouterr().out
     assert doubts(tmp_path) == [told]
     assert "trained on up to 3 of the frames of test.h5" in told and "--again" in told
+    place.data_set("random").unlink()
+    assert doubts(tmp_path) == [
+        "Whether 1 model (random/counting) had frames of test.h5 to train on is not known: what it "
+        f"was trained on is no longer in {place.data}."
+    ]
+
+
+def test_verdicts_on_models_that_changed_since_are_told(tmp_path: Path) -> None:
+    place, name = StudyFolder(tmp_path), "random/counting"
+    write_pool(place.data_set("random"), [frames(8)])
+    train_study(study('selection.methods=["random"]'), tmp_path, world())
+    record = Record(place.validation / name / "run.json")
+    record.write({"potential": model_digest(place.model(name))})
+    assert changed_models(place) == []
+    again = study('selection.methods=["random"]', "training.schnet.seed=2")
+    train_study(again, tmp_path, world(), again=True)
+    assert changed_models(place) == [name]
 
 
 def test_a_changed_baseline_makes_a_model_stale(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mlsel.pool import import_command
 from mlsel.pool.pool import Pool
 from mlsel.pool.stage import items
 from mlsel.report.stage import write_report
-from mlsel.selection.stage import items as selected
+from mlsel.selection.state import items as selected
 from mlsel.study.folder import StudyFolder
 from mlsel.study.study import load_study, recorded_study
 from mlsel.validate.state import items as validated

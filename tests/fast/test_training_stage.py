@@ -258,7 +258,7 @@ def test_bad_input_is_told(tmp_path: Path) -> None:
     with pytest.raises(MlselError, match="a run has 0 frames"):
         tasks_of(study(), tmp_path)[0].is_done()
     with pytest.raises(MlselError, match="There is no test set"):
-        evaluate(study(), tmp_path, world())
+        evaluate(study(), tmp_path / "none", world())
     with pytest.raises(MlselError, match="holds no finished model"):
         find_models(tmp_path, "")
 

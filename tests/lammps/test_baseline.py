@@ -25,7 +25,8 @@ from mlsel.training.baseline import (
     read_baseline,
 )
 from mlsel.training.command import main as train
-from mlsel.training.core import Core, model_digest, read_core
+from mlsel.training.core import Core, read_core
+from mlsel.training.description import model_digest
 from mlsel.training.frames import Frames
 from mlsel.training.registry import load_model
 from tests.support import Tolerance

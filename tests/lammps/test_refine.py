@@ -137,6 +137,7 @@ def test_a_refinement_from_before_a_key_goes_on(trained: Path, tmp_path: Path) -
 def test_after_the_last_round_nothing_is_chosen(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path)
     study = load(tmp_path, "refine.rounds=1", "refine.labels=10", "training.core=zbl")
+    train_study(study, folder, world())  # puts the guard rail beside the model that is there
     refine_study(study, folder, world())
     place = folder / "refine/random/pair"
     ended = json.loads((place / "outcome.json").read_text())
