@@ -1,6 +1,6 @@
 """Pools and data sets: the HDF5 format, read.
 
-This module, `layout` and `writer` alone know how it is laid out. It is H5MD 1.1
+This module, `run_arrays`, `layout` and `writer` alone know how it is laid out. It is H5MD 1.1
 (https://nongnu.org/h5md), so that h5py, or any H5MD reader, finds everything without mlsel:
 
     /h5md                                    version, author, creator
@@ -35,9 +35,7 @@ A frame is named by `frame_id`: 0 … n_frames − 1 over all runs.
 from __future__ import annotations
 
 import itertools
-import math
-import os
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -47,13 +45,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsel.core import units
-from mlsel.core.arrays import Array, FloatArray, IntArray, whole_numbers
+from mlsel.core.arrays import Array, IntArray, whole_numbers
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.hdf5_file import bounded
 from mlsel.pool.block import BLOCK_BYTES, Block, Run
-from mlsel.pool.contiguous import AHEAD_BYTES, Descriptors, Piece, Place, take_rows
+from mlsel.pool.contiguous import AHEAD_BYTES, Piece
 from mlsel.pool.damage import damage_told, errors_told, first_words
-from mlsel.pool.layout import ATOM_FIELDS, FORMAT_VERSION, LONG_LISTS, OBSERVABLE_UNITS, Layout
+from mlsel.pool.layout import ATOM_FIELDS, FORMAT_VERSION, LONG_LISTS, Layout
+from mlsel.pool.run_arrays import RunArrays
 
 MOST_AHEAD = 4
 """Pieces on their way into memory, so few that `Descriptors` keeps their files open."""
@@ -95,9 +94,7 @@ class Pool:
             self._file.close()
             raise
         self._order: tuple[IntArray, IntArray] | None = None
-        self._open_runs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
-        self._places: dict[tuple[int, str], Place | None] = {}
-        self._descriptors = Descriptors()
+        self._arrays = RunArrays(self.path, self._file, self._atom_extras)
 
     def _read_index(self) -> None:
         if "parameters/runs" not in self._file:
@@ -152,8 +149,7 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        self._open_runs.clear()
-        self._descriptors.close()
+        self._arrays.close()
         self._file.close()
 
     def __len__(self) -> int:
@@ -178,22 +174,18 @@ class Pool:
         """Return what the frames of a run hold: the pool's fields, and those of this run."""
         if not self.partial_fields:
             return self.fields
-        self._groups(run)
-        with damage_told(self.path):
-            more = [f for f in self.partial_fields if self._element(run.name, f) in self._file]
-        return (*self.fields, *more)
+        return (*self.fields, *(f for f in self.partial_fields if self._arrays.holds(run, f)))
 
     def layout(self, run: Run, field: str) -> Layout:
         """Return how a field lies in a run, as `PoolWriter.add_run` takes it."""
         with damage_told(self.path):
-            dataset = self._dataset(run, field)
-            per_atom = field in ATOM_FIELDS or field in self._atom_extras
+            dataset, per_atom = self._arrays.dataset(run, field), self._arrays.per_atom(field)
             told = ((name, dataset.attrs.get(name)) for name in ("key", "place", "encoding"))
             return Layout(
                 per_atom,
                 tuple(dataset.shape[1 + per_atom :]),
                 dataset.dtype.str.lstrip("|<"),
-                self._unit(dataset),
+                _unit(dataset),
                 tuple((name, str(text)) for name, text in told if text is not None),
             )
 
@@ -219,27 +211,29 @@ class Pool:
         if run is None:
             self.require(field)
         with damage_told(self.path):
-            return self._unit(self._dataset(run or self.runs[0], field))
-
-    def _unit(self, dataset: Any) -> str:
-        return str(dataset.attrs.get("unit", ""))
+            return _unit(self._arrays.dataset(run or self.runs[0], field))
 
     def numbers(self, run: Run) -> IntArray:
         """Return the atomic numbers of a run's atoms, int64 (N,)."""
-        self._place(run, "species")  # as many as the index tells, before they are counted out
-        return self._read_rows(run, "species", np.arange(run.n_atoms), True).astype(np.int64)
+        self._arrays.place(run, "species")  # as many as the index tells, before counted out
+        rows = np.arange(run.n_atoms)
+        return self._arrays.rows(run, "species", rows, consecutive=True).astype(np.int64)
+
+    def is_orthogonal(self, run: Run) -> bool:
+        """Whether the cells of a run are stored as three lengths."""
+        return self._arrays.is_orthogonal(run)
 
     def periodic(self, run: Run) -> tuple[bool, bool, bool]:
         """Return which of a run's three directions are periodic."""
         with damage_told(self.path):
-            boundary = self._groups(run)[0]["box"].attrs["boundary"]
+            boundary = self._arrays.groups(run)[0]["box"].attrs["boundary"]
             a, b, c = (str(kind) == "periodic" for kind in boundary)
         return a, b, c
 
     def run_attributes(self, run: Run) -> dict[str, Any]:
         """Return what is known of a run as a whole (set temperature, whether it melted, …)."""
         with damage_told(self.path):
-            return dict(self._groups(run)[0].attrs)
+            return dict(self._arrays.groups(run)[0].attrs)
 
     def locate(self, frame_ids: npt.ArrayLike) -> tuple[IntArray, IntArray]:
         """Return the index of the run and the row in it of each frame, both int64 (F,).
@@ -275,7 +269,7 @@ class Pool:
 
     def values(self, field: str) -> Array:
         """Return one value a frame for all frames, in the order of frame ids, (n_frames, …)."""
-        if field in ATOM_FIELDS or field in self._atom_extras or field == "cell":
+        if self._arrays.per_atom(field) or field == "cell":
             raise ValueError(f"{field} is not one value a frame: read it with blocks()")
         parts = [(block.frame_ids, block[field]) for block in self.blocks(field)]
         if not parts:
@@ -318,12 +312,12 @@ class Pool:
             elif optional:
                 known = self.fields_of(run)
                 fields = (*named, *(field for field in optional if field in known))
-            n = max(1, max_bytes // max(1, self._frame_bytes(run, fields)))
+            n = max(1, max_bytes // max(1, self._arrays.frame_bytes(run, fields)))
             for start in range(0, len(ids), n):
                 part, chosen = ids[start : start + n], rows[start : start + n]
                 consecutive = one_piece or _consecutive(chosen)
-                arrays = {field: self._take(run, field, chosen, consecutive) for field in fields}
-                yield Block(part, run, chosen, arrays)
+                taken = {f: self._arrays.take(run, f, chosen, consecutive) for f in fields}
+                yield Block(part, run, chosen, taken)
 
     def pieces(self, field: str, frame_ids: range) -> Iterator[tuple[Run, IntArray, Piece | None]]:
         """Yield frames run by run, and where a field of them lies until the next is asked for;
@@ -342,10 +336,8 @@ class Pool:
         self.require(field)
         for run, ids, rows, one_piece in self._spans(frame_ids):
             piece = None
-            if one_piece and (place := self._place(run, field)) is not None:
-                with errors_told(self.path):
-                    descriptor = self._descriptors[place.filename]
-                piece = place.piece(descriptor, int(rows[0]), len(rows))
+            if one_piece:
+                piece = self._arrays.piece(run, field, int(rows[0]), len(rows))
             yield run, ids, piece
 
     def _spans(
@@ -374,118 +366,9 @@ class Pool:
             if len(chosen):
                 yield self.runs[run_of[chosen[0]]], ids[chosen], row_of[chosen], False
 
-    def _groups(self, run: Run) -> tuple[Any, Any]:
-        """The run's particles and observables; few runs' files are kept open at a time."""
-        if run.index not in self._open_runs:
-            try:
-                particles = self._file["particles"][run.name]
-                observables = self._file["observables"][run.name]
-            except (KeyError, OSError, RuntimeError, ValueError):
-                raise MlselError(
-                    f"{self.path} points to run {run.name}, whose file is not in its place: "
-                    f"keep the folder of {self.path.name} whole, or pack it with `mlsel pack`."
-                ) from None
-            self._open_runs[run.index] = particles, observables
-            while len(self._open_runs) > 16:
-                self._open_runs.popitem(last=False)
-        self._open_runs.move_to_end(run.index)
-        return self._open_runs[run.index]
 
-    def _find_place(self, run: Run, field: str) -> Place | None:
-        """Return where a field of a run lies, if it is one stretch of a file."""
-        path = self._element(run.name, field)
-        try:  # h5py's own objects would take five times as long, and there are many runs
-            dataset = h5py.h5d.open(self._file.id, path.encode())
-        except KeyError:
-            self._groups(run)
-            raise
-        dtype, shape = dataset.dtype, dataset.shape
-        self._check_shape(run, field, dtype, shape)
-        offset = dataset.get_offset()  # None where the dataset isn't contiguous
-        if offset is None or dataset.get_create_plist().get_external_count():
-            return None
-        return Place(os.fsdecode(h5py.h5f.get_name(dataset)), offset, dtype, shape)
-
-    def _check_shape(
-        self, run: Run, field: str, dtype: np.dtype[Any], shape: tuple[int, ...]
-    ) -> None:
-        """Raise unless a dataset has a value for each frame (and atom) that the index tells."""
-        per_atom = field in ATOM_FIELDS or field in self._atom_extras
-        expected: tuple[int, ...] = (run.n_frames, run.n_atoms) if per_atom else (run.n_frames,)
-        expected = (run.n_atoms,) if field == "species" else expected
-        known: tuple[tuple[int, ...], ...] | None = None
-        if field in ATOM_FIELDS:
-            known = ((*expected, *ATOM_FIELDS[field].tail),)
-        elif field == "cell":
-            known = ((*expected, 3), (*expected, 3, 3))
-        elif field in (*OBSERVABLE_UNITS, "step", "species"):
-            known = (expected,)
-        if shape not in known if known else shape[: len(expected)] != expected:
-            raise ValueError(f"{field} of run {run.name} has the shape {shape}")
-        if field in (*ATOM_FIELDS, *OBSERVABLE_UNITS, "cell") and dtype.kind != "f":
-            raise ValueError(f"{field} of run {run.name} has the type {dtype}")
-
-    def _element(self, run: str, field: str) -> str:
-        """Return the path of the dataset that holds a field of a run."""
-        if field in ATOM_FIELDS:
-            return f"particles/{run}/{ATOM_FIELDS[field].element}/value"
-        if field in self._atom_extras:
-            return f"particles/{run}/{field}/value"
-        if field == "cell":
-            return f"particles/{run}/box/edges/value"
-        if field == "step":
-            return f"particles/{run}/position/step"
-        if field == "species":
-            return f"particles/{run}/species"
-        return f"observables/{run}/{field}/value"
-
-    def _dataset(self, run: Run, field: str) -> Any:
-        self._groups(run)
-        return self._file[self._element(run.name, field)]
-
-    def _frame_bytes(self, run: Run, fields: Sequence[str]) -> int:
-        known = [field for field in fields if field in ATOM_FIELDS]
-        per_atom = sum(math.prod(ATOM_FIELDS[field].tail) for field in known)
-        size = 8 * (run.n_atoms * per_atom + 9 * ("cell" in fields))
-        for field in set(fields).difference(known, {"cell"}):
-            place = self._place(run, field)
-            size += place.row_bytes if place else 8
-        return size
-
-    def _place(self, run: Run, field: str) -> Place | None:
-        """Where a field of a run lies, if it is one stretch of a file; found once."""
-        key = run.index, field
-        if key not in self._places:
-            with damage_told(self.path):
-                self._places[key] = self._find_place(run, field)
-        return self._places[key]
-
-    def _take(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
-        if field == "cell":
-            return self._cells(run, rows, consecutive)
-        return self._read_rows(run, field, rows, consecutive)
-
-    def _read_rows(self, run: Run, field: str, rows: IntArray, consecutive: bool) -> Array:
-        place = self._place(run, field)
-        with errors_told(self.path):
-            if place is None:
-                with bounded(self.path):
-                    dataset = self._dataset(run, field)
-                found = take_rows(self.path, dataset, rows, consecutive)
-            else:
-                found = place.take(self._descriptors[place.filename], rows, consecutive)
-            return np.strings.decode(found, "utf-8") if found.dtype.kind == "S" else found
-
-    def _cells(self, run: Run, rows: IntArray, consecutive: bool) -> FloatArray:
-        cells = np.zeros((len(rows), 3, 3))
-        with damage_told(self.path):
-            there = "edges" in self._groups(run)[0]["box"]
-        if there:
-            edges = self._read_rows(run, "cell", rows, consecutive)
-            if edges.ndim == 3:
-                return edges
-            cells[:, [0, 1, 2], [0, 1, 2]] = edges
-        return cells
+def _unit(dataset: Any) -> str:
+    return str(dataset.attrs.get("unit", ""))
 
 
 def _consecutive(rows: IntArray) -> bool:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from mlsel.core.arrays import Array, IntArray, whole_numbers
 from mlsel.pool.block import Run
-from mlsel.pool.damage import damage_told
 from mlsel.pool.finite import require_finite
 from mlsel.pool.layout import ATOM_FIELDS, Layout
 from mlsel.pool.pool import Pool
@@ -118,11 +117,9 @@ class _Kind:
 
 
 def _kind(pool: Pool, run: Run) -> _Kind:
-    with damage_told(pool.path):
-        edges = pool._groups(run)[0]["box/edges/value"]
     fields = (f for f in pool.fields_of(run) if f not in ("source_frame", "source_run"))
     layouts = tuple((field, pool.layout(run, field)) for field in fields)
-    return _Kind(pool.numbers(run).tobytes(), pool.periodic(run), edges.ndim == 2, layouts)
+    return _Kind(pool.numbers(run).tobytes(), pool.periodic(run), pool.is_orthogonal(run), layouts)
 
 
 def _gather(pool: Pool, ids: IntArray, fields: Sequence[str]) -> dict[str, Array]:
