@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from mlsel.core import units
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.provenance import digest, file_digest
+from mlsel.pool.convergence import convergence_of
 from mlsel.pool.cp2k import files_beside, is_cp2k, read_cp2k
 from mlsel.pool.extxyz import opened, read_extxyz
 from mlsel.pool.from_atoms import checked, from_atoms, read_by_ase
@@ -31,7 +31,6 @@ class ReadOptions:
 
 
 BATCH_BYTES = 8 * 2**20
-_ITERATION, _NELM = re.compile(rb"Iteration\s*\d+\(\s*(\d+)\)"), re.compile(rb"NELM\s*=\s*(\d+)")
 
 
 def read_batches(path: Path, source: int, options: ReadOptions) -> Iterator[list[Incoming]]:
@@ -176,9 +175,9 @@ def _by_ase(path: Path, kind: str) -> Iterator[tuple[Atoms, dict[str, Any]]]:
         with opened(path) as file:
             if any(line.startswith(b"comment") for line in file):
                 more["not_kept"] = ["comment"]
-    converged = scf_converged(path, kind)
+    has_converged = convergence_of(path, kind)
     for atoms in read_by_ase(path, kind, **arguments):
-        done = next(converged, None)
+        done = has_converged(atoms)
         yield atoms, more if done is None else {**more, "info": {"scf_converged": done}}
 
 
@@ -231,38 +230,3 @@ _QUANTITIES = ("energy", "force", "stress", "length", "charge")
 def _property_factor(unit: str) -> float:
     known = (q for q in _QUANTITIES if units.is_unit(unit, q))
     return next((units.factor(unit, quantity) for quantity in known), 1.0)
-
-
-def scf_converged(path: Path, kind: str) -> Iterator[bool]:
-    """Yield for each ionic step of a VASP run whether its electrons converged.
-
-    VASP 5 writes that EDIFF is reached where it is not, too: what tells is whether all the steps
-    that NELM allows were made.
-    """
-    most, steps = 0, 0
-    if kind == "vasp-out":
-        was_reached = False
-        with opened(path) as file:
-            for line in file:
-                if b"aborting loop because EDIFF is reached" in line:
-                    was_reached = True
-                elif b"Iteration" in line and (found := _ITERATION.search(line)):
-                    steps = int(found[1])
-                elif not most and (found := _NELM.search(line)):
-                    most = int(found[1])
-                elif b"FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in line:
-                    yield was_reached and (not most or steps < most)
-                    was_reached, steps = False, 0
-    elif kind == "vasp-xml":
-        from xml.etree import ElementTree
-
-        with opened(path) as file:
-            for _, element in ElementTree.iterparse(file, ["end"]):
-                if element.tag == "i" and element.get("name") == "NELM" and not most:
-                    most = int(element.text or 0)  # a later one is of the response functions
-                elif element.tag == "scstep":
-                    steps += 1
-                elif element.tag == "calculation":
-                    yield not most or steps < most
-                    steps = 0
-                    element.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,15 @@ import h5py
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import Hartree
 
 from mlsel.__main__ import main
 from mlsel.core.errors import MlselError
+from mlsel.pool.convergence import convergence_of, of_vasp
 from mlsel.pool.importing import import_trajectories
 from mlsel.pool.labels import LabelOptions
 from mlsel.pool.pool import Pool
-from mlsel.pool.sources import scf_converged
 from tests.support import Tolerance
 
 N_FRAMES, NUMBERS = 3, np.array([11, 17, 11, 17])
@@ -212,10 +214,68 @@ def test_electrons_of_vasp_did_not_converge_where_all_steps_were_made(
 ) -> None:
     path = tmp_path / "file"
     path.write_text(steps_of_vasp(3, 5, 4)[kind == "vasp-xml"])
-    assert list(scf_converged(path, kind)) == [True, False, True]
+    assert list(of_vasp(path, kind)) == [True, False, True]
     last = "aborting loop EDIFF was not reached (unconverged)"  # VASP 6
     path.write_text(steps_of_vasp(3)[0].replace("aborting loop because EDIFF is reached", last))
-    assert list(scf_converged(path, "vasp-out")) == [False]
+    assert list(of_vasp(path, "vasp-out")) == [False]
+
+
+# ------------------------------------------------------------------ molecular codes
+
+
+FAILED = " >>>>>>>>>> Convergence criterion not met."
+
+
+def gaussian(*energies: Sequence[str]) -> str:
+    """An output of Gaussian: the lines on energies of each geometry."""
+    text = " Entering Gaussian System, Link 0=g16\n"
+    for k, lines in enumerate(energies):
+        text += "                         Input orientation:\n" + 4 * " ---\n"
+        for i, z in enumerate((8, 1, 1)):
+            text += f" {i + 1:6} {z:10} {0:11} {i + 0.01 * k:15.6f} {i % 2:11.6f} {0:11.6f}\n"
+        text += " ---\n" + "".join(f"{line}\n" for line in lines)
+    return text
+
+
+def test_electrons_of_gaussian_that_did_not_converge_are_told(tmp_path: Path) -> None:
+    def done(energy: float, method: str = "RB3LYP") -> str:
+        return f" SCF Done:  E({method}) =  {energy:.10f}     A.U. after   10 cycles"
+
+    path = tmp_path / "water.log"
+    path.write_text(
+        gaussian(
+            [done(-76.1)],
+            [FAILED, done(-76.2), "            NFock=128  Conv=0.12D-02     -V/T= 2.0000"],
+            [FAILED, done(-76.25), done(-76.3)],  # a second attempt that converged
+            [FAILED, done(-76.0, "RHF"), " E2 =    -0.2D+00 EUMP2 =    -0.762400000000D+02"],
+        )
+    )
+    report = import_trajectories([path], tmp_path / "pool.h5")
+    with Pool(tmp_path / "pool.h5") as pool:
+        np.testing.assert_allclose(
+            pool.values("energy") / Hartree, [-76.1, -76.2, -76.3, -76.24], rtol=Tolerance.SUMS
+        )
+        assert pool.values("scf_converged").tolist() == [True, False, True, False]
+    (told,) = [text for text in report.warnings if "converge" in text]
+    assert told.startswith("2 frames did not converge (scf_converged)") and "frame 1" in told
+    path.write_text(gaussian([done(-76.1)]))  # nothing is said where all is well
+    report = import_trajectories([path], tmp_path / "pool.h5")
+    assert not [text for text in report.warnings if "converge" in text]
+
+
+def test_electrons_of_aims_and_orca_that_did_not_converge_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "aims.out"
+    bad = "  * WARNING! SELF-CONSISTENCY CYCLE DID NOT CONVERGE\n"
+    begin = "  Begin self-consistency loop: Re-initialization.\n"
+    energy = "  | Electronic free energy        :        -2.0{} eV\n"
+    path.write_text(f"{energy.format(1)}{begin}{bad}{energy.format(2)}{begin}{energy.format(3)}")
+    told = convergence_of(path, "aims-output")
+    made = [Atoms("H", calculator=SinglePointCalculator(Atoms("H"), energy=e))
+            for e in (-2.01, -2.02, -2.03)]  # fmt: skip
+    assert [told(atoms) for atoms in made] == [True, False, True]
+    path.write_text("FINAL SINGLE POINT ENERGY      -1.1 (SCF not fully converged!)\n")
+    with pytest.raises(MlselError, match=r"aims\.out, line 1, says .* did not fully converge"):
+        convergence_of(path, "orca-output")
 
 
 # ------------------------------------------------------------------ units beside the values
