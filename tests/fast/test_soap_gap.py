@@ -216,6 +216,7 @@ NOT_COVERED = {
     "has the unknown word Z in a descriptor": (">soap ", ">soap_turbo "),
     "has the unknown word n_maxx in a descriptor": in_soap("n_maxx=1"),
     "has a descriptor with radial_basis=GTO": in_soap("radial_basis=GTO"),
+    "has the unknown word Z_map in a descriptor": in_soap("Z_map={11,17}"),
     "has a descriptor with K=0, 0 mixed channels": in_soap("Z_mix=T"),
     "K=301, 301 mixed channels": in_soap("Z_mix=T R_mix=T K=301"),
     "has a descriptor with mix_shift=-211": in_soap("Z_mix=T K=1 mix_shift=-211"),

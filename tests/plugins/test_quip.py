@@ -436,6 +436,38 @@ LJ = """<LJ_params n_types="1" label="mine"><per_type_data type="1" atomic_num="
 <per_pair_data type1="1" type2="1" sigma="2.5" eps6="0.01" eps12="0.01" cutoff="6.0"
  energy_shift="T" linear_force_shift="F"/></LJ_params>
 """
+MORSE = """<Morse_params n_types="1" label="m">
+<pair atnum_i="11" atnum_j="11" r0="3" D="0.5" alpha="1"/></Morse_params>
+"""
+FB = """<FB_params n_types="1" cutoff="4.0" label="d"><per_type_data type="1" atomic_num="11"/>
+<per_pair_data atomic_num_i="11" atomic_num_j="11" A="1000" B="0.3" C="50"/></FB_params>
+"""
+TS = """<TS_params label="t" n_types="1" betapol="0.75" cutoff="12 12 12 0" cutoff_coulomb="12.0"
+ cutoff_ms="12.0" tolpol="1e-10" yuksmoothlength="5.0" iesr="-1 -1 -1" a_ew="1e-6" gcut="0.0"
+ pred_order="2" maxipol="60" raggio="0.0" tewald="F" yukalpha="0.1">
+<per_type_data atomic_num="11" pol="1.0" z="1.0" type="1"/>
+<per_pair_data atnum_i="11" atnum_j="11" C_pol="0.0" B_pol="0.0" D_ms="0.001" gamma_ms="11.0"
+ R_ms="5.0"/></TS_params>
+"""
+
+
+def meam() -> str:
+    points = "".join(f'<point x="{x}" y="{4.0 - x}"/>' for x in (1.0, 2.0, 3.0, 4.0))
+    splines = {
+        name: f'<spline spline_function="{name}" n_spline="4" yp1="0" ypn="0">{points}</spline>'
+        for name in ("U", "phi", "rho", "f", "g")
+    }
+    pair = 'atomic_num_i="11" atomic_num_j="11"'
+    return (
+        '<Si_MEAM_params n_types="1" label=""><per_type_data atomic_num="11" type="1">'
+        f"{splines['U']}</per_type_data>"
+        f'<per_pair_data {pair} r_cut_phi="4" r_cut_rho="4" r_cut_f="4">'
+        f"{splines['phi']}{splines['rho']}{splines['f']}</per_pair_data>"
+        f'<per_triplet_data {pair} atomic_num_k="11">{splines["g"]}</per_triplet_data>'
+        "</Si_MEAM_params>"
+    )
+
+
 PARAMETERS = """
 import sys
 from quippy.potential import Potential
@@ -472,6 +504,10 @@ def test_parameters_without_a_potential(tmp_path: Path) -> None:
         (SW, '"Potential xml_label=w"', 'has no potential with xml_label=w; it has: none, "IP SW"'),
         (SW, '"IP no_such"', "QUIP refuses"),
         (LJ, '"IP LJ"', "(IP LJ): IPModel_LJ_Calc: local_virial calculation requested but not"),
+        (MORSE, '"IP Morse"', "IPModel_Morse_Calc: local_virial calculation requested but not"),
+        (TS, '"IP TS"', "IPModel_TS_Calc: local_virial calculation requested but not"),
+        (meam(), '"IP Si_MEAM"', "IPModel_Si_MEAM_Calc: local_virial calculation requested"),
+        (FB, '"IP FB"', "(IP FB): a test cluster of 18 atoms has 1.98"),
         ("<a><b/></a>", '"IP SW"', "no parameters of one"),
     ],
 )
