@@ -75,11 +75,20 @@ def add_folder_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         nargs="?",
-        type=Path,
+        type=_folder,
         default=Path(DEFAULT_STUDY),
         metavar="DIR",
         help="a study's folder (default: %(default)s)",
     )
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if path.is_file():
+        raise argparse.ArgumentTypeError(
+            f"{text} is a file: give the study's folder, {path.stem} unless -o said another"
+        )
+    return path
 
 
 def open_study(

@@ -20,6 +20,8 @@ from mlsel.core import stopping
 from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.parallel import world
 from mlsel.core.progress import duration
+from mlsel.core.record import AGAIN
+from mlsel.study.stage import command
 from mlsel.validate.held_against import reference_kind
 from mlsel.workflow.stages import IMPORT, STAGES, stages_of
 
@@ -76,6 +78,11 @@ def _run(study: Study, folder: Path, until: str, comm: MPI.Intracomm) -> int:
             if comm.rank == 0:
                 log.warning("%s: %s", stage.name, error)
             incomplete.append(f"{stage.name} ({error})")
+        except MlselError as error:
+            if AGAIN in str(error):  # which this command has not
+                way = f"`{command(stage.name, study, folder)} --again` makes it anew"
+                error.args = (str(error).replace(AGAIN, way),)
+            raise
         if stage.name == until:
             break
     if comm.rank == 0:

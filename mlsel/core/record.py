@@ -20,6 +20,9 @@ from mlsel.core.provenance import differing_keys
 
 log = logging.getLogger(__name__)
 
+AGAIN = "Give --again to make it anew"
+"""To a command that has the option."""
+
 
 class Record:
     """A JSON file that says what a product was made from.
@@ -106,7 +109,7 @@ def settle(
         return True
     text = told(changed)
     if not again:
-        option = "" if again is None else "Give --again to make it anew, "
+        option = "" if again is None else f"{AGAIN}, "
         choose = "choose" if option else "Choose"
         raise MlselError(
             f"{product} was made otherwise than the study now says: {text}. {option}{choose} "

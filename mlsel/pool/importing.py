@@ -31,6 +31,7 @@ from mlsel.pool.layout import ATOM_FIELDS, VIRIAL, Layout
 from mlsel.pool.own import references_of, stamp_of_sources
 from mlsel.pool.plausible import Plausibility
 from mlsel.pool.pool import Pool
+from mlsel.pool.side_by_side import SideBySide
 from mlsel.pool.sources import ReadOptions, digest_of, read_batches, state_of
 from mlsel.pool.spool import Spool
 from mlsel.pool.stated_units import look_at_told_units, refuse_units, untold_units
@@ -155,7 +156,7 @@ def import_trajectories(
             admission.refer(path, references_of(path))
         report.n_read = survey.n_frames
         places = _Places.of(n_frames)
-        runs = _runs(spool, admission, places, report)
+        runs = _runs(spool, admission, places, report, sources)
         report.left_out = admission.n_skipped
         report.references = dict(sorted(admission.references.items()))
         report.not_kept.update(extras.without_form())
@@ -209,11 +210,13 @@ def _told_options(
     }
 
 
-def _runs(spool: Spool, admission: Admission, places: _Places, report: Report) -> list[_Run]:
+def _runs(
+    spool: Spool, admission: Admission, places: _Places, report: Report, sources: Sequence[Path]
+) -> list[_Run]:
     """Look at all frames a second time: which runs there are, and which each frame is in."""
     runs: dict[tuple[Any, ...], _Run] = {}
     number: dict[tuple[Any, ...], int] = {}
-    plausibility = Plausibility()
+    plausibility, side_by_side = Plausibility(), SideBySide(sources)
     by_label: dict[str, Counter[str]] = defaultdict(Counter)
     kept: Counter[str] = Counter()
     for admitted in (one for batch in spool for part in batch for one in admission.admit(part)):
@@ -238,6 +241,7 @@ def _runs(spool: Spool, admission: Admission, places: _Places, report: Report) -
             kept[extra.key] += len(frames)
         labels = {label: values for label, (_, values) in admitted.labels.items()}
         plausibility.see(frames, places.content[at], labels)
+        side_by_side.see(frames, labels)
     admission.refuse_missing(report.n_read)
     if not runs:
         raise MlselError(
@@ -249,7 +253,7 @@ def _runs(spool: Spool, admission: Admission, places: _Places, report: Report) -
     report.labels, report.kept = dict(by_label), dict(kept)
     report.n_frames, report.n_runs = int((places.run >= 0).sum()), len(runs)
     report.n_copies = len(later_copies(places.content[places.run >= 0]))
-    report.warnings += plausibility.warnings()
+    report.warnings += [*plausibility.warnings(), *side_by_side.warnings()]
     made = list(runs.values())
     order = sorted(range(len(made)), key=lambda index: made[index].first)
     new_number = np.empty(len(made) + 1, dtype=np.int64)

@@ -20,6 +20,8 @@ from mlsel.pool.incoming import Incoming
 N_SAMPLE = 400
 SUM_APART = 1e-3
 """eV/atom, of atomic energies' sum from the energy: rounding in files leaves a tenth of it."""
+LARGE_FORCE = 12.0
+"""eV/Å, rms of a component: hot melts have a fifth of it."""
 FEWEST, ENOUGH_ATOMS = 40, 10_000
 """Of the sample so many atoms are looked at, and frames at least."""
 
@@ -141,7 +143,7 @@ def _of_forces(frames: _Frames) -> str:
         return ""
     rms = float(np.median(moved))
     told = f"forces are {rms:.3g} eV/Å (rms of a component, median of the frames)"
-    if rms > 12:
+    if rms > LARGE_FORCE:
         return f"{told}: are they in kcal/mol/Å or kJ/mol/nm (--force-unit, --energy-unit)?"
     if rms < 0.03:
         return (

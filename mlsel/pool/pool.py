@@ -74,6 +74,8 @@ class Pool:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise MlselError(f"{self.path} is a folder: give its pool, {self.path / 'pool.h5'}.")
         if not self.path.is_file():
             raise MlselError(
                 f"There is no pool {self.path}: `mlsel generate` makes one by MD, `mlsel import` "

@@ -136,12 +136,13 @@ def require_fresh(stage: str, items: Iterable[Item], study: Study, folder: Path)
     stale = [item for item in items if item.state == STALE]
     if not stale:
         return
-    more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
-    way = f"`{command(stage, study, folder)} --again` makes it anew"
+    n = len(stale)
+    more, was, it = (f" and {n - 1} more", "were", "them") if n > 1 else ("", "was", "it")
+    way = f"`{command(stage, study, folder)} --again` makes {it} anew"
     if stage == "generate":  # MD is never thrown away by an option
         way = "Make another pool in another folder (-o)"
     raise MlselError(
-        f"{shortened(str(folder), 50)}: {stale[0].name}{more} of {stage} was made otherwise than "
+        f"{shortened(str(folder), 50)}: {stale[0].name}{more} of {stage} {was} made otherwise than "
         f"the study now says: {shortened(stale[0].text, 130)}. {way}, or set these keys back."
     )
 

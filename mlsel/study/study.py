@@ -129,9 +129,10 @@ def load_study(source: str = DEFAULT_STUDY, overrides: Sequence[str] = ()) -> St
             preset = preset_file(source).read_text(encoding="utf-8")
             values, name = parse_toml(preset, source), source
         else:
+            hint = f"; {source} is a folder: say -o {source}" if path.is_dir() else ""
             raise MlselError(
                 f"There is no study {source}: give the path of a TOML file or one of the presets "
-                f"{', '.join(presets())}{nearest(source, presets())}."
+                f"{', '.join(presets())}{nearest(source, presets())}{hint}."
             )
         for override in overrides:
             set_key(values, override)

@@ -94,7 +94,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
     [
         ("import", 'pool.import_options.energy_unit="kcal/mol"',
          r'pool\.h5 of import was made .*energy_unit \("eV" there, "kcal/mol".*`mlsel import'),
-        ("selection", "selection.seed=2", r"random and 6 more of selection was made .*seed \("),
+        ("selection", "selection.seed=2", r"random and 6 more of selection were made .*seed \("),
         ("selection", "selection.bins=3", r"force and . more of selection .*bins \(4 there, 3 now"),
         ("training", "training.schnet.seed=2",
          r"random/counting.* of training .*parameters\.seed \(1 .*`mlsel training"),

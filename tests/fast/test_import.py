@@ -312,6 +312,35 @@ def test_what_looks_like_another_unit_is_told(
     assert any(said in warning for warning in bring(tmp_path, frames).warnings)
 
 
+@pytest.mark.parametrize(
+    ("energy", "forces", "said"),
+    [
+        (1.0, 1.0, []),
+        (23.06, 23.06, ["forces of small.extxyz are", "in the same units"]),
+        (1.0, 30.0, ["forces of small.extxyz are"]),
+        (27.2, 1.0, ["frames of ClNa have -84.32 eV an atom in small.extxyz and -3.3 in large"]),
+        (1.2, 1.0, []),
+    ],
+)
+def test_a_file_of_another_unit_among_larger_ones_is_told(
+    energy: float, forces: float, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the median of all frames it is not seen."""
+    monkeypatch.chdir(tmp_path)
+    small = [pair(k) for k in range(5)]
+    for atoms in small:
+        atoms.info["REF_energy"] *= energy
+        atoms.arrays["REF_forces"] *= forces
+    write("large.extxyz", [pair(k) for k in range(13)], format="extxyz")
+    write("small.extxyz", small, format="extxyz")
+    sources = [Path("large.extxyz"), Path("small.extxyz")]
+    told = import_trajectories(sources, Path("pool.h5")).warnings
+    assert len(told) == len(said) and all(len(sentence) <= 400 for sentence in told)
+    for sentence, part in zip(told, said, strict=True):
+        assert part in sentence
+    assert not import_trajectories(sources[:1], Path("pool.h5")).warnings
+
+
 def test_the_order_of_frames_changes_nothing(tmp_path: Path) -> None:
     """Shuffled compositions share runs, and every frame has its own values and source."""
     rng = np.random.default_rng(3)

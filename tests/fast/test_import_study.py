@@ -99,7 +99,9 @@ def test_changed_files_are_named_and_all_made_of_them(place: StudyFolder) -> Non
     mlsel.run.main(["mine.toml", "--until", "selection"])
     write_frames(Path("aimd/a.extxyz"), 7, 3)
     assert state()[0] == "stale" and "aimd/a.extxyz" in state()[1]
-    with pytest.raises(MlselError, match=r"aimd/a\.extxyz.*--again to make it anew") as told:
+    with pytest.raises(
+        MlselError, match=r"aimd/a\.extxyz.*`mlsel import mine.toml --again` makes"
+    ) as told:
         mlsel.run.main(["mine.toml"])
     assert len(str(told.value)) <= 400
     import_command.main(["mine.toml", "--again"])
@@ -172,6 +174,11 @@ def test_options_are_those_of_the_command(place: StudyFolder) -> None:
     [
         ('"aimd/*.extxyz"', '"amd/*.extxyz"', r'pool.import names "amd/\*.extxyz"'),
         ('"Ti", "Al"', '"Ti"', r"aimd/a.extxyz, frame 0 holds Al, which the study does not have"),
+        (
+            "[selection]",
+            "sampling_interval = 10\n[selection]",
+            r"and sampling_interval, which is",
+        ),
         ("[selection]", "pressures = [1]\n[selection]", r"\[pool\] has both import and pressures"),
         (
             'import = ["aimd/*.extxyz"]',

@@ -12,6 +12,12 @@ MAX_RUNS = 100_000
 LEAST_STRETCH = 20
 """Of the longest correlation time that may be told."""
 BY_INTERVAL, BY_CORRELATION = "interval", "correlation"
+OF_MD_ALONE = (
+    "timestep", "frames_per_run", "sampling", "sampling_interval", "checkpoint_interval",
+    "ranks_per_run", "seed", "pair_energies",
+)  # fmt: skip
+"""Keys that decide nothing where frames come from files; the others also lead the run that gives
+validation its start."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,13 @@ class PoolSection:
     )
 
     def check(self) -> str | None:
+        for name in OF_MD_ALONE if self.import_ else ():
+            default = type(self).__dataclass_fields__[name].default
+            if getattr(self, name) != default:
+                return (
+                    f"[pool] has both import and {name}, which is of MD runs, and of the files all "
+                    f"frames are imported as they are: leave {name} out"
+                )
         for name, unit in (("temperatures", "K"), ("pressures", "bar")):
             values = getattr(self, name)
             if values and self.import_:
