@@ -70,8 +70,10 @@ template <typename Real> class Model : public CompressedModel {
     graph_ = graph;
     const size_t n_local = graph.n_local, n_rows = graph.n_rows;
     const size_t n_candidates = n_local ? graph.first[n_local] : 0;
-    n_own_.resize(n_local);
-    n_foreign_.resize(n_local);
+    for (PairsOfAtoms *one : {&own_, &foreign_}) {
+      one->first.resize(n_local);
+      one->n.resize(n_local);
+    }
     sender_.resize(n_candidates);
     knot_.resize(n_candidates);
     place_.resize(n_candidates);
@@ -163,7 +165,8 @@ template <typename Real> class Model : public CompressedModel {
     }
     return static_cast<double>(
         n * sizeof(Real) + n_doubles * sizeof(double) +
-        (n_own_.capacity() + n_foreign_.capacity() + sender_.capacity() + knot_.capacity()) *
+        (2 * (own_.first.capacity() + foreign_.first.capacity()) + sender_.capacity() +
+         knot_.capacity()) *
             sizeof(int));
   }
 
@@ -171,6 +174,10 @@ template <typename Real> class Model : public CompressedModel {
 
  private:
   static constexpr bool is_double = sizeof(Real) == sizeof(double);
+
+  struct PairsOfAtoms {
+    std::vector<int> first, n;    // of each own atom
+  };
 
   struct Thread {
     Buffer<Real> rows;                      // zero between sections
@@ -195,20 +202,28 @@ template <typename Real> class Model : public CompressedModel {
   /// Candidates within the cutoff, of atoms begin … end − 1; positions and distances in double.
   void find_pairs(const double *x, int begin, int end)
   {
+    int p = graph_.first[begin];
     for (int i = begin; i < end; i++) {
-      n_own_[i] = find_pairs(x, i, graph_.first[i], graph_.first_foreign[i]);
-      n_foreign_[i] = find_pairs(x, i, graph_.first_foreign[i], graph_.first[i + 1]);
+      own_.first[i] = p;
+      own_.n[i] = find_pairs(x, i, graph_.first[i], graph_.first_foreign[i], p);
+      p += own_.n[i];
+    }
+    for (int i = begin; i < end; i++) {
+      foreign_.first[i] = p;
+      foreign_.n[i] = find_pairs(x, i, graph_.first_foreign[i], graph_.first[i + 1], p);
+      p += foreign_.n[i];
     }
   }
 
-  int find_pairs(const double *x, int i, int first, int last)
+  /// How many of atom i's candidates begin … end − 1 are pairs; they are put at `first` and behind.
+  int find_pairs(const double *x, int i, int begin, int end, int first)
   {
-    if (first == last) return 0;
+    if (begin == end) return 0;
     const double cutoff_squared = cutoff_ * cutoff_, knots_per_length = (n_knots_ - 1) / cutoff_;
     const double *x_i = x + 3 * static_cast<size_t>(i);
     int p = first;
     // who is too far away is overwritten by the next: no branch that nobody can predict
-    for (int c = first; c < last; c++) {
+    for (int c = begin; c < end; c++) {
       const double *x_j = x + 3 * static_cast<size_t>(graph_.sender_atom[c]);
       double *d = &direction_[4 * static_cast<size_t>(p)];
       for (int k = 0; k < 3; k++) d[k] = x_j[k] - x_i[k];
@@ -232,18 +247,15 @@ template <typename Real> class Model : public CompressedModel {
     return n;
   }
 
-  Messages<Real> pairs(int layer, const int *first, const std::vector<int> &n_pairs) const
+  Messages<Real> pairs(int layer, const PairsOfAtoms &of) const
   {
-    return {graph_.n_local,       n_networks_,           part_,
-            first,                n_pairs.data(),        sender_.data(),
-            knot_.data(),         weights_.get(),        weight_slopes_.get(),
+    return {graph_.n_local,       n_networks_,    part_,
+            of.first.data(),      of.n.data(),    sender_.data(),
+            knot_.data(),         weights_.get(), weight_slopes_.get(),
             tables_[layer].get(), y_[layer].get()};
   }
-  Messages<Real> own_pairs(int layer) const { return pairs(layer, graph_.first, n_own_); }
-  Messages<Real> foreign_pairs(int layer) const
-  {
-    return pairs(layer, graph_.first_foreign, n_foreign_);
-  }
+  Messages<Real> own_pairs(int layer) const { return pairs(layer, own_); }
+  Messages<Real> foreign_pairs(int layer) const { return pairs(layer, foreign_); }
 
   void send(const Messages<Real> &pairs, int t)
   {
@@ -297,7 +309,7 @@ template <typename Real> class Model : public CompressedModel {
   {
     is_in_pair_.assign(graph_.n_rows - graph_.n_local, 0);
     for (int i = 0; i < graph_.n_local; i++)
-      for (int p = graph_.first_foreign[i]; p < graph_.first_foreign[i] + n_foreign_[i]; p++)
+      for (int p = foreign_.first[i]; p < foreign_.first[i] + foreign_.n[i]; p++)
         is_in_pair_[sender_[p] - graph_.n_local] = 1;
     return is_in_pair_.data();
   }
@@ -317,8 +329,8 @@ template <typename Real> class Model : public CompressedModel {
 
   template <typename Body> void for_pairs(int i, const Body &body) const
   {
-    for (int p = graph_.first[i]; p < graph_.first[i] + n_own_[i]; p++) body(p);
-    for (int p = graph_.first_foreign[i]; p < graph_.first_foreign[i] + n_foreign_[i]; p++) body(p);
+    for (const PairsOfAtoms *of : {&own_, &foreign_})
+      for (int p = of->first[i]; p < of->first[i] + of->n[i]; p++) body(p);
   }
 
   double gradient(int pair, int network) const
@@ -353,7 +365,7 @@ template <typename Real> class Model : public CompressedModel {
         for (int k = 0; k < 3; k++) forces[3 * static_cast<size_t>(i) + k] += f[k];
         for (int k = 0; k < 6; k++) thread.virials[6 * m + k] -= v[k];
       }
-      thread.n_pairs += n_own_[i] + n_foreign_[i];
+      thread.n_pairs += own_.n[i] + foreign_.n[i];
     }
   }
 
@@ -394,8 +406,11 @@ template <typename Real> class Model : public CompressedModel {
 
   Graph graph_;
   std::vector<int> bounds_;    // atoms of each thread
-  // pairs within the cutoff, where their candidates begin: of two own atoms, and with others'
-  std::vector<int> n_own_, n_foreign_, sender_, knot_;
+  // pairs within the cutoff, those of a thread without gaps: of two own atoms, then with others'.
+  // Where the few of an atom at the border stood among its candidates, their lines of memory came
+  // when they were asked for, and a crossing pair took longer than a whole one.
+  PairsOfAtoms own_, foreign_;
+  std::vector<int> sender_, knot_;
   std::vector<char> is_in_pair_;
   std::vector<Real> place_, pair_gradient_;    // the latter by pair and network
   std::vector<double> direction_;              // of each pair: dx, dy, dz, knots a length over r
