@@ -22,8 +22,9 @@ from benchmarks.claims import Claims
 from benchmarks.generate import prepare
 from mlsel.core.parallel import world
 from mlsel.md import deck
+from mlsel.md.library import lammps_path
 from mlsel.md.npt_run import MdRun
-from mlsel.md.session import LammpsSession, lammps_path
+from mlsel.md.session import LammpsSession
 
 OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "the usual deck: pppm 1e-4, skin 2 Å": ((), ("kspace_style pppm 1e-4", "neighbor 2.0 bin")),

@@ -26,8 +26,9 @@ from benchmarks.claims import Claims
 from mlsel.core.parallel import world
 from mlsel.generate import _prepare
 from mlsel.md import deck
+from mlsel.md.library import lammps_path
 from mlsel.md.npt_run import MdRun
-from mlsel.md.session import LammpsSession, lammps_path
+from mlsel.md.session import LammpsSession
 from mlsel.pool.correlation import inefficiency
 from mlsel.pool.pool import Pool
 from mlsel.study.study import load_study

@@ -24,7 +24,8 @@ from benchmarks.claims import Claims
 from mlsel.core.files import write_text
 from mlsel.core.parallel import world
 from mlsel.md import deck
-from mlsel.md.session import LammpsSession, lammps_path
+from mlsel.md.library import lammps_path
+from mlsel.md.session import LammpsSession
 from mlsel.plugins import show_plugins
 from mlsel.study.study import Study, load_study
 from mlsel.validate.nvt_run import ValidationRun

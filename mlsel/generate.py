@@ -189,7 +189,8 @@ def _try_model(run: MdRun) -> None:
     from mpi4py import MPI
 
     from mlsel.md import deck
-    from mlsel.md.session import LammpsError, LammpsSession, lammps_path
+    from mlsel.md.library import lammps_path
+    from mlsel.md.session import LammpsError, LammpsSession
 
     lines = deck.sections((run.folder / "in.lammps").read_text(encoding="utf-8"))
     with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(run.root)}) as session:

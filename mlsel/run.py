@@ -22,6 +22,7 @@ from mlsel.core.parallel import world
 from mlsel.core.progress import duration
 from mlsel.core.record import AGAIN
 from mlsel.study.stage import command
+from mlsel.study.study import record_study, recorded_study
 from mlsel.validate.held_against import reference_kind
 from mlsel.workflow.stages import IMPORT, STAGES, stages_of
 
@@ -86,6 +87,8 @@ def _run(study: Study, folder: Path, until: str, comm: MPI.Intracomm) -> int:
         if stage.name == until:
             break
     if comm.rank == 0:
+        if until == names[-1] and recorded_study(folder) != study:
+            record_study(study, folder)  # all that is there is of it now
         log.info("== done in %s", duration(time.monotonic() - begun))
     if incomplete:
         raise StageIncomplete(

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from mlsel.core import stopping
 from mlsel.core.files import operation, partial_path, publish, remove, sweep_partials
 from mlsel.md import deck
-from mlsel.md.session import LammpsError, LammpsSession, lammps_path
+from mlsel.md.library import lammps_path
+from mlsel.md.session import LammpsError, LammpsSession
 
 if TYPE_CHECKING:
     from mpi4py import MPI

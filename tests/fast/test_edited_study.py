@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import mlsel.run
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
 from mlsel.core.provenance import digest
@@ -24,7 +25,7 @@ from mlsel.selection.command import main as selection
 from mlsel.selection.stage import select_study
 from mlsel.study.folder import StudyFolder
 from mlsel.study.schema import key_of
-from mlsel.study.study import Study, load_study
+from mlsel.study.study import Study, load_study, recorded_study
 from mlsel.training.registry import trainers
 from mlsel.training.stage import train_study
 from mlsel.validate.stage import validate
@@ -168,6 +169,18 @@ def test_a_kept_study_that_its_file_differs_from_is_told(
     assert len(told) == 4
     assert all("selection.bins (4 there, 5 now)" in line for line in told[:3])
     assert "TOML" in told[3] and all("name it, as STUDY" in line for line in told)
+
+
+def test_a_run_of_all_stages_keeps_the_study(
+    made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlsel.study.stage.Stage.run", lambda *_: None)
+    words = [str(made / "mine.toml"), "-o", str(folder), "--set", "learning.levels=[0.2]"]
+    mlsel.run.main([*words, "--until", "training"])
+    kept = recorded_study(folder)
+    assert kept is not None and kept.learning.levels == ()
+    mlsel.run.main(words)
+    assert recorded_study(folder) == load_study(words[0], [words[-1]])
 
 
 QUIET = {

@@ -19,8 +19,9 @@ from mlsel.core.arrays import FloatArray
 from mlsel.core.parallel import world
 from mlsel.generate import generate
 from mlsel.md import deck
+from mlsel.md.library import lammps_path
 from mlsel.md.npt_run import MdRun
-from mlsel.md.session import Frame, LammpsSession, lammps_path
+from mlsel.md.session import Frame, LammpsSession
 from mlsel.pool.pool import Pool
 from tests.support import (
     environment,
