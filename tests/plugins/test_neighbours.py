@@ -31,7 +31,7 @@ CRYSTAL = """
     mass 2 35.45
     displace_atoms all random 0.1 0.1 0.1 5
     group first id 1:4
-    group second id 9:12
+    group second id 33:36
     group whole id 1:64
     group nobody empty
     set group second mol 2
