@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims import Claims
-from benchmarks.pair_styles import SIZES, TEMPERATURE, create, in_turns, melt
+from benchmarks.melt import TEMPERATURE, create, melt
+from benchmarks.pair_styles import SIZES
+from benchmarks.steps import in_turns
 from mlsel.export_model import export_schnet
 from mlsel.plugins import ensure
 from mlsel.training.baseline import Baseline, overlaid

@@ -29,7 +29,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before any library counts the cores
 import numpy as np
 
 from benchmarks.claims import Claims
-from benchmarks.training import choose, make_data, merged
+from benchmarks.training_frames import choose, make_data, merged
 from mlsel.training.frames import Frames
 
 N_TEST = 8

@@ -21,23 +21,29 @@ random where nothing depends on them. The exit code is 1 when a claim falls shor
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from benchmarks.claims import Claims
+from benchmarks.melt import MELT_DENSITY, MELT_EDGE, TEMPERATURE, density, melt, nve_drift
+from benchmarks.steps import (
+    CUTOFF,
+    ase_step,
+    bare_quip,
+    eager_step,
+    in_turns,
+    lammps_step,
+    open_step,
+)
 from mlsel.export_model import export_schnet
 from mlsel.plugins import ensure
-from tests.plugins.support import box_commands, environment, open_lammps, schnet
+from tests.plugins.support import environment, open_lammps, schnet
 
 PARTS = ("schnet", "gpu", "ranks", "ase", "quip", "memory", "drift", "density")
 SIZES: dict[str, dict[str, Any]] = {
@@ -48,110 +54,12 @@ SIZES: dict[str, dict[str, Any]] = {
     "large": {"n_atom_basis": 64, "n_filters": 128, "n_interactions": 4, "n_rbf": 64,
               "n_hidden": (128, 128, 64, 32)},
 }  # fmt: skip
-CUTOFF, TEMPERATURE = 6.0, 1400.0
-MELT_DENSITY = 8 / 6.3**3
-"""Ions per Å³ of the melt at 1400 K and 1 bar."""
-MELT_EDGE = 5 * 6.3
-"""Å, of 1000 ions."""
 PAIRS_SHARE = {"small": 0.55, "medium": 0.6, "large": 0.6}
 """Of a step's time, in pairs."""
 ROWS_SHARE, UNEVEN_SHARE = 0.06, 0.02
 """Of a rank's arithmetic at 1000 ions: what exchanging rows and the uneven share of pairs cost."""
 IDEAL_SHARE = 0.95
 """Of what two independent runs gain."""
-N_TYPES = {11: 1, 17: 2}
-
-
-def melt() -> Any:
-    """1000 ions of the melt at 1400 K: the reference potential's, from rocksalt through 3000 K."""
-    from ase.build import bulk
-
-    from mlsel.md.deck import read_potential
-
-    atoms = bulk("NaCl", "rocksalt", a=(8 / MELT_DENSITY) ** (1 / 3), cubic=True).repeat(5)
-    lmp = open_lammps()
-    lmp.commands_string(box_commands(atoms).replace("atom_style atomic", "atom_style charge"))
-    create(lmp, atoms)
-    lmp.commands_string(read_potential("nacl-tosi-fumi", ("Na", "Cl")))
-    lmp.commands_string(
-        "kspace_style pppm 1e-4\nvelocity all create 3000 1 loop geom\ntimestep 0.002\n"
-        "fix 1 all nvt temp 3000 3000 0.1\nrun 1000\n"
-        f"fix 1 all nvt temp {TEMPERATURE} {TEMPERATURE} 0.1\nrun 1500"
-    )
-    atoms.positions = np.array(lmp.gather_atoms("x", 1, 3)).reshape(-1, 3)
-    lmp.close()
-    atoms.wrap()
-    return atoms
-
-
-def create(lmp: Any, atoms: Any) -> None:
-    """Create the atoms in a box that is there already."""
-    types = [N_TYPES[int(number)] for number in atoms.numbers]
-    lmp.create_atoms(
-        len(atoms), list(range(1, len(atoms) + 1)), types, atoms.positions.ravel().tolist()
-    )
-
-
-def open_step(atoms: Any, style: str, coeff: str) -> Any:
-    """LAMMPS after two steps; the next ones are so short that atoms stay where they are."""
-    lmp = open_lammps()
-    lmp.commands_string(box_commands(atoms))
-    create(lmp, atoms)
-    lmp.commands_string(
-        f"pair_style {style}\npair_coeff * * {coeff}\nthermo 1000000\n"
-        f"velocity all create {TEMPERATURE} 1 loop geom\nfix 1 all nve\ntimestep 0.00001\n"
-        "run 2 post no"
-    )
-    return lmp
-
-
-def seconds_of(work: Callable[[], object], n: int) -> Callable[[], float]:
-    """A function that does something n times and returns seconds for each."""
-
-    def run() -> float:
-        started = time.perf_counter()
-        for _ in range(n):
-            work()
-        return (time.perf_counter() - started) / n
-
-    return run
-
-
-def lammps_step(lmp: Any, n_steps: int) -> Callable[[], float]:
-    one = seconds_of(lambda: lmp.command(f"run {n_steps} pre no post no"), 1)
-    return lambda: one() / n_steps
-
-
-def eager_step(model: Any, atoms: Any, n_steps: int) -> Callable[[], float]:
-    """schnetpack's model in Python, the edges given: energy and forces."""
-    import torch
-    from ase.neighborlist import neighbor_list
-
-    i, j, shifts = neighbor_list("ijS", atoms, CUTOFF)
-    vectors = torch.tensor(
-        atoms.positions[j] - atoms.positions[i] + shifts @ atoms.cell.array, dtype=torch.float32
-    )
-    to, source = torch.tensor(i), torch.tensor(j)
-    numbers = torch.tensor(atoms.numbers)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-
-    def once() -> None:
-        r = vectors.clone().requires_grad_()
-        inputs = {"_atomic_numbers": numbers, "_Rij": r, "_idx_i": to, "_idx_j": source}
-        features = model.representation(inputs)["scalar_representation"]
-        energy = model.output_modules[0].outnet(features).sum()
-        (slopes,) = torch.autograd.grad(energy, r)
-        forces = torch.zeros(len(atoms), 3)
-        forces.index_add(0, to, slopes).index_add(0, source, -slopes)
-
-    return seconds_of(once, n_steps)
-
-
-def in_turns(steps: Sequence[Callable[[], float]], repeats: int) -> list[float]:
-    """Medians over the turns, the first of which warms up."""
-    found = np.array([[step() for step in steps] for _ in range(repeats + 1)])
-    return [float(value) for value in np.median(found[1:], axis=0)]
 
 
 class Bench:
@@ -399,112 +307,6 @@ def expected_share(size: str, copies: int) -> float:
     crossing = 0.75 * CUTOFF / (copies * MELT_EDGE)
     pairs = 0.62 * PAIRS_SHARE[size] * crossing
     return 1 / (1 + pairs + ROWS_SHARE / copies + UNEVEN_SHARE / copies)
-
-
-def ase_step(atoms: Any, calculator: Any, n_steps: int) -> Callable[[], float]:
-    from ase import units
-    from ase.md.verlet import VelocityVerlet
-
-    copy = atoms.copy()
-    copy.calc = calculator
-    dynamics = VelocityVerlet(copy, 0.01 * units.fs)
-    one = seconds_of(lambda: dynamics.run(n_steps), 1)
-    return lambda: one() / n_steps
-
-
-def bare_quip(lmp: Any, plugins: Path, gap: Path) -> Callable[[], float]:
-    """QUIP's wrapper for LAMMPS, called with the neighbours that LAMMPS has now."""
-    library = ctypes.CDLL(str(plugins / "libmlsel_quip.so"))
-    index = lmp.find_pair_neighlist("quip")
-    n_local = lmp.extract_global("nlocal")
-    n_all = n_local + lmp.extract_global("nghost")
-    x = np.ctypeslib.as_array(lmp.numpy.extract_atom("x", nelem=n_all, dim=3)).copy()
-    types = lmp.numpy.extract_atom("type", nelem=n_all).ravel()[:n_all]
-    tags = lmp.numpy.extract_atom("id", nelem=n_all).ravel()[:n_all].astype(np.int32)
-    numbers = np.array([0, 11, 17], dtype=np.int32)[types]
-    rows = [lmp.get_neighlist_element_neighbors(index, k) for k in range(n_local)]
-    ilist = np.array([row[0] for row in rows], dtype=np.int32)
-    count = np.array([row[1] for row in rows], dtype=np.int32)
-    neighbours = np.concatenate(
-        [np.ctypeslib.as_array(row[2], (row[1],)) & 0x1FFFFFFF for row in rows]
-    ).astype(np.int32) + np.int32(1)
-    box = lmp.extract_box()
-    lattice = np.diag(np.subtract(box[1], box[0])).astype(float).ravel()
-    arrays = [numbers, tags, ilist, count, neighbours, lattice, x]
-    outputs = [np.zeros(n_all), np.zeros(9 * n_all), np.zeros(3 * n_all)]
-
-    class Call(ctypes.Structure):  # mlsel_quip_call of quip_bridge.h
-        _fields_ = [
-            *((name, ctypes.c_int) for name in ("nlocal", "nghost", "inum", "sum_neigh")),
-            *((f"in{k}", ctypes.c_void_p) for k in range(7)),
-            ("energy", ctypes.c_double),
-            ("virial", ctypes.c_double * 9),
-            *((f"out{k}", ctypes.c_void_p) for k in range(3)),
-        ]
-
-    call = Call(n_local, n_all - n_local, len(ilist), len(neighbours))
-    for k, array in enumerate(arrays):
-        setattr(call, f"in{k}", array.ctypes.data)
-    for k, array in enumerate(outputs):
-        setattr(call, f"out{k}", array.ctypes.data)
-    library.mlsel_quip_compute.restype = ctypes.c_char_p
-
-    def once() -> tuple[Any, ...]:
-        message = library.mlsel_quip_compute(ctypes.byref(call))
-        if message:
-            raise RuntimeError(message.decode())
-        return (arrays, outputs)  # alive as long as this function
-
-    once()
-    energy = lmp.get_thermo("pe")
-    if abs(call.energy - energy) > 1e-8 * abs(energy):
-        raise RuntimeError(f"the bare call gives {call.energy} eV, the pair style {energy} eV")
-    return seconds_of(once, 1)
-
-
-def nve_drift(atoms: Any, potential: str, n_steps: int) -> float:
-    """eV/atom/ps at 0.5 fs: the slope of a line through the total energy."""
-    lmp = open_lammps()
-    lmp.commands_string(box_commands(atoms))
-    create(lmp, atoms)
-    lmp.commands_string(
-        f"""
-        {potential}
-        velocity all create {TEMPERATURE} 1 loop geom
-        timestep 0.0005
-        thermo_modify norm no
-        fix 1 all nve
-        run 200 post no
-        """
-    )
-    energies = []
-    for k in range(n_steps // 10):
-        lmp.command("run 10 pre no post no" if k else "run 10 post no")
-        energies.append(lmp.get_thermo("etotal") / len(atoms))
-    lmp.close()
-    return float(np.polyfit(0.005 * np.arange(len(energies)), energies, 1)[0])
-
-
-def density(atoms: Any, potential: str, temperature: float) -> float:
-    """g/cm³ in NPT at 1 bar: 4 ps after 4 ps."""
-    lmp = open_lammps()
-    lmp.commands_string(box_commands(atoms).replace("atom_style atomic", "atom_style charge"))
-    create(lmp, atoms)
-    lmp.commands_string(potential)
-    lmp.commands_string(
-        f"""
-        velocity all create {temperature} 1 loop geom
-        timestep 0.002
-        fix 1 all npt temp {temperature} {temperature} 0.1 iso 1 1 0.5
-        run 2000 post no
-        variable density equal density
-        fix 2 all ave/time 10 200 2000 v_density
-        run 2000 post no
-        """
-    )
-    value = float(lmp.extract_fix("2", 0, 0))
-    lmp.close()
-    return value
 
 
 def _kibibytes(table: Path, key: str) -> int:

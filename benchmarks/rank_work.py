@@ -23,7 +23,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.claims import Claims
-from benchmarks.pair_styles import IDEAL_SHARE, SIZES, TEMPERATURE, expected_share, melt
+from benchmarks.melt import TEMPERATURE, melt
+from benchmarks.pair_styles import IDEAL_SHARE, SIZES, expected_share
 from mlsel.export_model import export_schnet
 from mlsel.plugins import ensure
 from tests.plugins.support import environment, schnet

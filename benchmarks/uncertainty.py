@@ -3,7 +3,7 @@
     python -m benchmarks.uncertainty cost [--gap gap.xml]
     python -m benchmarks.uncertainty trust MODEL MODEL MODEL --data set.h5 --test test.h5
 
-cost: a step of 1000 ions of molten NaCl (`benchmarks.pair_styles`) that asks a pair style for a
+cost: a step of 1000 ions of molten NaCl (`benchmarks.melt`) that asks a pair style for a
 quantity every 10 steps, or every step, against one that asks for nothing, in turns. It is processor
 time of one thread (set OMP_NUM_THREADS=1), so that a busy machine counts for little.
 
@@ -29,7 +29,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.claims import Claims
-from benchmarks.pair_styles import SIZES, create, in_turns, melt, open_step
+from benchmarks.melt import create, melt
+from benchmarks.pair_styles import SIZES
+from benchmarks.steps import in_turns, open_step
 from mlsel.core.arrays import FloatArray
 from mlsel.export_model import export_schnet
 from mlsel.plugins import ensure

@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import logging
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,17 +111,45 @@ def _select_one(args: argparse.Namespace, comm: MPI.Intracomm) -> None:
 
     parameters = parse_parameters(args.parameter)
     selector = make_selector(args.method, parameters)
-    with opened(args.pool, comm) as pool:
+    with opened(args.pool, comm) as pool, ExitStack() as stack:
         exclude = on_root(comm, lambda: _frames_of(args.exclude, pool))
-        if args.given is None:
-            selection = selector.select(pool, args.n, args.seed, exclude, comm)
-        else:
-            with opened(args.given, comm) as given:
-                selection = selector.select(pool, args.n, args.seed, exclude, comm, given=given)
+        given = None if args.given is None else stack.enter_context(opened(args.given, comm))
+        asked = selector.asked(pool, args.n, args.seed, exclude).record()
+        asked["given"] = None if given is None else given.digest
+        if on_root(comm, lambda: _is_there(args.output, asked, again=args.again)):
+            if comm.rank == 0:
+                log.info("%s is there already, chosen from the same in the same way", args.output)
+            return
+        selection = selector.select(pool, args.n, args.seed, exclude, comm, given=given)
         on_root(comm, lambda: selection.write(pool, args.output))
     if comm.rank == 0:
         with Pool(args.output) as made:
             log.info("%s: %d frames of %s by %s", args.output, len(made), args.pool, args.method)
+
+
+def _is_there(path: Path, asked: Mapping[str, Any], *, again: bool) -> bool:
+    """Whether a data set is there and was chosen in the same way; nothing else is overwritten.
+
+    Raises
+    ------
+    MlselError
+        If it was chosen otherwise, and `again` is false, or is no data set of a selection's.
+    """
+    import h5py
+
+    from mlsel.core.record import settle
+    from mlsel.pool.pool import Pool
+    from mlsel.selection.sets import compared
+
+    if not path.exists():
+        return False
+    if path.is_file() and h5py.is_hdf5(path):
+        with Pool(path) as data:
+            if "pool_digest" in data.attributes:
+                return settle(path, *compared(data, asked), again=again)
+    raise MlselError(
+        f"{path} is there already, and was not made by a selection: choose another name with -o."
+    )
 
 
 def parse_parameters(words: Iterable[str]) -> dict[str, Any]:

@@ -128,6 +128,19 @@ def test_one_data_set(folder: Path) -> None:
     assert main([*common, "-o", first]) == 0
     assert main([*common, "--exclude", first, "-o", second]) == 0
     assert not frames(folder / "a.h5") & frames(folder / "b.h5")
+    before = (folder / "a.h5").stat().st_mtime_ns
+    assert main([*common, "-o", first]) == 0  # it is there
+    for more in (["--given", second], ["--seed", "2"]):
+        with pytest.raises(MlselError, match=r"a\.h5 was made otherwise .*Give --again"):
+            main([*common, *more, "-o", first])
+    for path in (folder / "notes.txt", folder / "pool.h5"):
+        path.touch()
+        with pytest.raises(MlselError, match=r"is there already, and was not made by a selection"):
+            main([*common, "--again", "-o", str(path)])
+    assert (folder / "a.h5").stat().st_mtime_ns == before
+    assert main([*common, "--seed", "2", "--again", "-o", second]) == 0
+    with Pool(second) as data:
+        assert data.attributes["seed"] == 2
     with Pool(first) as data:
         assert json.loads(data.attributes["method_parameters"]) == {"bins": 64, "species": ""}
         assert data.attributes["seed"] == 1
