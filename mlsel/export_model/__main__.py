@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Export a saved model, and say what was taken for what."""
     args = parser().parse_args(argv)
+    if args.output.exists() and args.model.exists() and args.output.samefile(args.model):
+        raise MlselError(f"{args.output} is the model itself: name another file to write.")
     model = load_model(args.model)
     with torchscript():
         from schnetpack.representation import PaiNN, SchNet

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, shortened
 from mlsel.core.parallel import on_root, world
 from mlsel.core.progress import Progress, duration
 from mlsel.core.shards import add_part_option
 
 if TYPE_CHECKING:
-    from mlsel.training.task import Report
+    from mlsel.training.task import Report, Task
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ def _train_one(args: argparse.Namespace) -> int:
         bool(study.training.core),
     )
     comm = world()
+    on_root(comm, lambda: _refuse_foreign(task))
     if on_root(comm, lambda: task.is_done(again=args.again)):
         on_root(comm, task.settle_added)
         if comm.rank == 0:
@@ -107,6 +108,24 @@ def _train_one(args: argparse.Namespace) -> int:
     if comm.rank == 0:
         log.info("%s: trained in %s", task.out, duration(progress.elapsed))
     return 0
+
+
+def _refuse_foreign(task: Task) -> None:
+    """Refuse a folder that is there and not a model's: --again would take it away with all in it.
+
+    Raises
+    ------
+    MlselError
+        If it is such a folder.
+    """
+    if not task.out.is_dir() or task.is_begun:
+        return
+    found = sorted(path.name for path in task.out.iterdir() if not path.name.startswith("."))
+    if found:
+        raise MlselError(
+            f"{task.out} is there already and holds {shortened(', '.join(found), 80)}, and no "
+            "model: the folder of a model is its alone, name another with -o."
+        )
 
 
 def _drop(_: object) -> None:

@@ -62,6 +62,12 @@ class Task:
         """Holds the message where the last training of this model failed."""
         return self.out / "error.txt"
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether its folder is that of a model, finished, begun or failed, by any version."""
+        marks = (MODEL_FILE, BEGUN, self.failure.name, "checkpoint.pt")
+        return any((self.out / name).is_file() for name in marks)
+
     def made_from(self) -> dict[str, Any]:
         """What decides the product: parameters, data and how many frames of it.
 

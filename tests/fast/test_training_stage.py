@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -239,6 +240,22 @@ def test_one_model_by_command(tmp_path: Path) -> None:
     assert main([*words, "--again"]) == 0
     with pytest.raises(MlselError, match=r"wants 9 frames and .* has 8: ask for 1 to 8"):
         main([*words[:-4], "-n", "9"])
+
+
+def test_a_model_takes_no_folder_that_is_not_its_own(tmp_path: Path) -> None:
+    """--again takes a model's folder away with all in it."""
+    data, notes = write_pool(tmp_path / "train.h5", [frames(8)]), tmp_path / "mine" / "notes.txt"
+    notes.parent.mkdir()
+    words = ["quick", "--data", str(data), "--model", "pair", "-o", str(notes.parent)]
+    assert main([*words, "--set", "training.pair.cutoff=4.0"]) == 0  # an empty one
+    assert main([*words, "--set", "training.pair.cutoff=3.9", "--again"]) == 0
+    shutil.rmtree(notes.parent)
+    notes.parent.mkdir()
+    notes.touch()
+    for again in ([], ["--again"]):
+        with pytest.raises(MlselError, match=r"mine is there already and holds notes\.txt, and no"):
+            main([*words, *again])
+    assert notes.is_file()
 
 
 def test_bad_input_is_told(tmp_path: Path) -> None:
