@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEMPERATURES = "md_temperatures"
-"""Under which the temperatures of the runs are recorded, from whichever section they are."""
 N_CHECKED = 5
 """Training frames that are labelled anew first, to see that the labels are of the same units."""
 N_TESTED = 1000

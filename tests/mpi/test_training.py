@@ -98,12 +98,13 @@ def test_ranks_share_a_fit_of_a_gap(tmp_path: Path) -> None:
         out = tmp_path / f"on-{ranks}-{is_study}"
         data = write_pool(out / "data" / "random.h5", [frames(8)])
         words: list[str | Path] = [] if is_study else ["--data", data, "--model", "gap"]
+        place = out if is_study else out / "gap"
         done = run_mlsel(
-            "training", "tiny.toml", "-o", out, *words, ranks=ranks, cwd=tmp_path,
+            "training", "tiny.toml", "-o", place, *words, ranks=ranks, cwd=tmp_path,
             OMP_NUM_THREADS="1",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        folder = out / "models" / "random" / "gap-10-f0.1" if is_study else out
+        folder = out / "models" / "random" / "gap-10-f0.1" if is_study else place
         assert json.loads((folder / "model.json").read_text())["parameters"]["fitted_by"] == "own"
         files.append((folder / "gap.xml").read_bytes())
     assert files[0] == files[1] == files[2]
