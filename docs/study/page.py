@@ -24,6 +24,8 @@ METHODS = ("random", "single-md-random", "global-energy", "atomic-energy", "forc
 RUN = ("random", "force", "fps", "cur", "set-cover", "network-distillation")
 FROM_ALL = ("random", "global-energy", "atomic-energy", "force")
 SMALL, GAP = "schnet-small-e0.01", "gap-2b-500-f0.1"
+FAMILIES = (SMALL, "schnet-medium-e0.01", "schnet-large-e0.01", GAP)
+"""Of which each part of the study has one."""
 POTENTIALS = {"bare": "all is learnt", "zbl": "wide ZBL given", "charges": "ZBL and charges given"}
 RANDOM_FRAMES = "force, random frames"
 OWN = ("random", "force", "flat-force", "force-fps", "fps", "cur", "entropy", "set-cover",
@@ -37,8 +39,9 @@ def read(name: str) -> list[dict[str, Any]]:
 
 
 def milli(row: dict[str, Any], name: str) -> str:
-    """Return a mean with its standard error, in thousandths."""
-    return plus_minus(1000 * float(row[name]), 1000 * float(row[f"{name}_error"]))
+    """Return a mean with its standard error, if it has one, in thousandths."""
+    value, error = 1000 * float(row[name]), 1000 * float(row[f"{name}_error"])
+    return f"{value:.4g}" if math.isnan(error) else plus_minus(value, error)
 
 
 def three(columns: dict[str, tuple[str, str, str]], methods: Sequence[str]) -> list[str]:
@@ -48,7 +51,7 @@ def three(columns: dict[str, tuple[str, str, str]], methods: Sequence[str]) -> l
         (prefix, r["potential"], r["quantity"], r["dataset"]): r
         for prefix in {column[0] for column in columns.values()}
         for r in read(f"{prefix}summary.csv")
-        if r["family"] in (SMALL, GAP)
+        if r["family"] in FAMILIES
     }
     for method in methods:
         own = [rows.get((*column, method)) for column in columns.values()]
@@ -67,6 +70,12 @@ def errors(quantity: str = "force") -> list[str]:
 def typical() -> list[str]:
     """The same on the quarter of the test frames that is a random sample of the pool."""
     return errors(RANDOM_FRAMES)
+
+
+def larger() -> list[str]:
+    """The same where all is learnt, by networks of three sizes."""
+    sizes = {"small": "", "medium": "medium-", "large": "large-"}
+    return three({size: (prefix, "bare", "force") for size, prefix in sizes.items()}, METHODS)
 
 
 def gap() -> list[str]:
@@ -215,6 +224,7 @@ TABLES = {
     "errors": errors,
     "typical": typical,
     "differences": differences,
+    "larger": larger,
     "own": own,
     "gap": gap,
     "positive": positive,

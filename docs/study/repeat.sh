@@ -25,11 +25,15 @@ stages "$root/study" evaluate "${test[@]}"
 stages "$root/study" evaluate "${test[@]}" --probe
 stages "$root/study" validate
 
-# Large networks.
-large=(--set 'training.schnet.sizes=["large"]' --set 'training.baselines={}')
-from "$root/study" "pool.h5 runs" "$root/large"
-stages "$root/large" "selection training" --set selection.seeds=1 "${large[@]}"
-stages "$root/large" evaluate --set selection.seeds=1 "${large[@]}" "${test[@]}"
+# Medium and large networks.
+for size in medium large; do
+  [ "$size" = medium ] && seeds=3 || seeds=1
+  larger=(--set "training.schnet.sizes=[\"$size\"]" --set 'training.kinds=["schnet"]' --set 'training.baselines={}'
+          --set selection.seeds=$seeds)
+  from "$root/study" "pool.h5 runs" "$root/$size"
+  stages "$root/$size" "selection training" "${larger[@]}"
+  stages "$root/$size" evaluate "${larger[@]}" "${test[@]}"
+done
 
 # What all further parts have in common: another pool, of 200 frames a run (too few for one run alone to be a set).
 few=(--set pool.frames_per_run=200 --set selection.n_test=400)
@@ -45,13 +49,13 @@ stages "$root/own" validate "${own[@]}" --set 'validation.models=["random/*e0.01
 # The sign of D that many public decks have by mistake: a pool and test frames of its own.
 positive=(--set system.potential=nacl-tosi-fumi-positive-d)
 stages "$root/positive-fresh" "generate selection" "${fresh[@]}" "${positive[@]}"
-positive+=("${few[@]}" --set 'training.kinds=["schnet"]' --set 'training.baselines={}'
+positive+=("${few[@]}" --set selection.seeds=3 --set 'training.kinds=["schnet"]' --set 'training.baselines={}'
            --set 'selection.methods=["random","global-energy","atomic-energy","force"]')
 stages "$root/positive" "generate selection training" "${positive[@]}"
 stages "$root/positive" evaluate "${positive[@]}" --test "$root/positive-fresh/data/test.h5"
 
 # GAPs of 128 configurations: a term of pairs and a SOAP.
-gap=("${few[@]}" --set pool.pair_energies=true --set 'training.kinds=["gap"]' --set 'training.baselines={}'
+gap=("${few[@]}" --set selection.seeds=3 --set pool.pair_energies=true --set 'training.kinds=["gap"]' --set 'training.baselines={}'
      --set 'selection.methods=["random","global-energy","atomic-energy","force","cur"]' --set training.gap.two_body=true
      --set 'training.gap.n_sparse=[500]' --set training.gap.n_train=128 --set training.gap.fit=own)
 from "$root/own" "pool.h5 runs" "$root/gap"

@@ -25,8 +25,8 @@ from mlsel.study.seeds import family
 DATA = Path(__file__).parent / "data"
 BASELINES = ("zbl", "charges")
 """Names in study.toml's training.baselines; a model without one is called bare."""
-PARTS = ("large", "own", "positive", "gap")
-"""Large networks; methods beyond the paper's; the potential with the positive D; GAPs."""
+PARTS = ("medium", "large", "own", "positive", "gap")
+"""Larger networks; methods beyond the paper's; the potential with the positive D; GAPs."""
 ERRORS, VERDICTS = "evaluation/errors.csv", "validation/verdicts.csv"
 NUMBERS = ("n", *MEASURES, "q9999", "q9999_error")
 Row = dict[str, Any]
