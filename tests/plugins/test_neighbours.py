@@ -23,7 +23,8 @@ CRYSTAL = """
     units metal
     atom_style bond
     lattice custom 5.6 a1 1 0 0 a2 0 1 0 a3 0 0 1 basis 0 0 0 basis 0.5 0.5 0 basis 0.5 0 0.5 &
-        basis 0 0.5 0.5 basis 0.5 0 0 basis 0 0.5 0 basis 0 0 0.5 basis 0.5 0.5 0.5
+        basis 0 0.5 0.5 basis 0.5 0 0 basis 0 0.5 0 basis 0 0 0.5 basis 0.5 0.5 0.5 &
+        origin 0.25 0.25 0.25
     region cell block 0 2 0 2 0 2
     create_box 3 cell bond/types 1 extra/bond/per/atom 2 extra/special/per/atom 4
     create_atoms 1 box basis 5 2 basis 6 2 basis 7 2 basis 8 2

@@ -80,14 +80,14 @@ void GhostRows::connect(MPI_Comm world, int n_local, const std::vector<Owner> &o
   use(nullptr);
 }
 
-void GhostRows::use(const char *is_used)
+void GhostRows::use(const std::vector<char> *is_used)
 {
   wait();
   for (Peer &peer : peers_) {
     peer.n_in = peer.n_from;
     peer.n_out = static_cast<int>(peer.needed.size());
     if (!is_used) continue;
-    while (peer.n_in && !is_used[peer.first - n_local_ + peer.n_in - 1]) peer.n_in--;
+    while (peer.n_in && !(*is_used)[peer.first - n_local_ + peer.n_in - 1]) peer.n_in--;
     MPI_Irecv(&peer.n_out, 1, MPI_INT, peer.rank, TAG_USED, world_, &requests_.emplace_back());
     MPI_Isend(&peer.n_in, 1, MPI_INT, peer.rank, TAG_USED, world_, &requests_.emplace_back());
   }

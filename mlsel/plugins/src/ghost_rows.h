@@ -31,7 +31,7 @@ class GhostRows : public Exchange {
   /// Whether this process neither needs nor sends any.
   bool idle() const { return peers_.empty(); }
 
-  void use(const char *is_used) override;
+  void use(const std::vector<char> *is_used) override;
   void start_forward(void *rows, int width, bool is_double) override;
   void start_reverse(void *rows, int width, bool is_double) override;
   void finish() override;

@@ -116,7 +116,7 @@ template <typename Real> class Model : public CompressedModel {
       send(foreign_pairs(0), t);
     });
     if (overlap_) throw std::runtime_error("two atoms are at the same place");
-    if (exchange) exchange->use(rows_in_pairs());
+    if (exchange) exchange->use(&rows_in_pairs());
     for (int k = 0; k < n_layers_; k++) {
       const bool last = k == n_layers_ - 1;
       team_.run([&](int t) { update(k, t, last, results); });
@@ -305,13 +305,13 @@ template <typename Real> class Model : public CompressedModel {
   }
 
   /// Of others' rows: whether a pair within the cutoff has them.
-  const char *rows_in_pairs()
+  const std::vector<char> &rows_in_pairs()
   {
     is_in_pair_.assign(graph_.n_rows - graph_.n_local, 0);
     for (int i = 0; i < graph_.n_local; i++)
       for (int p = foreign_.first[i]; p < foreign_.first[i] + foreign_.n[i]; p++)
         is_in_pair_[sender_[p] - graph_.n_local] = 1;
-    return is_in_pair_.data();
+    return is_in_pair_;
   }
 
   size_t foreign_begin() const { return static_cast<size_t>(graph_.n_local) * width_; }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "model_file.h"
 #include "threads.h"
@@ -35,7 +36,7 @@ class Exchange {
 
   /// Which of the others' rows matter from now on, the same question on all processes; others may
   /// be left out of what is exchanged. Null: all.
-  virtual void use(const char *is_used) = 0;
+  virtual void use(const std::vector<char> *is_used) = 0;
   virtual void start_forward(void *rows, int width, bool is_double) = 0;
   virtual void start_reverse(void *rows, int width, bool is_double) = 0;
   virtual void finish() = 0;
