@@ -33,6 +33,10 @@ for size in medium large; do
   from "$root/study" "pool.h5 runs" "$root/$size"
   stages "$root/$size" "selection training" "${larger[@]}"
   stages "$root/$size" evaluate "${larger[@]}" "${test[@]}"
+  if [ "$size" = medium ]; then
+    stages "$root/$size" validate "${larger[@]}" \
+      --set 'validation.models=["random/*","global-energy/*","atomic-energy/*","force/*"]'
+  fi
 done
 
 # What all further parts have in common: another pool, of 200 frames a run (too few for one run alone to be a set).
