@@ -34,6 +34,7 @@ def study(*overrides: str) -> Study:
     settings += ["validation.rdf_cutoff=6.0", "validation.rdf_bins=30", *overrides]
     settings += ['system.species=["Cu","Ag"]', 'system.potential=""', 'pool.import=["x.extxyz"]']
     settings += ["pool.temperatures=[]", "pool.pressures=[]", "validation.frame_time=0.1"]
+    settings += ["pool.frames_per_run=2000"]  # quick's are of MD runs, of which there are none
     return load_study("quick", settings)
 
 

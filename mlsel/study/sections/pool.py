@@ -130,7 +130,7 @@ class PoolSection:
             if getattr(self, name) != default:
                 return (
                     f"[pool] has both import and {name}, which is of MD runs, and of the files all "
-                    f"frames are imported as they are: leave {name} out"
+                    f"frames are imported as they are: leave {name} out, or at {default}"
                 )
         for name, unit in (("temperatures", "K"), ("pressures", "bar")):
             values = getattr(self, name)
