@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from mlsel.core.errors import MlselError, nearest
+from mlsel.core.provenance import file_digest
 
 _SECTION = re.compile(r"^# \[(.+)\]\s*$")
 _VARIABLE = re.compile(r'^(variable\s+)(\w+)(\s+index\s+)("[^"]*"|\S+)', re.MULTILINE)
@@ -68,6 +69,30 @@ def sections(text: str) -> dict[str, list[str]]:
 def potential_names() -> list[str]:
     """Return the names of the potentials that come with mlsel."""
     return sorted(path.stem for path in packaged_folder("potentials").glob("*.lmp"))
+
+
+def files_named(text: str) -> dict[str, str]:
+    """Return a hash of each file that LAMMPS commands name, by its name: tables, coefficients,
+    other includes and what these name. What is no file, seen from here, is none of them."""
+    found: dict[str, str] = {}
+    waiting = [text]
+    while waiting:
+        for line in re.sub(r"&[ \t]*\n", " ", waiting.pop()).splitlines():
+            words = [word.strip("\"'") for word in line.partition("#")[0].split()]
+            for word in words[1:]:
+                if word in found or not _is_file(word):
+                    continue
+                found[word] = file_digest(Path(word))
+                if words[0] == "include":
+                    waiting.append(Path(word).read_text(encoding="utf-8", errors="replace"))
+    return found
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # a word that is too long for a name
+        return False
 
 
 def read_potential(name: str, species: tuple[str, ...]) -> str:

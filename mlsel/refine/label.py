@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mlsel.pool.pool import Pool
     from mlsel.refine.labeller import Labeller
     from mlsel.refine.teacher import Teacher
+    from mlsel.study.study import Study
 
     Makers = tuple["Labeller | None", "Teacher | None"]
     """Who makes labels, and atomic energies; one of the two at least."""
@@ -46,8 +47,10 @@ log = logging.getLogger(__name__)
 N_COMPARED = 5
 """Frames whose own labels are compared with the new ones first."""
 CONTENT = "labeller_content"
-"""Key of a record: the hash of what made the labels. Records that lack it are of versions that did
-not look."""
+"""Key of a record: the hash of what made the labels. Records that lack it, or say nothing there,
+are of versions that did not look."""
+CODE = "labeller_code"
+"""The same of a calculator's code, where CONTENT was written for includes alone."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,14 +177,15 @@ def _label_missing(
     """Label those of some frames that are not yet, and write the data set where that is due."""
     from mlsel.core.files import take_away
     from mlsel.core.lock import lock_files
-    from mlsel.core.record import Record
+    from mlsel.core.record import Record, settle
 
     folder = output.with_name(f".{output.name}.labels")
 
     def begin() -> list[int]:
-        record = Record(folder / "made-from.json", output, _not_told(made_from))
-        _refuse_edited(output, {**_not_told(made_from), **(record.read() or made_from)}, made_from)
-        record.settle(made_from)
+        record = Record(folder / "made-from.json", output)
+        there = _filled(record.read() or made_from, made_from)
+        _refuse_edited(output, there, made_from)
+        settle(output, there, made_from)
         record.write(made_from)
         return [frame for frame in mine if not label_file(folder, frame).is_file()]
 
@@ -225,7 +229,7 @@ def _is_done(output: Path, folder: Path, made_from: Mapping[str, Any]) -> bool:
         return False
     with Pool(output) as there:
         stamp = {key: there.attributes.get(f"label_{key}") for key in made_from}
-    stamp |= {key: value for key, value in _not_told(made_from).items() if stamp[key] is None}
+    stamp = _filled({key: value for key, value in stamp.items() if value is not None}, made_from)
     _refuse_edited(output, stamp, made_from)
     if stamp != dict(made_from):
         taught = " and the same teacher's atomic energies" if made_from[ATTRIBUTE] else ""
@@ -245,9 +249,22 @@ def _refuse_edited(output: Path, there: Mapping[str, Any], made_from: Mapping[st
         )
 
 
-def _not_told(made_from: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what earlier versions did not tell of their labels."""
-    return {CONTENT: made_from[CONTENT], ATTRIBUTE: ""}
+def _filled(recorded: Mapping[str, Any], made_from: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with what earlier versions did not tell of their labels."""
+    content = recorded.get(CONTENT) or made_from[CONTENT]
+    return {ATTRIBUTE: "", **recorded, CONTENT: content}
+
+
+def content_of(study: Study) -> dict[str, str]:
+    """Return a hash of what labels a study's new frames, under its key in a record; none where that
+    is not here."""
+    from mlsel.refine.labeller import ASE, calculator_content, include_content, include_of
+
+    path, labeller = include_of(study), study.refine.labeller
+    if path is not None:
+        return {CONTENT: include_content(path)} if path.is_file() else {}
+    code = calculator_content(labeller.removeprefix(ASE)) if labeller else ""
+    return {CODE: code} if code else {}
 
 
 def _perform(

@@ -15,7 +15,8 @@ import numpy as np
 
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError, shortened
-from mlsel.core.provenance import digest, file_digest
+from mlsel.core.provenance import digest
+from mlsel.core.user_code import code_digest
 
 if TYPE_CHECKING:
     from mlsel.study.study import Study
@@ -115,9 +116,9 @@ class Labeller(ABC):
 
     name: str
     """Who made the labels, as the user named it."""
-    content: str = ""
-    """A hash of what makes them, "" where that is code: an input that is mended so that a frame
-    converges at last is no other labeller."""
+    content: str
+    """A hash of what makes them: an include and the files that it names, or the code that makes a
+    calculator."""
 
     @abstractmethod
     def label(
@@ -180,10 +181,22 @@ class IncludeLabeller(Labeller):
 
 def include_content(path: Path) -> str:
     """Return a hash of a LAMMPS include and of the files that it names (tables, coefficients)."""
+    from mlsel.md.deck import files_named
+
     text = path.read_text(encoding="utf-8")
-    named = {word: Path(word) for word in re.sub(r"#.*", "", text).split()}
-    files = {word: file_digest(file) for word, file in named.items() if _is_file(file)}
-    return digest({"text": text, "files": files})
+    return digest({"text": text, "files": files_named(text)})
+
+
+def calculator_content(place: str) -> str:
+    """Return a hash of the code of a calculator's `module:function`, "" where it is not here."""
+    _look_here()
+    return code_digest(place.partition(":")[0])
+
+
+def _look_here() -> None:
+    """Have a file in the working folder found, as `python -c` would find it."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def include_of(study: Study) -> Path | None:
@@ -199,13 +212,6 @@ def include_of(study: Study) -> Path | None:
     return path
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a word that is too long for a name
-        return False
-
-
 class AseLabeller(Labeller):
     """Any ASE calculator, made by a function of the user's: `module:function`, no arguments."""
 
@@ -219,12 +225,12 @@ class AseLabeller(Labeller):
                 f"--with ase:{place}: write ase:MODULE:FUNCTION, a function without arguments that "
                 "returns an ASE calculator."
             )
-        if "" not in sys.path:
-            sys.path.insert(0, "")  # a file in the working folder, as `python -c` would find it
+        _look_here()
         try:
             factory = getattr(importlib.import_module(module), function)
         except Exception as error:  # the user's own code
             raise MlselError(f"--with ase:{place} can't be imported: {_short(error)}.") from None
+        self.content = calculator_content(place)
         try:
             self._calculator: Any = factory()
         except Exception as error:  # the user's own code

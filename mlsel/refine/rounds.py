@@ -39,8 +39,7 @@ from mlsel.refine.agreement import other_zero
 from mlsel.refine.bounds import Held, Watch, species_of
 from mlsel.refine.exploration import ExplorationRun
 from mlsel.refine.harvest import harvest
-from mlsel.refine.label import CONTENT, label_pool
-from mlsel.refine.labeller import include_content, include_of
+from mlsel.refine.label import content_of, label_pool
 from mlsel.refine.outcome import ENDED, NO_FRAME, SPENT, STABLE, Errors, Outcome
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.study import defaults
@@ -109,7 +108,7 @@ class Refinement:
         return {
             "model": model_digest(self.model(1)),
             **self.study.as_dict("refine"),
-            CONTENT: self._labeller_content,
+            **content_of(self.study),
             TEMPERATURES: list(self._temperatures),
         }
 
@@ -118,14 +117,9 @@ class Refinement:
         return self.study.refine.temperatures or (self.study.validation.temperature,)
 
     @property
-    def _labeller_content(self) -> str:
-        path = include_of(self.study)
-        return include_content(path) if path is not None and path.is_file() else ""
-
-    @property
     def record(self) -> Record:
         # what an earlier mlsel did not write
-        now = {CONTENT: self._labeller_content, TEMPERATURES: list(self._temperatures)}
+        now = {**content_of(self.study), TEMPERATURES: list(self._temperatures)}
         return Record(self.folder / "settings.json", defaults={**defaults(), **now})
 
     def outcomes(self) -> list[Outcome]:

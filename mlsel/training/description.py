@@ -22,15 +22,19 @@ LARGEST_ENERGY = 1e8
 """eV; the electrons of the heaviest atom have 1.5e6."""
 
 
+def is_users(trainer: Trainer) -> bool:
+    """Whether the code of its kind is a user's own, and none that comes with mlsel."""
+    return not type(trainer).__module__.startswith("mlsel.")
+
+
 def describe(trainer: Trainer, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what model.json holds: kind, name, parameters, data and versions.
 
     A kind that comes with mlsel is found again by its name, another by its module.
     """
-    module = type(trainer).__module__
     return {
         "kind": trainer.kind,
-        **({} if module.startswith("mlsel.") else {"module": module}),
+        **({"module": type(trainer).__module__} if is_users(trainer) else {}),
         "name": trainer.name,
         "parameters": trainer.parameters,
         "data": dict(data),
@@ -56,7 +60,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         for key in ("kind", "module"):
             if not isinstance(description.get(key, "x"), str) or not description["kind"]:
                 raise TypeError(f"{key} is no name")
-        for key in ("parameters", "data", "versions", "result"):
+        for key in ("parameters", "data", "versions", "result", "code"):
             if not isinstance(description.get(key, {}), dict):
                 raise TypeError(f"{key} is no table")
     return description

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsel.core.errors import MlselError, nearest, shortened
+from mlsel.core.user_code import code_digest
 from mlsel.study.sections.training import TrainingSection
 from mlsel.study.seeds import MOST, seeded
 from mlsel.training.base import TrainedModel, Trainer
@@ -53,6 +54,8 @@ def kind_module(name: str) -> Any:
             f"There is no kind of model {shortened(name, 80)}{nearest(name, KINDS)}: give one of "
             f"{', '.join(KINDS)}, or the name of a module that can be imported."
         ) from None
+    if name not in KINDS:
+        code_digest(name)  # so that what a model says of its code is what was imported
     if not (hasattr(module, "trainers") and hasattr(module, "MODEL")):
         raise MlselError(f"{path} is no kind of model: it must define trainers() and MODEL.")
     return module
@@ -131,7 +134,15 @@ def load_model(folder: str | Path) -> TrainedModel:
     """
     folder = Path(folder)
     description = read_description(folder)
-    module = kind_module(description.get("module", description["kind"]))
+    name = description.get("module", description["kind"])
+    module = kind_module(name)
+    learnt_by = description.get("code", {}).get(name)  # an earlier mlsel didn't say it
+    if learnt_by is not None and learnt_by != code_digest(name):
+        raise MlselError(
+            f"{shortened(str(folder), 100)} was trained by other code than the module "
+            f"{shortened(name, 60)} now has ({module.__file__}): set that back, or train the model "
+            "anew with `mlsel training --again`."
+        )
     model: TrainedModel = module.MODEL.load(folder)
     baseline = read_baseline(folder)
     learnt_beside = description.get("baseline")  # some trainings of an earlier mlsel don't say it

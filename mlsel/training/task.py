@@ -13,12 +13,13 @@ from mlsel.core.files import remove, sweep, sweep_partials, take_away, write_jso
 from mlsel.core.parallel import on_root
 from mlsel.core.provenance import digest
 from mlsel.core.record import Record
+from mlsel.core.user_code import code_digest
 from mlsel.pool.teacher import teacher_of
 from mlsel.training.base import TrainedModel, Trainer
 from mlsel.training.baseline import Baseline, read_baseline
 from mlsel.training.core import FILE as CORE
 from mlsel.training.core import Core, read_core
-from mlsel.training.description import MODEL_FILE, describe, read_description
+from mlsel.training.description import MODEL_FILE, describe, is_users, read_description
 from mlsel.training.frames import ISOLATED_ATOMS, Frames, read_frames
 
 if TYPE_CHECKING:
@@ -101,7 +102,13 @@ class Task:
         }
         if self.start is not None and self.trainer.has_weights:
             made["start"] = digest((self.start / MODEL_FILE).read_bytes())
-        return made
+        return made | self._code
+
+    @property
+    def _code(self) -> dict[str, Any]:
+        """A hash of a kind's code where that is a user's own: nobody gave it a version."""
+        module = type(self.trainer).__module__
+        return {"code": {module: code_digest(module)}} if is_users(self.trainer) else {}
 
     def _references(self, pool: Pool) -> dict[str, Any]:
         """What the energies of elements are from, and those of isolated atoms if it is these.
@@ -144,6 +151,7 @@ class Task:
             "baseline": {},
             "parameters": added,
             "references": {"from": self.trainer.references_from},
+            **self._code,
         }
         return Record(self.out / name, defaults=defaults)
 
@@ -236,9 +244,9 @@ class Task:
     def _finish(self, model: TrainedModel, made_from: dict[str, Any]) -> None:
         self.trainer.illustrate(self.out)
         description = describe(self.trainer, made_from["data"])
-        whole = {
+        whole: dict[str, Any] = {
             **description,
-            **{key: made_from[key] for key in ("start",) if key in made_from},
+            **{key: made_from[key] for key in ("start", "code") if key in made_from},
             "baseline": made_from["baseline"],
             "references": made_from["references"],
             "result": model.facts,

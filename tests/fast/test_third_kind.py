@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,5 +34,11 @@ def test_the_documented_kind_works(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     prediction = model.predict(part)
     assert np.sqrt(np.mean((prediction.forces - part.forces) ** 2)) < LEARNT
     np.testing.assert_allclose(prediction.atomic_energies.sum(1), prediction.energy)
+    monkeypatch.delitem(sys.modules, "linear_pair")
+    (tmp_path / "linear_pair.py").write_text(f"{code}\nedited = True\n", encoding="utf-8")
+    with pytest.raises(MlselError, match=r"trained by other code than the module linear_pair now"):
+        load_model(out)
+    with pytest.raises(MlselError, match=r"made otherwise .* code\.linear_pair \("):
+        main([*words, "--set", 'training.kinds=["linear_pair"]'])
     with pytest.raises(MlselError, match="no kind of model linear_pears"):
         main([*words, "--set", 'training.kinds=["linear_pears"]'])

@@ -245,6 +245,25 @@ def test_labels_of_an_include_that_was_edited_are_not_its_labels(folder: Path) -
     assert label("pairs.lmp") == 0
 
 
+def test_labels_of_code_that_was_edited_are_not_its_labels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = r"ase:factories:emt was edited since it made the labels of out\.h5: set it back"
+    assert label("ase:factories:emt", "--part", "1/2") == 0
+    module = folder / "factories.py"
+    module.write_text(f"{FACTORIES}\nmore = 1\n")
+    assert label("ase:factories:emt", "--part", "2/2") == 0  # what runs is what was imported
+    monkeypatch.delitem(__import__("sys").modules, "factories")
+    with pytest.raises(MlselError, match=edited):
+        label("ase:factories:emt")
+    module.write_text(FACTORIES)
+    monkeypatch.delitem(__import__("sys").modules, "factories")
+    assert label("ase:factories:emt") == 0  # there already
+    with h5py.File("out.h5", "r+") as file:  # as a version that did not look at code wrote it
+        file["parameters"].attrs["label_labeller_content"] = ""
+    assert label("ase:factories:emt") == 0
+
+
 def test_a_calculation_that_fails_is_told_left_out_and_tried_again(folder: Path) -> None:
     with pytest.raises(StageIncomplete, match=r"1 of 8 frames .*frame 2: SCFError: no conv"):
         label("ase:factories:fails")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -61,6 +62,25 @@ labels = 3
 labels_per_round = 2
 rounds = 2
 method = "random"
+"""
+
+
+CALCULATOR = """
+from ase.calculators.calculator import Calculator
+from mlsel.md.deck import read_potential
+from mlsel.md.include import IncludePotential
+
+class Salt(Calculator):
+    implemented_properties = ["energy", "forces"]
+
+    def calculate(self, atoms=None, properties=(), changes=()):
+        species = "Na", "Cl"
+        with IncludePotential(read_potential("nacl-tosi-fumi", species), species) as potential:
+            found = potential.evaluate(atoms.numbers, atoms.positions[None], atoms.cell[None])
+        self.results = {"energy": found.energy[0], "forces": found.forces[0]}
+
+def make():
+    return Salt()
 """
 
 
@@ -170,6 +190,32 @@ def test_rounds_of_an_include_that_was_edited_are_refused(trained: Path, tmp_pat
     assert "labeller_content" in items(study, folder)[0].text
     with pytest.raises(MlselError, match=r"made otherwise .*labeller_content"):
         refine_study(study, folder, world())
+
+
+def test_rounds_of_code_that_was_edited_are_refused(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, module = copied(trained, tmp_path), tmp_path / "mine_ase.py"
+    module.write_text(CALCULATOR)
+    monkeypatch.syspath_prepend(tmp_path)
+    wide = ("refine.near=0.8", "refine.force=5", "refine.temperatures=[1300]")
+    study = load(tmp_path, *wide, "refine.labeller=ase:mine_ase:make")
+    refine_study(study, folder, world())
+    settings = folder / "refine/random/pair/settings.json"
+    written = json.loads(settings.read_text())
+    assert items(study, folder)[0].state == "done"
+    module.write_text(f"{CALCULATOR}# edited\n")
+    monkeypatch.delitem(sys.modules, "mine_ase")
+    assert "labeller_code" in items(study, folder)[0].text
+    with pytest.raises(MlselError, match=r"made otherwise .*labeller_code"):
+        refine_study(study, folder, world())
+    del written["labeller_code"]  # as a version that did not look at code wrote it
+    settings.write_text(json.dumps({**written, "labeller_content": ""}))
+    assert items(study, folder)[0].state == "done"
+    monkeypatch.delitem(sys.modules, "mine_ase")
+    module.unlink()  # as in a copy of the folder on another machine
+    settings.write_text(json.dumps({**written, "labeller_code": "of another"}))
+    assert items(study, folder)[0].state == "done"
 
 
 @pytest.mark.parametrize("method", ["force", "atomic-energy", "global-energy"])
