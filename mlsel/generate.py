@@ -156,7 +156,9 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
         "start_digest": digest(data.encode()),
         "deck_digest": digest(deck_template(study).encode()),
     }
-    is_recorded = record_of_runs(folder).settle(made_from)
+    record = record_of_runs(folder)
+    made_from |= deck.files_since(potential, record)
+    is_recorded = record.settle(made_from)
     runs = runs_of(study, folder)
     if len({run.name for run in runs}) < len(runs):
         raise MlselError(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlsel.core.errors import MlselError, nearest
 from mlsel.core.provenance import file_digest
+from mlsel.core.record import Record
 
 _SECTION = re.compile(r"^# \[(.+)\]\s*$")
 _VARIABLE = re.compile(r'^(variable\s+)(\w+)(\s+index\s+)("[^"]*"|\S+)', re.MULTILINE)
@@ -86,6 +87,29 @@ def files_named(text: str) -> dict[str, str]:
                 if words[0] == "include":
                     waiting.append(Path(word).read_text(encoding="utf-8", errors="replace"))
     return found
+
+
+FILES = "potential_files"
+"""Key of a record: the files that a potential names, which an earlier mlsel did not look at."""
+
+
+def files_since(text: str, record: Record) -> dict[str, dict[str, str]]:
+    """Return hashes of the files that a potential names, under their key in a record.
+
+    Where there is a record they are those of the files in it: what is not here has not changed, and
+    a potential that names others is another text.
+    """
+    found = files_named(text)
+    try:
+        recorded = record.read()
+    except MlselError:  # damaged; whoever uses it tells
+        recorded = None
+    if recorded is None:
+        return {FILES: found}
+    known = recorded.get(FILES)
+    if known is None:
+        return {}
+    return {FILES: {name: found.get(name, of) for name, of in known.items()}}
 
 
 def _is_file(word: str) -> bool:

@@ -32,22 +32,24 @@ def stale_runs(study: Study, folder: Path) -> list[Item]:
     record = record_of_runs(folder)
     if record.path.is_file():
         with suppress(MlselError):
-            now |= _of_files(study)
+            now |= _of_files(study, record)
     changed = record.differences(now)
     return [Item("runs", STALE, told(changed))] if changed else []
 
 
-def _of_files(study: Study) -> dict[str, str]:
-    """Digests of the files that a user may edit: the potential, and the start unless it is a grid,
-    as generate reads them."""
+def _of_files(study: Study, record: Record) -> dict[str, Any]:
+    """Digests of the files that a user may edit: the potential and those that it names, and the
+    start unless it is a grid, as generate reads them."""
     from mlsel.md import deck
     from mlsel.md.structures import lammps_data, start_structure
 
     system = study.system
-    found = {"potential_digest": deck.read_potential(system.potential, system.species)}
+    potential = deck.read_potential(system.potential, system.species)
+    found = {"potential_digest": potential}
     if system.start != "grid":
         found["start_digest"] = lammps_data(start_structure(system), system.species)
-    return {key: digest(text.encode()) for key, text in found.items()}
+    digests = {key: digest(text.encode()) for key, text in found.items()}
+    return {**digests, **deck.files_since(potential, record)}
 
 
 def require_pool(study: Study, folder: Path) -> None:

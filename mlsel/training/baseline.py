@@ -16,16 +16,17 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, shortened
 from mlsel.core.files import write_json
 from mlsel.core.neighbours import LARGEST
+from mlsel.md.deck import files_named
 from mlsel.md.include import Evaluation, FrameFailed, IncludePotential
 from mlsel.training.base import Prediction, TrainedModel
 from mlsel.training.description import BASELINE_FILE
@@ -62,6 +63,8 @@ class Baseline:
         The elements of the include's atom types.
     kspace_style : str
         Of MD, in place of the include's own; labels and predictions are by the latter.
+    files : mapping of name to hash
+        The files that the include names: they stay where they are.
     """
 
     zbl: tuple[float, ...] = ()
@@ -69,6 +72,7 @@ class Baseline:
     include: str = ""
     species: tuple[str, ...] = ()
     kspace_style: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -108,7 +112,8 @@ class Baseline:
                 f"{where}.kspace_style is set, and {path} has no kspace_style that it "
                 "could replace: leave it out."
             )
-        return cls(include=text, species=species, kspace_style=section.kspace_style)
+        files = files_named(text)
+        return cls((), None, text, species, section.kspace_style, files)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -118,7 +123,25 @@ class Baseline:
             "charges": dict(self.charges or {}),
             "include": self.include,
             "species": list(self.species),
+            **({"files": dict(self.files)} if self.files else {}),
         }
+
+    def require_files(self, folder: Path) -> None:
+        """Refuse a baseline, kept beside a model, whose include names a file that was edited.
+
+        Raises
+        ------
+        MlselError
+            If it does.
+        """
+        now = files_named(self.include)
+        for name, of in self.files.items():
+            if now.get(name, of) != of:
+                raise MlselError(
+                    f"{shortened(name, 80)} was edited since {shortened(str(folder), 80)} was "
+                    "trained beside a baseline that names it: set it back, or train the model anew "
+                    "with `mlsel training --again`."
+                )
 
     def text(self, species: Sequence[str]) -> str:
         """Return the LAMMPS include for atom types 1, 2, … of these elements.
@@ -252,7 +275,8 @@ def read_baseline(folder: Path) -> Baseline | None:
         kspace_style = known.get("kspace_style", "")  # an earlier mlsel had none
         if not isinstance(known["include"], str) or not isinstance(kspace_style, str):
             raise TypeError("include")
-        return Baseline(zbl, charges or None, known["include"], species, kspace_style)
+        files = {str(name): str(of) for name, of in known.get("files", {}).items()}
+        return Baseline(zbl, charges or None, known["include"], species, kspace_style, files)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise MlselError(f"{path} is damaged: train the model again.") from None
 

@@ -151,6 +151,8 @@ def load_model(folder: str | Path) -> TrainedModel:
             f"{folder / BASELINE} is {'another' if baseline else 'gone'}: the model was trained on "
             "what a baseline leaves, and is nothing without it. `mlsel training` writes it anew."
         )
+    if baseline is not None:
+        baseline.require_files(folder)
     for known in (baseline, read_core(folder)):
         if known is not None:
             model = SumModel(known, model)

@@ -148,7 +148,7 @@ class Task:
         known = vars(type(self.trainer)).get("__dataclass_fields__", {})
         added = {key: field.default for key, field in known.items() if field.default is not MISSING}
         defaults = {
-            "baseline": {},
+            "baseline": {} if self.baseline is None else {"files": dict(self.baseline.files)},
             "parameters": added,
             "references": {"from": self.trainer.references_from},
             **self._code,

@@ -31,6 +31,7 @@ from mlsel.core.arrays import FloatArray
 from mlsel.core.errors import MlselError, Stopped
 from mlsel.core.files import write_json
 from mlsel.core.provenance import derived_seed, versions
+from mlsel.core.record import Record
 from mlsel.md import deck
 from mlsel.md.resumable_run import ResumableRun
 from mlsel.md.session import LammpsError, LammpsSession
@@ -132,7 +133,18 @@ class ValidationRun(ResumableRun[Recorder]):
     def identity(self) -> dict[str, Any]:
         """Return what, beside the settings of the stage, decides the run."""
         known = {"potential": self.digest, "duration": self.duration, "seed": self.seed}
-        return {**known, "watched_by": [path.name for path in self.committee]}
+        return {**known, "watched_by": [path.name for path in self.committee], **self._files}
+
+    @property
+    def record(self) -> Record:
+        """What the run was made from."""
+        return Record(self.folder / "run.json", defaults={"watched_by": []})
+
+    @property
+    def _files(self) -> dict[str, Any]:
+        """Of the files that an include names; a model's own are part of its digest."""
+        is_include = self.kind in ("reference", "potential")
+        return deck.files_since(self.potential, self.record) if is_include else {}
 
     def deck_text(self) -> str:
         """Return the run's deck."""

@@ -66,13 +66,15 @@ def _of_density(study: Study, place: StudyFolder) -> dict[str, Any]:
     from mlsel.validate.start import density_run, large_system, reference_potential
 
     run = density_run(study, place.root)
+    potential = reference_potential(study)
     pool = run.study.as_dict("pool")["pool"]
     system = {**study.as_dict("system")["system"], "n_atoms": large_system(study).n_atoms}
     return {
         "system": system,
         "pool": {key: pool[key] for key in ("melt_temperature", "melt", "equilibration")},
         "validation": settings_of_runs(study),
-        "potential_digest": digest(reference_potential(study).encode()),
+        "potential_digest": digest(potential.encode()),
+        **deck.files_since(potential, record_of(place)),
         "deck_digest": digest(deck.template("in.validate").encode()),
         "start_deck_digest": digest(deck.template("in.generate").encode()),
     }
@@ -140,7 +142,7 @@ def _prepare_density(study: Study, place: StudyFolder, again: bool) -> None:
         trial.try_point(
             run.folder / "in.lammps", run.root, f"the potential {study.system.potential}"
         )
-        record.write(made_from)
+        record.write(made_from_of(study, place))
 
 
 def _prepare_frames(study: Study, place: StudyFolder, again: bool) -> None:

@@ -22,7 +22,7 @@ from mlsel.core.errors import MlselError
 from mlsel.core.files import sweep, take_away
 from mlsel.core.parallel import on_root, share
 from mlsel.core.progress import Progress, duration
-from mlsel.core.record import Record, read_json
+from mlsel.core.record import read_json
 from mlsel.core.shards import Part
 from mlsel.plugins import show_plugins
 from mlsel.pool.elements import check_elements
@@ -183,7 +183,7 @@ def _prepare_runs(
     for path in (verdicts, verdicts.with_suffix(".csv"), *(run.folder for run in runs)):
         sweep(path)  # what a killed --again took away, though its study may not be this one
     for index, run in enumerate(runs):
-        record = Record(run.folder / "run.json", defaults={"watched_by": []})
+        record = run.record
         is_recorded = record.settle(run.identity(), again=again)
         if not is_recorded:
             take_away(verdicts, verdicts.with_suffix(".csv"), run.folder)

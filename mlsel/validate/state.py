@@ -75,11 +75,13 @@ def _state_of_start(study: Study, place: StudyFolder) -> tuple[str, str]:
     return (BEGUN if state == DONE else state), text
 
 
-def _made_from(study: Study, place: StudyFolder, name: str, length: float) -> dict[str, Any]:
+def _made_from(
+    study: Study, place: StudyFolder, name: str, length: float, record: Record
+) -> dict[str, Any]:
     """What decides a run beside the settings of the stage, of that what is known without opening a
     model: `ValidationRun.identity`."""
     from mlsel.core.provenance import digest
-    from mlsel.md.deck import read_potential
+    from mlsel.md.deck import files_since, read_potential
     from mlsel.training.description import model_digest
     from mlsel.validate.nvt_run import seed_of
     from mlsel.validate.runs import reference_names
@@ -91,12 +93,13 @@ def _made_from(study: Study, place: StudyFolder, name: str, length: float) -> di
     if name in reference_names(study):
         known["duration"] = section.duration
         with suppress(MlselError):  # a folder that was copied, without the include
-            known["potential"] = digest(reference_potential(study).encode())
+            text = reference_potential(study)
+            known |= {"potential": digest(text.encode()), **files_since(text, record)}
     elif name in section.potentials:
         known["duration"] = length
         with suppress(MlselError):
             text = read_potential(section.potentials[name], study.system.species)
-            known["potential"] = digest(text.encode())
+            known |= {"potential": digest(text.encode()), **files_since(text, record)}
     elif (model / MODEL).is_file():
         committee = committee_of(model) if section.watch else ()
         known |= {
@@ -114,16 +117,14 @@ def _state_of(study: Study, place: StudyFolder, name: str) -> tuple[str, str]:
     here, model = place.validation / name, place.model(name) / MODEL
     kind = read_json(model)["kind"] if model.is_file() else name
     length = study.validation.durations.get(kind, study.validation.duration)
-    record = here / "run.json"
-    changed = Record(record, defaults={"watched_by": []}).differences(
-        _made_from(study, place, name, length)
-    )
-    if changed and changed[0].startswith("potential ("):
+    record = Record(here / "run.json", defaults={"watched_by": []})
+    changed = record.differences(_made_from(study, place, name, length, record))
+    if changed and changed[0].startswith("potential"):
         return STALE, f"the potential changed; --again drives it anew ({here})"
     if changed:
         return STALE, told(changed)
     if (here / "results.h5").is_file():
-        if not record.is_file():
+        if not record.path.is_file():
             return BEGUN, "nothing says what it was made from; validate makes it anew"
         failure = here / "failure.json"
         if failure.is_file():

@@ -35,6 +35,26 @@ def test_wrong_potentials_get_a_sentence() -> None:
         deck.read_potential("nacl-tosi-fumi", ("Cl", "Na"))
 
 
+def test_files_that_commands_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("table.txt", "more.lmp", "Cu.eam", "quoted.txt", "unnamed.txt", "pair_style")
+    for name in names:
+        Path(name).write_text(f"pair_coeff 1 1 {name[0]}\n", encoding="utf-8")
+    Path("more.lmp").write_text("pair_coeff * * Cu.eam Cu\ninclude more.lmp\n", encoding="utf-8")
+    text = (
+        """pair_style table linear 100  # unnamed.txt
+pair_coeff 1 1 &
+  table.txt "quoted.txt"
+include more.lmp nowhere.lmp"""
+        + "x" * 300
+    )
+    found = deck.files_named(text)
+    assert set(found) == {"table.txt", "more.lmp", "Cu.eam", "quoted.txt"}
+    Path("Cu.eam").write_text("edited", encoding="utf-8")
+    changed = {name for name, of in deck.files_named(text).items() if of != found[name]}
+    assert changed == {"Cu.eam"}
+
+
 def test_deck_sections_hold_the_whole_deck() -> None:
     text = deck.template("in.generate")
     parts = deck.sections(text)

@@ -16,7 +16,7 @@ from mlsel.core.parallel import world
 from mlsel.core.provenance import digest
 from mlsel.evaluate.probe import probe_study
 from mlsel.evaluate.stage import evaluate
-from mlsel.md.deck import read_potential
+from mlsel.md.deck import files_since, read_potential
 from mlsel.md.pool_record import record_of_runs
 from mlsel.pool.stage import import_study
 from mlsel.refine.stage import refine_study
@@ -28,6 +28,8 @@ from mlsel.study.schema import key_of
 from mlsel.study.study import Study, load_study, recorded_study
 from mlsel.training.registry import trainers
 from mlsel.training.stage import train_study
+from mlsel.validate.runs import runs_of
+from mlsel.validate.snapshot import made_from_of, record_of
 from mlsel.validate.stage import validate
 from mlsel.workflow.status import main as status
 from mlsel.workflow.status import states
@@ -147,6 +149,43 @@ def test_runs_of_other_settings_or_another_potential_are_told(tmp_path: Path) ->
     include.unlink()  # as in a copy of the folder on another machine
     with pytest.raises(MlselError, match="Asked for 64 frames"):
         select_study(study, folder, world())
+
+
+def test_a_file_that_a_potential_names_is_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pairs, folder = Path("pairs.lmp"), Path("mine")
+    pairs.write_text("pair_coeff * * 0.2 0.3 2.5 0 0\n", encoding="utf-8")
+    Path("own.lmp").write_text("pair_style born 6.0\ninclude pairs.lmp\n", encoding="utf-8")
+    words = ["system.potential=own.lmp", "selection.n_test=0", "validation.models=[]"]
+    study = load_study("quick", [*words, "validation.potentials.other=own.lmp"])
+    write_pool(StudyFolder(folder).pool, [frames(20)])
+    potential = read_potential("own.lmp", ("Na", "Cl"))
+    made_from = {**study.as_dict("system", "pool"), "potential_digest": digest(potential.encode())}
+    record = record_of_runs(folder)
+    record.write({**made_from, **files_since(potential, record)})
+    for run in runs_of(study, folder):
+        run.record.write(run.identity())
+    record_of(StudyFolder(folder)).write(made_from_of(study, StudyFolder(folder)))
+
+    def stale() -> dict[str, str]:
+        found = [item for state in states(study, folder) for item in state.items]
+        return {item.name: item.text for item in found if item.state == "stale"}
+
+    with pytest.raises(MlselError, match="Asked for 64 frames"):
+        select_study(study, folder, world())
+    assert not stale()
+    pairs.write_text("pair_coeff * * 0.21 0.3 2.5 0 0\n", encoding="utf-8")
+    with pytest.raises(MlselError, match=r"runs of generate .*potential_files\.pairs\.lmp \("):
+        select_study(study, folder, world())
+    assert set(stale()) == {"runs", "start", "reference", "reference-2", "other"}
+    assert "the potential changed" in stale()["other"]
+    pairs.unlink()  # as in a copy of the folder on another machine
+    assert not stale()
+    record.write(made_from)  # as a version that did not look wrote it
+    pairs.write_text("pair_coeff * * 0.22 0.3 2.5 0 0\n", encoding="utf-8")
+    assert "runs" not in stale()
 
 
 def test_a_kept_study_that_its_file_differs_from_is_told(

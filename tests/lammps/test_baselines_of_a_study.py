@@ -65,6 +65,35 @@ def test_a_change_of_one_makes_the_models_beside_it_stale(tmp_path: Path) -> Non
         train_study(changed, folder, world())
 
 
+def test_a_file_that_an_include_names_is_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, wall = with_data(tmp_path), Path("wall.lmp")
+    wall.write_text("pair_coeff * * 0.2 1.0\n", encoding="utf-8")
+    Path("own.lmp").write_text("pair_style lj/cut 3.0\ninclude wall.lmp\n", encoding="utf-8")
+    asked = study("training.baseline.include=own.lmp")
+    train_study(asked, folder, world())
+    model, before = folder / "models/random/pair", wall.read_text(encoding="utf-8")
+    description = (model / "model.json").read_text(encoding="utf-8")
+    assert load_model(model).numbers == (11, 17)
+    wall.write_text("pair_coeff * * 0.3 1.0\n", encoding="utf-8")
+    with pytest.raises(MlselError, match=r"wall\.lmp was edited since .* set it back"):
+        load_model(model)
+    with pytest.raises(MlselError, match=r"baseline\.files\.wall\.lmp \("):
+        train_study(asked, folder, world())
+    wall.write_text(before, encoding="utf-8")
+    train_study(asked, folder, world())
+    old = json.loads(description)
+    del old["baseline"]["files"]  # as a version that did not look wrote it
+    (model / "model.json").write_text(json.dumps(old), encoding="utf-8")
+    known = json.loads((model / "baseline.json").read_text(encoding="utf-8"))
+    del known["files"]
+    (model / "baseline.json").write_text(json.dumps(known), encoding="utf-8")
+    train_study(asked, folder, world())
+    assert load_model(model).numbers == (11, 17)
+
+
 def test_seeds_are_the_same_beside_each() -> None:
     words = (
         'training.kinds=["schnet"]',
