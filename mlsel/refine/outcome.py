@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,34 +82,3 @@ class Outcome:
         if self.n_labelled:
             text += f", {self.n_labelled} chosen for labels"
         return text
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Errors of a round's model on the study's test set.
-
-    Attributes
-    ----------
-    rmse, max : eV/Å
-        Of force components.
-    n_frames : of the test set, that it was measured on
-    """
-
-    rmse: float
-    max: float
-    n_frames: int
-
-    @classmethod
-    def read(cls, path: Path) -> Errors | None:
-        """Read errors.json, None where there is none.
-
-        Raises
-        ------
-        MlselError
-            If it is damaged.
-        """
-        if not path.is_file():
-            return None
-        value: Mapping[str, Any] = read_json(path)
-        with shape_told(path, "remove it and give `mlsel refine` again"):
-            return cls(float(value["rmse"]), float(value["max"]), int(value["n_frames"]))

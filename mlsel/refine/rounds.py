@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlsel.core import stopping
-from mlsel.core.arrays import IntArray
 from mlsel.core.errors import MlselError, StageIncomplete, Stopped
 from mlsel.core.files import sweep, take_away, write_json, write_text
 from mlsel.core.parallel import on_root, share
@@ -36,11 +35,13 @@ from mlsel.pool.subset import write_subset
 from mlsel.pool.teacher import stamp_of
 from mlsel.pool.writer import PoolWriter
 from mlsel.refine.agreement import other_zero
-from mlsel.refine.bounds import Held, Watch, species_of
+from mlsel.refine.bounds import Held, Watch
+from mlsel.refine.errors import ERRORS, Errors, digest_of
 from mlsel.refine.exploration import ExplorationRun
 from mlsel.refine.harvest import harvest
 from mlsel.refine.label import content_of, label_pool
-from mlsel.refine.outcome import ENDED, NO_FRAME, SPENT, STABLE, Errors, Outcome
+from mlsel.refine.outcome import ENDED, NO_FRAME, SPENT, STABLE, Outcome
+from mlsel.refine.starts import drawn_starts, periodic_frames
 from mlsel.study.folder import MODEL, StudyFolder
 from mlsel.study.study import defaults
 from mlsel.training.description import model_digest
@@ -57,10 +58,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEMPERATURES = "md_temperatures"
-N_CHECKED = 5
-"""Training frames that are labelled anew first, to see that the labels are of the same units."""
 N_TESTED = 1000
 """Frames of the test set that each round's model is measured on, at most."""
+N_CHECKED = 5
+"""Training frames that are labelled anew first, to see that the labels are of the same units."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,18 @@ class Refinement:
 
     def errors_file(self, k: int) -> Path:
         """The errors of that model on the test set."""
-        return self.round_folder(k) / "errors.json"
+        return self.round_folder(k) / ERRORS
 
     def errors(self, k: int) -> Errors | None:
-        """Return these errors, None where they were not measured."""
-        return Errors.read(self.errors_file(k))
+        """Return these errors, None where they were not measured on the test set that there is."""
+        return Errors.read(self.errors_file(k), StudyFolder(self.root).test_set)
+
+    @property
+    def lacks_errors(self) -> bool:
+        """Whether there is a test set, and a round whose model was not measured on it."""
+        rounds = range(1, len(self.outcomes()) + 1)
+        has_test = bool(digest_of(StudyFolder(self.root).test_set))
+        return has_test and any(self.errors(k) is None for k in rounds)
 
     def data(self, k: int) -> Path:
         """The training set of that model."""
@@ -154,11 +162,16 @@ class Refinement:
                 return True
             self._write_base()
             with Pool(self.base) as pool:
-                self._periodic(pool)
+                periodic_frames(pool)
             self.record.write(self.made_from())
             return False
 
         if on_root(comm, begin):
+            n_rounds = on_root(comm, lambda: len(self.outcomes()))
+            if on_root(comm, lambda: self.lacks_errors):
+                on_root(comm, lambda: take_away(StudyFolder(self.root).refined))
+            for k in range(1, n_rounds + 1):
+                self._measure(k, comm)
             return str(on_root(comm, lambda: read_json(self.outcome)["ended"]))
         self._check_labels(labeller, comm)
         ended, spent, k = "", 0, 0
@@ -244,20 +257,19 @@ class Refinement:
 
     def _measure(self, k: int, comm: MPI.Intracomm) -> None:
         """Measure the model that a round sends out, where the study has a test set."""
-        test, path = StudyFolder(self.root).test_set, self.errors_file(k)
+        test = StudyFolder(self.root).test_set
 
         def work() -> None:
-            if not test.is_file() or path.is_file():
+            if not digest_of(test) or self.errors(k) is not None:
                 return
             with Pool(test) as pool:
-                if not len(pool):
-                    return
                 ids = range(0, len(pool), -(-len(pool) // N_TESTED))
                 against = Against.of(pool, {})
                 frames = labelled_frames(pool, ids, against)
                 found = measure(load_model(self.model(k)), frames, against)
-            forces = found.errors.forces("force_component")
-            write_json(path, asdict(Errors(forces.rmse, forces.max, len(ids))))
+                forces = found.errors.forces("force_component")
+                errors = Errors(forces.rmse, forces.max, len(ids), pool.digest)
+            write_json(self.errors_file(k), asdict(errors))
 
         on_root(comm, work)
 
@@ -271,7 +283,8 @@ class Refinement:
                  *watch.commands(model.pair_style, section.sampling_interval)]  # fmt: skip
         potential = "\n".join([f"# {self.name}, round {k}", *lines]) + "\n"
         pressures: Sequence[float | None] = section.pressures or (None,)
-        starts = self._starts(k, len(self._temperatures) * len(pressures) * section.replicas)
+        n = len(self._temperatures) * len(pressures) * section.replicas
+        starts = iter(drawn_starts(self.base, species, n, section.seed, self.name, "start", k))
         for t in self._temperatures:
             for p in pressures:
                 for replica in range(1, section.replicas + 1):
@@ -293,38 +306,6 @@ class Refinement:
                         write_text(run.folder / "potential.lmp", potential)
                         write_text(run.folder / "in.lammps", run.deck_text())
                     yield run
-
-    @staticmethod
-    def _periodic(pool: Pool) -> IntArray:
-        """Return the frames that MD can start from."""
-        index, _ = pool.locate(np.arange(len(pool)))
-        usable = [i for i, run in enumerate(pool.runs) if all(pool.periodic(run))]
-        frames = np.flatnonzero(np.isin(index, usable))
-        if not len(frames):
-            raise MlselError(
-                f"no frame of {pool.path} is periodic in all directions, as MD of `mlsel refine` "
-                "must be: give periodic frames."
-            )
-        return frames
-
-    def _starts(self, k: int, n: int) -> Iterator[Any]:
-        """Return training frames that runs start from, drawn at random from the base's."""
-        from ase import Atoms
-
-        species = self.study.system.species
-        with Pool(self.base) as pool:
-            frames = self._periodic(pool)
-            rng = np.random.default_rng(derived_seed(self.study.refine.seed, self.name, "start", k))
-            drawn = rng.choice(frames, n, replace=n > len(frames))
-            made = []
-            for frame in drawn.tolist():
-                (block,) = pool.blocks("positions", "cell", frame_ids=[frame])
-                numbers = pool.numbers(block.run)
-                species_of(numbers, species, self.base)
-                atoms = Atoms(numbers, block["positions"][0], cell=block["cell"][0], pbc=True)
-                atoms.wrap()
-                made.append(atoms)
-        return iter(made)
 
     def _harvest(self, k: int, runs: Sequence[ExplorationRun], budget: int) -> Outcome:
         """Choose among the new frames, given the training set; write found.h5 and round.json."""

@@ -40,6 +40,8 @@ def _state_of(refinement: object) -> tuple[str, str]:
         return STALE, told(changed)
     rounds = refinement.outcomes()
     if refinement.outcome.is_file():
+        if refinement.lacks_errors:
+            return BEGUN, "its errors are of another test set: `mlsel refine` measures them anew"
         value = read_json(refinement.outcome)
         text = f"{value['ended']} after {value['rounds']} rounds, {value['labels']} labels"
         return DONE, text + _times(rounds)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlsel.core.record import read_json
 from mlsel.evaluate.csv_table import read_table
+from mlsel.refine.errors import ERRORS, Errors
 from mlsel.study.folder import StudyFolder
 from mlsel.study.seeds import family
 
@@ -57,6 +57,8 @@ class Course:
 def read(folder: Path) -> list[Course]:
     """Return the courses of a study's refinements, none where there are none.
 
+    Errors on another test set than is here are none.
+
     Raises
     ------
     MlselError
@@ -65,9 +67,9 @@ def read(folder: Path) -> list[Course]:
     place = StudyFolder(folder)
     if not place.refined.is_file():
         return []
-    by_model: dict[str, list[Mapping[str, str]]] = {}
+    by_model: dict[str, list[dict[str, str]]] = {}
     for row in read_table(place.refined, FIRST, "mlsel refine"):
-        by_model.setdefault(row["model"], []).append(row)
+        by_model.setdefault(row["model"], []).append(dict(row))
     courses = []
     for name, rows in by_model.items():
         outcome = place.refinement(name) / "outcome.json"
@@ -75,6 +77,13 @@ def read(folder: Path) -> list[Course]:
         dataset, _, model = name.partition("/")
         whole = {key: tuple(int(float(row[key])) for row in rows)
                  for key in ("labels_before", "runs_lost", "new")}  # fmt: skip
+        for row in rows:
+            errors = place.refinement(name) / f"round-{row['round']}" / ERRORS
+            if errors.is_file():
+                known = Errors.read(errors, place.test_set)
+                row["rmse"], row["max"] = (
+                    ("nan", "nan") if known is None else (str(known.rmse), str(known.max))
+                )
         numbers = {key: tuple(float(row.get(key, "nan")) for row in rows)
                    for key in ("shortest_time", "mean_time", "rmse", "max")}  # fmt: skip
         courses.append(

@@ -21,6 +21,7 @@ from mlsel.core.parallel import world
 from mlsel.md import deck
 from mlsel.md.include import Evaluation, IncludePotential
 from mlsel.pool.pool import Pool
+from mlsel.pool.subset import write_subset
 from mlsel.pool.writer import PoolWriter
 from mlsel.refine.bounds import Held, Watch
 from mlsel.refine.exploration import ExplorationRun, FrameWatcher, Lost
@@ -32,6 +33,7 @@ from mlsel.refine.table import read
 from mlsel.report.stage import write_report
 from mlsel.selection import make_selector
 from mlsel.selection.stage import select_study
+from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study, load_study
 from mlsel.training.frames import read_frames
 from mlsel.training.registry import load_model
@@ -143,6 +145,37 @@ def test_rounds_label_and_learn_what_is_new(trained: Path, tmp_path: Path) -> No
     text = write_report(folder).read_text(encoding="utf-8")
     assert "From random 0 of 1 became stable (1 seed: no order of methods can be told)." in text
     assert (folder / "figures/labels-spent.svg").is_file()
+
+
+def test_errors_are_of_the_test_set_that_there_is(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path)
+    wide = ("refine.near=0.8", "refine.force=5", "refine.temperatures=[1300]")
+    study = load(tmp_path, *wide)
+    refine_study(study, folder, world())
+    place, test = StudyFolder(folder), folder / "data/test.h5"
+    errors = place.refinement("random/pair") / "round-1/errors.json"
+    of_first, (course,) = json.loads(errors.read_text()), read(folder)
+    assert course.rmse == (of_first["rmse"],)
+    with Pool(place.pool) as pool:
+        write_subset(pool, [5, 1], test)
+    assert np.isnan([*read(folder)[0].rmse, *read(folder)[0].max]).all()  # for the report
+    (item,) = items(study, folder)
+    assert item.state == "begun" and item.text.startswith("its errors are of another test set")
+    refine_study(study, folder, world())
+    with Pool(test) as pool:
+        (part,) = read_frames(pool)
+        digest = pool.digest
+    off = load_model(place.model("random/pair")).predict(part).forces - np.asarray(part.forces)
+    (course,) = read(folder)
+    assert course.rmse == pytest.approx([(off**2).mean() ** 0.5], rel=Tolerance.SEVEN_DIGITS)
+    assert json.loads(errors.read_text())["test"] == digest
+    assert f"{course.rmse[0]:.4g}"[:5] in place.refined.read_text()
+    assert items(study, folder)[0].state == "done"
+    test.unlink()  # what is not here has not changed
+    assert items(study, folder)[0].state == "done" and read(folder) == [course]
+    del of_first["test"]  # as a version wrote it that did not say
+    errors.write_text(json.dumps(of_first))
+    assert read(folder)[0].rmse == (of_first["rmse"],)
 
 
 def test_a_refinement_from_before_a_key_goes_on(trained: Path, tmp_path: Path) -> None:
