@@ -53,7 +53,7 @@ def _of_files(study: Study, record: Record) -> dict[str, Any]:
 
 
 def require_pool(study: Study, folder: Path) -> None:
-    """Refuse a pool that was made otherwise than the study now says.
+    """Refuse a pool that was made otherwise than the study now says, and frames of other elements.
 
     One that says nothing of what it was made from, by other means than the study's, is taken as it
     is.
@@ -63,7 +63,12 @@ def require_pool(study: Study, folder: Path) -> None:
     MlselError
         If it was made otherwise.
     """
-    if study.is_of_contents or not StudyFolder(folder).pool.is_file():
+    from mlsel.pool.elements import check_elements
+
+    if study.is_of_contents:
+        return
+    check_elements(StudyFolder(folder), study.system.species)
+    if not StudyFolder(folder).pool.is_file():
         return
     if study.pool.import_:
         from mlsel.pool.stage import items

@@ -20,20 +20,27 @@ def check_elements(place: StudyFolder, species: Sequence[str]) -> None:
     MlselError
         It names the file and both sides.
     """
-    from ase.data import chemical_symbols
-
     paths = sorted(place.data.glob("*.h5"))
     if place.pool.is_file() and not place.runs_record.is_file():  # else it is of the stage's runs
         paths.append(place.pool)
     for path in paths:
         with Pool(path) as pool:
-            found = {chemical_symbols[z] for run in pool.runs for z in set(pool.numbers(run))}
-        if not found <= set(species):
+            problem = foreign_elements(pool, species)
+        if problem:
             raise MlselError(
-                f"{path} holds {', '.join(sorted(found))}, and the study is of "
-                f"{', '.join(species)}: name the study that this folder is of, or choose another "
+                f"{path} {problem}: name the study that this folder is of, or choose another "
                 "folder with -o."
             )
+
+
+def foreign_elements(pool: Pool, species: Sequence[str]) -> str:
+    """Say that frames hold elements which a study does not have, "" where they don't."""
+    from ase.data import chemical_symbols
+
+    found = {chemical_symbols[z] for run in pool.runs for z in set(pool.numbers(run).tolist())}
+    if found <= set(species):
+        return ""
+    return f"holds {', '.join(sorted(found))}, and the study is of {', '.join(species)}"
 
 
 def formula(numbers: Array) -> str:

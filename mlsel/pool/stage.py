@@ -20,6 +20,7 @@ from mlsel.core.errors import MlselError, Stopped, shortened
 from mlsel.core.files import write_json
 from mlsel.core.parallel import on_root
 from mlsel.core.record import differences, read_json, settle, told
+from mlsel.pool.elements import check_elements, foreign_elements
 from mlsel.pool.pool import Pool
 from mlsel.pool.sources import digest_of, state_of
 from mlsel.study.folder import StudyFolder
@@ -76,6 +77,7 @@ def _make(study: Study, place: StudyFolder, again: bool) -> None:
         )
     sources = files_of(study)
     if place.pool.is_file() and not any(sources.values()):
+        check_elements(place, study.system.species)
         log.info("%s: its files are not here, so whether they changed is not known", place.pool)
         return
     for pattern, paths in sources.items():
@@ -88,6 +90,7 @@ def _make(study: Study, place: StudyFolder, again: bool) -> None:
     options = label_options(study.pool.import_options)
     hashes = _hashes(place, paths, keep=True)
     if place.pool.is_file() and _is_of(place, study, hashes, again):
+        check_elements(place, study.system.species)
         return
     try:
         report = import_trajectories(
@@ -214,6 +217,9 @@ def items(study: Study, folder: Path) -> list[Item]:
         return [Item(place.pool.name, MISSING, f"no file {lacking[0]}" if lacking else text)]
     with Pool(place.pool) as pool:
         text = f"{len(pool)} frames"
+        problem = foreign_elements(pool, study.system.species)
+        if problem:
+            return [Item(place.pool.name, STALE, problem)]
         if not paths:
             return [Item(place.pool.name, DONE, f"{text}; its files are not here")]
         now = _made_from(study, _hashes(place, paths, keep=False))

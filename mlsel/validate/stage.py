@@ -131,12 +131,13 @@ def _require_fresh(study: Study, folder: Path, names: Collection[str] | None = N
     ----------
     names : of the runs; None: all
     """
-    check_elements(StudyFolder(folder), study.system.species)
     names = run_names(study, folder) if names is None else names
     if any("/" in name for name in names):
         require_models(study, folder, names)
     elif reference_kind(study) != LAMMPS:
         require_data_sets(study, folder)
+    else:
+        check_elements(StudyFolder(folder), study.system.species)
 
 
 @contextmanager

@@ -120,6 +120,22 @@ def test_no_stage_goes_on_from_what_is_stale(
     assert after == before
 
 
+def test_every_stage_refuses_elements_that_the_study_does_not_have(
+    made: Path, folder: Path
+) -> None:
+    study = load_study(str(made / "mine.toml"), ['system.species=["Cl"]'])
+    (pool,) = states(study, folder)[0].items
+    assert (pool.state, pool.text) == ("stale", "holds Cl, Na, and the study is of Cl")
+    moved = load_study(study.source, ['system.species=["Cl"]', 'pool.import=["gone/*"]'])
+    sentence = r"holds Cl, Na, and the study is of Cl: name the study"
+    for stage in stages_after("import"):
+        with pytest.raises(MlselError, match=sentence):
+            stage(study, folder)
+    for asked in (study, moved):
+        with pytest.raises(MlselError, match=sentence):
+            import_study(asked, folder, world())
+
+
 def test_what_is_not_stale_is_gone_on_with(made: Path, folder: Path) -> None:
     study = load_study(str(made / "mine.toml"))
     assert all(s.is_done for s in states(study, folder) if s.name in ("import", "selection"))
