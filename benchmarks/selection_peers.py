@@ -179,12 +179,12 @@ def main(pool: str, scratch: str, method: str, n: str, parameters: str) -> None:
     """Do mlsel's side of one comparison."""
     from mlsel.pool.pool import Pool
     from mlsel.selection import make_selector
-    from mlsel.selection.methods import entropy, entropy_bounds, fps
+    from mlsel.selection.methods import distances, entropy, entropy_bounds
     from mlsel.selection.methods.entropy import greedy_entropy
     from mlsel.selection.methods.fps import farthest_points
 
     given = json.loads(parameters)
-    entropy._library(), entropy_bounds._library(), fps._library()  # compiles
+    entropy._library(), entropy_bounds._library(), distances._library()  # compiles
     if method in ("entropy", "set-cover"):
         environments = list(np.load(Path(scratch) / "environments.npy"))
         start = time.process_time()

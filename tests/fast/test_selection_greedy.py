@@ -19,7 +19,7 @@ from mlsel.pool.writer import PoolWriter
 from mlsel.selection import make_selector
 from mlsel.selection.descriptors import radial
 from mlsel.selection.descriptors.radial import Radial
-from mlsel.selection.methods import entropy, entropy_bounds, fps
+from mlsel.selection.methods import distances, entropy, entropy_bounds, fps
 from mlsel.selection.methods.cur import by_leverage
 from mlsel.selection.methods.entropy import greedy_entropy, log_kernel_sums
 from mlsel.selection.methods.entropy_bounds import Bounds
@@ -72,9 +72,9 @@ def test_lazy_fps_picks_what_double_precision_picks(
     chosen = farthest_points(points, 150, 5, given=before if given else None).tolist()
 
     def squared(to: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        width = -(-points.shape[1] // fps.LANES) * fps.LANES
-        whole = fps._padded(np.vstack([points, to]), width)
-        return fps._squared(whole[:-1], whole[-1])
+        width = -(-points.shape[1] // distances.LANES) * distances.LANES
+        whole = distances._padded(np.vstack([points, to]), width)
+        return distances._squared(whole[:-1], whole[-1])
 
     nearest = np.full(len(points), np.inf)
     for row in before:
@@ -383,11 +383,11 @@ def test_array_operations_give_what_the_kernels_give(
         chosen = farthest_points(points, 300, 7).tolist()
         return described, chosen, log_kernel_sums(*clouds, 0.5)
 
-    for module in (radial, fps, entropy):
+    for module in (radial, distances, entropy):
         assert module._library() is not None, "g++ is part of what tests need"
     assert np.array([5e-324])[0] * 1.0 > 0.0  # no library turns denormals off for all
     compiled = results()
-    for module in (radial, fps, entropy):
+    for module in (radial, distances, entropy):
         monkeypatch.setattr(module, "_library", lambda: None)
     plain = results()
     assert np.array_equal(compiled[0], plain[0])

@@ -15,7 +15,7 @@ import numpy as np
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.selection.base import Task, not_finite, refuse
 from mlsel.selection.descriptors.features import OfFrames
-from mlsel.selection.methods.fps import Distances
+from mlsel.selection.methods.distances import Distances
 
 FLOOR = 1e-8
 """eV/Å, added to each norm, so that a frame without forces can be weighted."""

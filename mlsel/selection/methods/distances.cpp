@@ -1,4 +1,4 @@
-// Distances of farthest-point sampling; fps.py has the same by array operations, to the same bits:
+// Distances from chosen points; distances.py has the same by array operations, to the same bits:
 // hence no fused multiply-add (-ffp-contract=off), and one order of the sums.
 
 #include <algorithm>
