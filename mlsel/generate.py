@@ -145,8 +145,8 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
     from mlsel.core.provenance import digest
     from mlsel.md import deck
     from mlsel.md.npt_run import deck_template
+    from mlsel.md.shared_runs import find_lender, take_runs
     from mlsel.md.structures import lammps_data, start_structure
-    from mlsel.pool.elements import check_elements
 
     potential = deck.read_potential(study.system.potential, study.system.species)
     data = lammps_data(start_structure(study.system), study.system.species)
@@ -165,9 +165,24 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
             f"{study.source}: two runs of the pool would have the same name to six digits: give "
             "temperatures and pressures that differ more."
         )
-    if is_recorded:
-        return runs, "", made_from
     place = StudyFolder(folder)
+    if not is_recorded:
+        _refuse_others(study, place, runs)
+    lender = find_lender(study, folder, runs, made_from)
+    if lender is not None:
+        take_runs(runs, lender, folder)
+    if is_recorded or lender is not None:
+        return runs, "", made_from
+    write_text(folder / "potential.lmp", potential)
+    _write_inputs(runs[0], data)
+    _try_model(runs[0])
+    return runs, data, made_from
+
+
+def _refuse_others(study: Study, place: StudyFolder, runs: Sequence[MdRun]) -> None:
+    """Refuse a folder that holds a pool, data or runs of which nothing says that they are these."""
+    from mlsel.pool.elements import check_elements
+
     if place.pool.is_file():
         raise MlselError(
             f"{place.pool} is there and was not made by this stage: it would be overwritten. "
@@ -177,13 +192,9 @@ def _check(study: Study, folder: Path) -> tuple[list[MdRun], str, dict[str, Any]
     made = [run.name for run in runs if run.product.is_file()]
     if made:
         raise MlselError(
-            f"{folder}/runs holds {len(made)} finished runs and no settings.json that says what "
+            f"{place.runs} holds {len(made)} finished runs and no settings.json that says what "
             "they were made from: remove these runs, or choose another folder with -o."
         )
-    write_text(folder / "potential.lmp", potential)
-    _write_inputs(runs[0], data)
-    _try_model(runs[0])
-    return runs, data, made_from
 
 
 def _try_model(run: MdRun) -> None:

@@ -1,11 +1,11 @@
 """The small tables of this page, from the folders of the study.
 
-    python docs/study/tables.py FOLDER      with the folders that repeat.sh makes in it
+    python docs/study/tables.py FOLDER      of `mlsel run docs/study/study.toml -o FOLDER`
 
 Writes docs/study/data/*.csv: errors.csv and summary.csv (force errors over all test frames, one row
 a model and one a family), comparisons.csv (paired differences between methods), md.csv (what 1000
-ions did), probe.csv (two ions pushed together) and rdf.csv of FOLDER/study. The study's other parts
-have tables of the same names with the part's name before them: own-errors.csv.
+ions did), probe.csv (two ions pushed together) and rdf.csv of FOLDER. The study's parts, in folders
+of their names in it, have tables of the same names with the part's before them: own-errors.csv.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from mlsel.evaluate.seeds import MEASURES, SUMMARIZED, comparisons, summary
+from mlsel.study.parts import members
 from mlsel.study.seeds import family
+from mlsel.study.study import load_study
 
 DATA = Path(__file__).parent / "data"
 BASELINES = ("zbl", "charges")
 """Names in study.toml's training.baselines; a model without one is called bare."""
-PARTS = ("medium", "large", "own", "positive", "gap")
-"""Larger networks; methods beyond the paper's; the potential with the positive D; GAPs."""
 ERRORS, VERDICTS = "evaluation/errors.csv", "validation/verdicts.csv"
 NUMBERS = ("n", *MEASURES, "q9999", "q9999_error")
 Row = dict[str, Any]
@@ -176,14 +176,14 @@ def rdf_table(root: Path) -> None:
 def main(root: Path) -> None:
     """Write all tables."""
     DATA.mkdir(exist_ok=True)
-    for part in ("study", *PARTS):
-        prefix = "" if part == "study" else f"{part}-"
-        if (root / part / ERRORS).is_file():
-            error_tables(root / part, prefix)
-        if (root / part / VERDICTS).is_file():
-            md_table(root / part, prefix)
-    probe_table(root / "study")
-    rdf_table(root / "study")
+    for one in members(load_study(str(Path(__file__).with_name("study.toml"))), root):
+        prefix = f"{one.study.part}-" if one.study.part else ""
+        if (one.folder / ERRORS).is_file():
+            error_tables(one.folder, prefix)
+        if (one.folder / VERDICTS).is_file():
+            md_table(one.folder, prefix)
+    probe_table(root)
+    rdf_table(root)
 
 
 if __name__ == "__main__":

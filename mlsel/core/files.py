@@ -4,12 +4,13 @@ A product is written under a temporary name and renamed when it is whole, so tha
 the only sign of completion. The temporary name carries the process that writes it: two commands
 never share one, and what a killed one left is known to be dead and swept.
 
-Every operation that a kill or a full disk can come between (write, truncate, sync, rename, remove)
-goes through here, so that `operations` can count them and let any one fail.
+Every operation that a kill or a full disk can come between (write, truncate, sync, rename, link,
+remove) goes through here, so that `operations` can count them and let any one fail.
 """
 
 from __future__ import annotations
 
+import errno
 import glob
 import gzip
 import io
@@ -59,6 +60,23 @@ def rename(source: Path, target: Path) -> None:
     """Give a file or folder another name in one step, replacing a file that has it."""
     with operation("rename", target):
         source.replace(target)
+
+
+NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file that is never written to again a second name, in one step; a copy where the file
+    system has no such names."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with operation("link", target):
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            with finishing(target) as partial:
+                shutil.copyfile(source, partial)
 
 
 def remove(path: Path) -> None:

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlsel.core.errors import shortened
 from mlsel.core.record import read_json
 from mlsel.evaluate.models import Entry, find_models
 from mlsel.pool.copies import hashes
 from mlsel.pool.pool import Pool
 from mlsel.study.folder import MODEL, StudyFolder, size_of
+from mlsel.study.parts import measured_on
 
 if TYPE_CHECKING:
     from mlsel.core.arrays import IntArray
+    from mlsel.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,12 @@ def _contents(pool: Pool) -> IntArray:
     return found
 
 
-def doubts(folder: Path) -> list[str]:
+def doubts(study: Study | None, folder: Path) -> list[str]:
     """Return what is to be said of the tables in DIR/evaluation, a sentence each."""
-    place = StudyFolder(folder)
-    if not (place.errors.is_file() and place.test_set.is_file() and place.finished_models()):
+    place, test = StudyFolder(folder), measured_on(study, folder)
+    if not (place.errors.is_file() and test.is_file() and place.finished_models()):
         return []
-    with Pool(place.test_set) as pool:
+    with Pool(test) as pool:
         entries = find_models(folder, pool.digest)
     stale = [
         entry.title
@@ -103,10 +106,10 @@ def doubts(folder: Path) -> list[str]:
     if stale:
         told.append(
             f"The errors of {_several(stale)} were measured on another test set than "
-            f"{place.test_set.name}, or of models that have changed since: `mlsel evaluate` makes "
-            "them anew."
+            f"{shortened(str(test), 80) if test != place.test_set else test.name}, or of models "
+            "that have changed since: `mlsel evaluate` makes them anew."
         )
-    return [*told, *TrainedOn.of(entries, place.test_set, place).told(place.test_set, place)]
+    return [*told, *TrainedOn.of(entries, test, place).told(test, place)]
 
 
 def _several(titles: Sequence[str]) -> str:

@@ -30,6 +30,10 @@ from mlsel.core.errors import MlselError
 from mlsel.core.files import write_text
 from mlsel.core.neighbours import NeighborList
 from mlsel.core.plotting import save
+from mlsel.core.provenance import digest
+from mlsel.core.record import Record
+from mlsel.evaluate.models import Entry, find_models
+from mlsel.evaluate.tested_on import require_test_set
 from mlsel.study.folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -187,6 +191,31 @@ def barrier_and_hole(energy: FloatArray, inside: npt.NDArray[np.bool_]) -> tuple
     return float(top[first]), float(fall.max())
 
 
+def made_from(study: Study, folder: Path, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what decides the table of a study's probes, where these are its models."""
+    return {
+        "models": {entry.title: entry.identity for entry in entries},  # and the test set
+        "reference": digest(_reference_text(study, folder).encode()),
+        "temperature": study.validation.temperature,
+    }
+
+
+def is_probed(study: Study, folder: Path, entries: Sequence[Entry]) -> bool:
+    """Whether the table is there, of these models and the test set that they are entered for."""
+    place = StudyFolder(folder)
+    recorded = Record(place.probe_record).read()
+    return place.probe.is_file() and recorded == made_from(study, folder, entries)
+
+
+def _reference_text(study: Study, folder: Path) -> str:
+    """The potential that made the pool, "" where none of the study's did."""
+    from mlsel.md.deck import read_potential
+
+    if not StudyFolder(folder).runs_record.is_file():
+        return ""
+    return read_potential(study.system.potential, study.system.species)
+
+
 def probe_study(study: Study, folder: Path, test: Path | None = None) -> list[Path]:
     """Probe every finished model of a study's folder; return the table and the figure.
 
@@ -201,14 +230,11 @@ def probe_study(study: Study, folder: Path, test: Path | None = None) -> list[Pa
 
     require_models(study, folder)
     place = StudyFolder(folder)
-    test = test or place.test_set
-    if not test.is_file():
-        raise MlselError(f"There is no test set {test}: make it with `mlsel selection`.")
+    test = require_test_set(study, folder, test)
     with Pool(test) as pool:
+        entries = find_models(folder, pool.digest)
         made = approaches(pool)
-    names = place.finished_models()
-    if not names:
-        raise MlselError(f"{place.models} holds no finished model: train some first.")
+    names = [entry.title for entry in entries]
     pairs = list(dict.fromkeys(one.pair for one in made))
     by_pair = {pair: [one for one in made if one.pair == pair] for pair in pairs}
     kT = BOLTZMANN * study.validation.temperature
@@ -239,28 +265,26 @@ def probe_study(study: Study, folder: Path, test: Path | None = None) -> list[Pa
                     "%-40s %-6s rises by %.3g eV (%.3g kT) before it falls, hole %.3g eV",
                     name, pair, found.barrier, found.barrier / kT, found.hole,
                 )  # fmt: skip
-    table = place.evaluation / "probe.csv"
     text = io.StringIO()
     writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
                      for row in rows)  # fmt: skip
-    write_text(table, text.getvalue())
+    write_text(place.probe, text.getvalue())
     figure = _draw(curves, {pair: by_pair[pair][0] for pair in pairs}, place.evaluation / "probe")
-    return [table, *figure]
+    Record(place.probe_record).write(made_from(study, folder, entries))
+    return [place.probe, *figure]
 
 
 @contextmanager
 def _reference(study: Study, folder: Path) -> Iterator[Energies | None]:
     """Yield the potential that made the pool, None where none of the study's did."""
-    from mlsel.md.deck import read_potential
     from mlsel.md.include import IncludePotential
 
-    if not StudyFolder(folder).runs_record.is_file():
+    text, system = _reference_text(study, folder), study.system
+    if not text:
         yield None
         return
-    system = study.system
-    text = read_potential(system.potential, system.species)
     with IncludePotential(text, system.species, system.potential) as potential:
         yield lambda *frames: potential.evaluate(*frames).energy
 

@@ -28,8 +28,10 @@ from mlsel.evaluate.doubts import TrainedOn
 from mlsel.evaluate.measurement import Against, Chunk, Measured, measure, write_errors
 from mlsel.evaluate.models import Entry, find_models
 from mlsel.evaluate.parts import RUN, methods_of, runs_of
+from mlsel.evaluate.probe import is_probed, probe_study
 from mlsel.evaluate.statistics import ALL, STRESS_QUANTITY
 from mlsel.evaluate.tables import COLUMNS, as_csv, of_components, rows_of, table, worst_of
+from mlsel.evaluate.tested_on import require_test_set
 from mlsel.pool.pool import Pool
 from mlsel.study.folder import MODEL, StudyFolder, size_of
 from mlsel.study.seeds import family
@@ -64,13 +66,15 @@ def evaluate(study: Study, folder: Path, comm: MPI.Intracomm, test: Path | None 
 
     on_root(comm, lambda: require_models(study, folder))
     place = StudyFolder(folder)
-    test = test or place.test_set
+    test = on_root(comm, lambda: require_test_set(study, folder, test))
     lock = FolderLock(place.evaluation)
     on_root(comm, lock.acquire)
     try:
         entries, missing = on_root(comm, lambda: _prepare(folder, test))
         _measure(entries, missing, folder, test, comm)
         on_root(comm, lambda: _conclude(study, entries, test, place))
+        if study.evaluation.probe and not on_root(comm, lambda: is_probed(study, folder, entries)):
+            on_root(comm, lambda: probe_study(study, folder, test))
     finally:
         if comm.rank == 0:
             lock.release()
@@ -78,8 +82,6 @@ def evaluate(study: Study, folder: Path, comm: MPI.Intracomm, test: Path | None 
 
 def _prepare(folder: Path, test: Path) -> tuple[list[Entry], list[tuple[int, int]]]:
     """Return the models, and which chunks of which are missing."""
-    if not test.is_file():
-        raise MlselError(f"There is no test set {test}: make it with `mlsel selection`.")
     with Pool(test) as pool:
         pool.require("positions", "cell", "energy", "forces")
         if pool.n_frames == 0:

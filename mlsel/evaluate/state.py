@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlsel.evaluate.csv_table import ERRORS, read_table
 from mlsel.study.folder import StudyFolder
+from mlsel.study.parts import measured_on
 from mlsel.study.stage import BEGUN, DONE, MISSING, Item
 
 if TYPE_CHECKING:
@@ -22,11 +23,13 @@ def items(study: Study, folder: Path) -> list[Item]:
 
     place = StudyFolder(folder)
     entries: dict[str, Entry] = {}
-    if place.test_set.is_file() and place.finished_models():
-        with Pool(place.test_set) as pool:
+    test = measured_on(study, folder)
+    if test.is_file() and place.finished_models():
+        with Pool(test) as pool:
             digest = pool.digest
         entries = {entry.title: entry for entry in find_models(folder, digest)}
-    names = model_names(study, folder) if study.selection.n_test else []
+    is_asked = study.selection.n_test or study.evaluation.test
+    names = model_names(study, folder) if is_asked else []
     names += [name for name in entries if name not in names]
     if not names:
         return []
@@ -35,7 +38,22 @@ def items(study: Study, folder: Path) -> list[Item]:
     if place.errors.is_file():
         rows = {f"{row['dataset']}/{row['model']}" for row in read_table(place.errors, ERRORS)}
     state = DONE if {*names} <= rows else BEGUN if rows else MISSING
-    return [*found, Item(place.errors.name, state, f"{len(rows)} models")]
+    found.append(Item(place.errors.name, state, f"{len(rows)} models"))
+    if study.evaluation.probe:
+        found.append(
+            Item(place.probe.name, *_state_of_probe(study, folder, list(entries.values())))
+        )
+    return found
+
+
+def _state_of_probe(study: Study, folder: Path, entries: list[Entry]) -> tuple[str, str]:
+    from mlsel.evaluate.probe import is_probed
+
+    if not StudyFolder(folder).probe.is_file():
+        return MISSING, ""
+    if is_probed(study, folder, entries):
+        return DONE, ""
+    return BEGUN, "the models, the test set or the reference changed; evaluate makes it anew"
 
 
 def _state(entry: Entry | None) -> tuple[str, str]:

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsel.core.errors import MlselError, Stopped, shortened
-from mlsel.core.files import write_json
+from mlsel.core.files import link, write_json
 from mlsel.core.parallel import on_root
 from mlsel.core.record import differences, read_json, settle, told
 from mlsel.pool.elements import check_elements, foreign_elements
 from mlsel.pool.pool import Pool
 from mlsel.pool.sources import digest_of, state_of
 from mlsel.study.folder import StudyFolder
+from mlsel.study.parts import beside
 from mlsel.study.stage import DONE, MISSING, STALE, Item
-from mlsel.study.study import record_study
+from mlsel.study.study import record_study, recorded_study
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -88,6 +89,7 @@ def _make(study: Study, place: StudyFolder, again: bool) -> None:
             )
     paths = _once(sources)
     options = label_options(study.pool.import_options)
+    _take_pool(study, place)
     hashes = _hashes(place, paths, keep=True)
     if place.pool.is_file() and _is_of(place, study, hashes, again):
         check_elements(place, study.system.species)
@@ -108,6 +110,21 @@ def _make(study: Study, place: StudyFolder, again: bool) -> None:
         raise MlselError(shortened(by_keys(str(error)), 400)) from None
     record_study(study, place.root)
     log.info("%s: %s", place.pool, by_keys("\n".join(report.lines())))
+
+
+def _take_pool(study: Study, place: StudyFolder) -> None:
+    """Give the pool of the study, or of another part of it, a second name here, where there is none
+    and that one is what the study asks for, of the same elements."""
+    if place.pool.is_file() or not (study.part or study.parts):
+        return
+    for folder in beside(study, place.root):
+        other = recorded_study(folder)
+        if other is None or other.as_dict("system", "pool") != study.as_dict("system", "pool"):
+            continue
+        if StudyFolder(folder).pool.is_file() and items(study, folder)[0].state == DONE:
+            link(StudyFolder(folder).pool, place.pool)
+            log.info("%s is that of %s, which is made from the same", place.pool, folder)
+            return
 
 
 _OPTION = re.compile(

@@ -43,6 +43,7 @@ from mlsel.refine.label import content_of, label_pool
 from mlsel.refine.outcome import ENDED, NO_FRAME, SPENT, STABLE, Outcome
 from mlsel.refine.starts import drawn_starts, periodic_frames
 from mlsel.study.folder import MODEL, StudyFolder
+from mlsel.study.parts import measured_on
 from mlsel.study.study import defaults
 from mlsel.training.description import model_digest
 from mlsel.training.registry import load_model
@@ -93,19 +94,24 @@ class Refinement:
             return StudyFolder(self.root).model(self.name)
         return self.round_folder(k - 1) / "model"
 
+    @property
+    def test(self) -> Path:
+        """The test set that the rounds' models are measured on, there or not."""
+        return measured_on(self.study, self.root)
+
     def errors_file(self, k: int) -> Path:
         """The errors of that model on the test set."""
         return self.round_folder(k) / ERRORS
 
     def errors(self, k: int) -> Errors | None:
         """Return these errors, None where they were not measured on the test set that there is."""
-        return Errors.read(self.errors_file(k), StudyFolder(self.root).test_set)
+        return Errors.read(self.errors_file(k), self.test)
 
     @property
     def lacks_errors(self) -> bool:
         """Whether there is a test set, and a round whose model was not measured on it."""
         rounds = range(1, len(self.outcomes()) + 1)
-        has_test = bool(digest_of(StudyFolder(self.root).test_set))
+        has_test = bool(digest_of(self.test))
         return has_test and any(self.errors(k) is None for k in rounds)
 
     def data(self, k: int) -> Path:
@@ -257,12 +263,11 @@ class Refinement:
 
     def _measure(self, k: int, comm: MPI.Intracomm) -> None:
         """Measure the model that a round sends out, where the study has a test set."""
-        test = StudyFolder(self.root).test_set
 
         def work() -> None:
-            if not digest_of(test) or self.errors(k) is not None:
+            if not digest_of(self.test) or self.errors(k) is not None:
                 return
-            with Pool(test) as pool:
+            with Pool(self.test) as pool:
                 ids = range(0, len(pool), -(-len(pool) // N_TESTED))
                 against = Against.of(pool, {})
                 frames = labelled_frames(pool, ids, against)

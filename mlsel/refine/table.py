@@ -9,7 +9,9 @@ from mlsel.core.record import read_json
 from mlsel.evaluate.csv_table import read_table
 from mlsel.refine.errors import ERRORS, Errors
 from mlsel.study.folder import StudyFolder
+from mlsel.study.parts import measured_on
 from mlsel.study.seeds import family
+from mlsel.study.study import recorded_study
 
 FIRST = ("model", "round", "labels_before", "shortest_time", "mean_time", "runs_lost", "runs",
          "new", "labelled")  # fmt: skip
@@ -67,6 +69,7 @@ def read(folder: Path) -> list[Course]:
     place = StudyFolder(folder)
     if not place.refined.is_file():
         return []
+    test = measured_on(recorded_study(folder), folder)
     by_model: dict[str, list[dict[str, str]]] = {}
     for row in read_table(place.refined, FIRST, "mlsel refine"):
         by_model.setdefault(row["model"], []).append(dict(row))
@@ -80,7 +83,7 @@ def read(folder: Path) -> list[Course]:
         for row in rows:
             errors = place.refinement(name) / f"round-{row['round']}" / ERRORS
             if errors.is_file():
-                known = Errors.read(errors, place.test_set)
+                known = Errors.read(errors, test)
                 row["rmse"], row["max"] = (
                     ("nan", "nan") if known is None else (str(known.rmse), str(known.max))
                 )

@@ -100,7 +100,8 @@ class Findings:
             from mlsel.pool.pool import Pool
 
             with Pool(place.pool) as opened:
-                name = str(opened.attributes.get("study", name))
+                if recorded is None or not recorded.part:  # a part's may be that of the study
+                    name = str(opened.attributes.get("study", name))
                 settings |= json.loads(opened.attributes.get("settings", "{}"))
                 versions |= json.loads(opened.attributes.get("versions", "{}"))
                 pool = {
@@ -165,7 +166,7 @@ class Findings:
             _overlaps(folder, pool),
             _learning(place, levels),
             levels,
-            doubts(folder) if errors else (),
+            doubts(recorded, folder) if errors else (),
             _md_doubts(place) if validation else (),
         )
 

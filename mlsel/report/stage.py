@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,9 @@ from mlsel.report.pool_map import pool_map
 from mlsel.report.refinement import refinement
 from mlsel.report.tables import data_sets, errors
 from mlsel.report.verdicts import verdicts
+from mlsel.study.choice import kept_study
 from mlsel.study.folder import StudyFolder
+from mlsel.study.parts import members
 from mlsel.study.stage import BEGUN, DONE, MISSING, Item
 
 if TYPE_CHECKING:
@@ -51,8 +54,11 @@ def items(study: Study, folder: Path) -> list[Item]:
     place = StudyFolder(folder)
     if not place.report.is_file():
         return [Item(place.report.name, MISSING)]
+    reports = (StudyFolder(part.folder).report for part in members(study, folder)[1:])
     sources = [
-        path for path in (place.pool, place.errors, place.verdicts, place.refined) if path.is_file()
+        path
+        for path in (place.pool, place.errors, place.verdicts, place.refined, *reports)
+        if path.is_file()
     ]
     written = place.report.stat().st_mtime
     newer = [path.relative_to(folder).as_posix() for path in sources
@@ -92,12 +98,32 @@ def write_report(folder: Path, study: Study | None = None) -> Path:
         *refinement(folder, found),
         *errors(found),
         *data_sets(found),
+        *_parts(folder, study),
         *_what_was_run(found),
         *_files(folder),
     ]
     path = StudyFolder(folder).report
     write_text(path, page.page(title, parts))
     return path
+
+
+def _parts(folder: Path, study: Study | None) -> list[str]:
+    """Links to the reports of the study's parts, or what is the last of a part without one."""
+    study = study or kept_study(folder)
+    others = members(study, folder)[1:] if study is not None else []
+    if not others:
+        return []
+    rows = []
+    for part in others:
+        path, until = StudyFolder(part.folder).report, part.study.until
+        if path.is_file():
+            rows.append(
+                f"<li>{page.link(path.relative_to(folder).as_posix(), part.study.part)}</li>"
+            )
+        else:
+            why = f"no report: it ends with {until}" if until else "no report yet"
+            rows.append(f"<li>{escape(part.study.part)} ({why})</li>")
+    return [page.heading("Parts of the study"), f"<ul>{''.join(rows)}</ul>"]
 
 
 def _what_was_run(found: Findings) -> list[str]:

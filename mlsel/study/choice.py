@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.provenance import differing_keys
-from mlsel.core.record import told
+from mlsel.core.record import Record, told
 from mlsel.study.folder import StudyFolder
 from mlsel.study.preset import DEFAULT_STUDY
 from mlsel.study.schema import values_of
@@ -49,7 +49,8 @@ def choose_study(
     """
     if source is not None:
         study = load_study(source, overrides)
-        return study, output or Path(study.name)
+        folder = output or Path(study.name)
+        return of_folder(study, folder), folder
     folder = output or Path(DEFAULT_STUDY)
     kept = kept_study(folder, overrides)
     if kept is not None:
@@ -72,6 +73,32 @@ def choose_study(
     return load_study(DEFAULT_STUDY, overrides), folder
 
 
+def of_folder(study: Study, folder: Path) -> Study:
+    """Return the study that was named, or the part of it that a folder is of.
+
+    Raises
+    ------
+    MlselError
+        If the folder is of a part that the study has not.
+    """
+    try:
+        name = (Record(StudyFolder(folder).study).read() or {}).get("part", "")
+    except MlselError:  # damaged: who names the study goes on without it
+        name = ""
+    return _part_of(study, str(name), folder) if name else study
+
+
+def _part_of(study: Study, name: str, folder: Path) -> Study:
+    if name not in study.studies_of_parts:
+        known = ", ".join(study.parts) or "none"
+        raise MlselError(
+            f"{shortened(str(folder), 80)} is of the part {name} of a study, and "
+            f"{shortened(study.source, 80)} has no such part (its parts: {shortened(known, 120)}): "
+            "choose another folder with -o."
+        )
+    return study.studies_of_parts[name]
+
+
 def kept_study(folder: Path, overrides: Sequence[str] = ()) -> Study | None:
     """Return the study that a folder is of, None if it says none; say where the file that it was
     read from differs: who edits that and doesn't name it would wait for nothing."""
@@ -80,7 +107,9 @@ def kept_study(folder: Path, overrides: Sequence[str] = ()) -> Study | None:
     if recorded is None or before is None or not is_file(Path(recorded.source)):
         return recorded
     try:
-        changed = differing_keys(values_of(before), values_of(load_study(recorded.source)))
+        now = load_study(recorded.source)
+        now = _part_of(now, before.part, folder) if before.part else now
+        changed = differing_keys(values_of(before), values_of(now))
     except MlselError as error:
         changed = [str(error)]
     if changed:

@@ -14,6 +14,7 @@ UNSEEN = "unseen runs"
 HELD_OUT = "-validation"
 """Suffix of the data sets that are held out of training to judge it."""
 _SIZED = re.compile(r"^(.+)-n([1-9]\d*)$")
+_PART = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}")
 
 
 def sized_name(name: str, n: int) -> str:
@@ -73,6 +74,10 @@ class StudyFolder:
     worst = _At("evaluation/worst.csv")
     learning = _At("evaluation/learning.csv")
     """Errors of each model beside the number of frames it was trained on."""
+    probe = _At("evaluation/probe.csv")
+    """What each model says of two atoms that are pushed together."""
+    probe_record = _At("evaluation/probe.json")
+    """The models, test set and reference that it is of."""
     validation = _At("validation")
     validation_record = _At("validation/settings.json")
     start = _At("validation/start.json")
@@ -110,8 +115,27 @@ class StudyFolder:
         found = self.models.glob(f"*/*/{MODEL}")
         return sorted(f"{path.parts[-3]}/{path.parts[-2]}" for path in found)
 
+    def part(self, name: str) -> Path:
+        """The folder of a part of the study."""
+        return self.root / name
+
     def contents(self) -> list[str]:
         """Return the pool, data sets and models that are there, in words."""
         found = [POOL] if self.pool.is_file() else []
         found += [f"data/{path.name}" for path in sorted(self.data.glob("*.h5"))]
         return found + [f"models/{name}" for name in self.finished_models()]
+
+
+OWN = frozenset(
+    place._place.partition("/")[0] for place in vars(StudyFolder).values() if isinstance(place, _At)
+) | {"logs", "slurm"}
+"""What stages, jobs and their scripts are called in a study's folder."""
+
+
+def can_be_part(name: str) -> bool:
+    """Whether a part of a study may have this name, which is that of its folder in the study's.
+
+    >>> can_be_part("learn-32"), can_be_part("models"), can_be_part("../other")
+    (True, False, False)
+    """
+    return bool(_PART.fullmatch(name)) and name.lower() not in OWN

@@ -23,6 +23,8 @@ MAX_INTEGER = 2**31 - 1
 """LAMMPS's integers have no more."""
 MAX_NUMBER, MIN_NUMBER = 1e12, 1e-15
 """In size; 0 apart."""
+NOT_IN_A_FILE = ("name", "source", "part")
+"""Of a study: what the others are asked for by, or what says where it is from."""
 
 
 def quantity(
@@ -93,7 +95,7 @@ def build(section: Any, values: Mapping[str, Any], source: str, prefix: str = ""
     fields = {key_of(f.name): f for f in dataclasses.fields(section)}
     for key in values:
         if key not in fields:
-            known = [k for k in fields if prefix or k not in ("name", "source")]
+            known = [k for k in fields if prefix or k not in NOT_IN_A_FILE]
             where = f"section [{prefix[:-1]}] has" if prefix else "a study has the sections"
             listed = shortened(", ".join(known), 200)
             raise MlselError(
@@ -128,6 +130,8 @@ def _convert(value: Any, hint: Any, meta: Mapping[str, Any], source: str, key: s
     def refuse() -> MlselError:
         return MlselError(f"{source}: {key} is {_show(value)}: it must be {_allowed(hint, meta)}.")
 
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise refuse()
@@ -261,6 +265,27 @@ def _text(value: Any) -> str:
         return str(value)
     except ValueError:  # Python's limit on the digits of a number
         return "…"
+
+
+def replaced(section: Any, values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section's values with others in their place: sections key by key, and the value of
+    a key whole, were it a table.
+
+    Parameters
+    ----------
+    section : dataclass
+    values : mapping
+        All of its values, as `values_of` gives them.
+    others : mapping
+        Some, by the keys of the file; keys that it has not stay for `build` to refuse.
+    """
+    hints = typing.get_type_hints(section)
+    inner = {key_of(f.name): hints[f.name] for f in dataclasses.fields(section)}
+    found = dict(values)
+    for key, value in others.items():
+        is_section = dataclasses.is_dataclass(inner.get(key)) and isinstance(value, Mapping)
+        found[key] = replaced(inner[key], values[key], value) if is_section else value
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from mlsel.cli import study_parser
 from mlsel.core.errors import MlselError
 from mlsel.core.record import told
+from mlsel.study.parts import members, record_members
 from mlsel.study.stage import STALE
 from mlsel.validate.held_against import reference_kind
 from mlsel.workflow.stages import stages_of
@@ -81,6 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mlsel.study.choice import choose_study
 
     study, folder = choose_study(args.study, args.output, args.set)
+    if study.parts and not args.dry_run:
+        record_members(study, folder)
+    if study.parts:
+        log.info(
+            "The jobs are of the study without its parts. Theirs: first of those that others are "
+            "measured on, then the study's, then the others': %s.",
+            told([f"`mlsel slurm -o {one.folder}`" for one in members(study, folder)[1:]]),
+        )  # fmt: skip
     words = ["-o", str(folder.resolve())]
     if args.study is not None:
         words.insert(0, str(Path(args.study).resolve()) if Path(args.study).is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlsel.study.parts import place_in_order
 from mlsel.study.stage import Stage
 
 if TYPE_CHECKING:
@@ -100,6 +101,12 @@ IMPORT = Stage(
 
 
 def stages_of(study: Study) -> tuple[Stage, ...]:
-    """Return the stages of a study, in order; refine where it names models."""
+    """Return the stages of a study, in order, to the last that it asks for; refine where it names
+    models."""
     stages = (IMPORT, *STAGES[1:]) if study.pool.import_ else STAGES
-    return tuple(s for s in stages if s.name != "refine" or study.refine.models)
+    last = place_in_order(study.until) if study.until else len(STAGES)
+    return tuple(
+        stage
+        for stage in stages
+        if place_in_order(stage.name) <= last and (stage.name != "refine" or study.refine.models)
+    )

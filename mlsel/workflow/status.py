@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from mlsel.cli import Parser, add_folder_argument
 from mlsel.core.errors import MlselError, nearest
 from mlsel.study.folder import StudyFolder
+from mlsel.study.parts import members
 from mlsel.study.preset import presets
-from mlsel.study.stage import MISSING, StageState
+from mlsel.study.stage import MISSING, STALE, StageState
 from mlsel.workflow.stages import stages_of
 
 if TYPE_CHECKING:
+    from mlsel.study.parts import Member
     from mlsel.study.study import Study
 
 
@@ -41,7 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     study = study_of(args.folder, args.study, args.set)
     stages = states(study, args.folder)
     print(table(study, args.folder, stages, everything=args.all))
-    return 0 if all(stage.is_done for stage in stages) else 1
+    is_done = all(stage.is_done for stage in stages)
+    for part in members(study, args.folder)[1:]:
+        of_part = states(part.study, part.folder)
+        print(part_line(part, of_part))
+        is_done &= all(stage.is_done for stage in of_part)
+    return 0 if is_done else 1
 
 
 def study_of(folder: Path, source: str | None, overrides: Sequence[str] = ()) -> Study:
@@ -52,11 +59,11 @@ def study_of(folder: Path, source: str | None, overrides: Sequence[str] = ()) ->
     MlselError
         If none of these is there.
     """
-    from mlsel.study.choice import kept_study, study_of_contents
+    from mlsel.study.choice import kept_study, of_folder, study_of_contents
     from mlsel.study.study import load_study
 
     if source is not None:
-        return load_study(source, overrides)
+        return of_folder(load_study(source, overrides), folder)
     if overrides:
         raise MlselError("--set overrides keys of a study: name it after DIR.")
     kept = kept_study(folder)
@@ -86,6 +93,27 @@ def states(study: Study, folder: Path) -> list[StageState]:
             told.add(stage.place)
         found.append(state)
     return found
+
+
+def part_line(part: Member, stages: Sequence[StageState]) -> str:
+    """Return in a line what is undone of a part of the study."""
+    undone = [stage for stage in stages if not stage.is_done]
+    if not undone:
+        return f"{part.title:20} done"
+    if all(item.state == MISSING for stage in undone for item in stage.items):
+        counts = [stage.name for stage in undone]
+        begun = "" if len(undone) < len(stages) else "not begun: "
+    else:
+        begun, counts = "", []
+        for stage in undone:
+            stale = sum(item.state == STALE for item in stage.items)
+            n_done = len(stage.items) - len(stage.undone)
+            text = f"{stage.name} {n_done} of {len(stage.items)}"
+            counts.append(text + (f" ({stale} stale)" if stale else ""))
+    at_work = "; at work: " + ", ".join(w for s in stages for w in s.workers)
+    shown = at_work if any(stage.workers for stage in stages) else ""
+    way = f"`mlsel status {part.folder}` lists it"
+    return f"{part.title:20} {begun}{', '.join(counts)} undone{shown}; {way}"
 
 
 def table(
