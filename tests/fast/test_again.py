@@ -241,16 +241,16 @@ def test_errors_on_frames_that_were_trained_on_are_told(
     write_pool(place.test_set, [other])
     train_study(asked, tmp_path, world())
     evaluate(asked, tmp_path, world())
-    assert doubts(tmp_path) == [] and "test frames" not in capsys.readouterr().out
+    assert doubts(None, tmp_path) == [] and "test frames" not in capsys.readouterr().out
     write_pool(place.test_set, [other, data.take([2, 3, 4])])
-    stale, told = doubts(tmp_path)
+    stale, told = doubts(None, tmp_path)
     assert "random/counting" in stale and "measured on another test set than test.h5" in stale
     evaluate(asked, tmp_path, world())
     assert "trained on 3 of the test frames" in capsys.readouterr().out
-    assert doubts(tmp_path) == [told]
+    assert doubts(None, tmp_path) == [told]
     assert "trained on up to 3 of the frames of test.h5" in told and "--again" in told
     place.data_set("random").unlink()
-    assert doubts(tmp_path) == [
+    assert doubts(None, tmp_path) == [
         "Whether 1 model (random/counting) had frames of test.h5 to train on is not known: what it "
         f"was trained on is no longer in {place.data}."
     ]
