@@ -53,6 +53,8 @@ class TrainedModel(ABC):
     folder: Path
     facts: Mapping[str, Any]
     """What the fit found, for model.json."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """What the model is, in its folder: files that nobody changes after the fit."""
 
     @abstractmethod
     def predict(self, frames: Frames) -> Prediction:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel.core.errors import MlselError
-from mlsel.core.provenance import digest, versions
+from mlsel.core.errors import MlselError, shortened
+from mlsel.core.provenance import digest, file_digest, versions
 from mlsel.core.record import read_json, shape_told
 from mlsel.study.folder import MODEL
 
@@ -60,7 +60,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         for key in ("kind", "module"):
             if not isinstance(description.get(key, "x"), str) or not description["kind"]:
                 raise TypeError(f"{key} is no name")
-        for key in ("parameters", "data", "versions", "result", "code"):
+        for key in ("parameters", "data", "versions", "result", "code", "files"):
             if not isinstance(description.get(key, {}), dict):
                 raise TypeError(f"{key} is no table")
     return description
@@ -75,6 +75,30 @@ def model_digest(folder: Path) -> str:
     if baseline.is_file():
         image += str(read_json(baseline).get("kspace_style", "")).encode()
     return digest(image)
+
+
+def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return a hash of each of these files that is in a folder."""
+    paths = {name: folder / name for name in names}
+    return {name: file_digest(path) for name, path in paths.items() if path.is_file()}
+
+
+def require_files(folder: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a model of whose files one is another than the training left.
+
+    Raises
+    ------
+    MlselError
+        If it is; one that is gone its kind tells of.
+    """
+    recorded = description.get("files", {})  # an earlier mlsel didn't say
+    for name, now in file_digests(folder, recorded).items():
+        if now != recorded[name]:
+            raise MlselError(
+                f"{shortened(str(folder), 120)}: {name} is not the file that the training left "
+                f"({MODEL_FILE} has another hash): bring that back, or train the model anew with "
+                "`mlsel training --again`."
+            )
 
 
 def numbers_of(facts: Mapping[str, Any]) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from mlsel.training.base import TrainedModel, Trainer
 from mlsel.training.baseline import FILE as BASELINE
 from mlsel.training.baseline import SumModel, read_baseline
 from mlsel.training.core import read_core
-from mlsel.training.description import read_description
+from mlsel.training.description import read_description, require_files
 
 KINDS = {
     "schnet": "mlsel.training.schnet.trainer",
@@ -143,6 +143,7 @@ def load_model(folder: str | Path) -> TrainedModel:
             f"{shortened(name, 60)} now has ({module.__file__}): set that back, or train the model "
             "anew with `mlsel training --again`."
         )
+    require_files(folder, description)
     model: TrainedModel = module.MODEL.load(folder)
     baseline = read_baseline(folder)
     learnt_beside = description.get("baseline")  # some trainings of an earlier mlsel don't say it

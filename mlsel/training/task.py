@@ -19,7 +19,13 @@ from mlsel.training.base import TrainedModel, Trainer
 from mlsel.training.baseline import Baseline, read_baseline
 from mlsel.training.core import FILE as CORE
 from mlsel.training.core import Core, read_core
-from mlsel.training.description import MODEL_FILE, describe, is_users, read_description
+from mlsel.training.description import (
+    MODEL_FILE,
+    describe,
+    file_digests,
+    is_users,
+    read_description,
+)
 from mlsel.training.frames import ISOLATED_ATOMS, Frames, read_frames
 
 if TYPE_CHECKING:
@@ -133,7 +139,7 @@ class Task:
         sweep_partials(self.out, alone=True)
         made_from = self.made_from()
         model = self._record(MODEL_FILE)
-        if model.settle(made_from, again=again):
+        if model.settle({**made_from, **self._files}, again=again):
             take_away(self.out / BEGUN)
             return True
         begun = self._record(BEGUN)
@@ -160,8 +166,20 @@ class Task:
         for name in (MODEL_FILE, BEGUN):
             record = self._record(name)
             if record.path.is_file():
-                return record.differences(self.made_from())
+                files = self._files if name == MODEL_FILE else {}
+                return record.differences({**self.made_from(), **files})
         return []
+
+    @property
+    def _files(self) -> dict[str, dict[str, str]]:
+        """What the finished model's files are, where it says what they were."""
+        if not (self.out / MODEL_FILE).is_file():
+            return {}
+        try:
+            recorded = read_description(self.out).get("files")
+        except MlselError:  # whoever reads the record tells
+            return {}
+        return {} if recorded is None else {"files": file_digests(self.out, recorded)}
 
     def added_differences(self) -> list[str]:
         """Return how what is added to the finished model in use is otherwise than the study says:
@@ -250,6 +268,7 @@ class Task:
             "baseline": made_from["baseline"],
             "references": made_from["references"],
             "result": model.facts,
+            "files": file_digests(self.out, model.files),
         }
         write_json(self.out / MODEL_FILE, whole)
         take_away(self.out / BEGUN)

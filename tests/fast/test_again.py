@@ -24,7 +24,9 @@ from mlsel.study.folder import StudyFolder
 from mlsel.study.study import Study, load_study
 from mlsel.training.baseline import read_baseline
 from mlsel.training.description import model_digest
+from mlsel.training.registry import load_model
 from mlsel.training.stage import settle_added, tasks_of, train_study
+from mlsel.training.state import items as model_items
 from mlsel.validate import trial
 from mlsel.validate.snapshot import prepare_start
 from mlsel.validate.start import density_run
@@ -266,6 +268,31 @@ def test_verdicts_on_models_that_changed_since_are_told(tmp_path: Path) -> None:
     again = study('selection.methods=["random"]', "training.schnet.seed=2")
     train_study(again, tmp_path, world(), again=True)
     assert changed_models(place) == [name]
+
+
+def test_a_model_whose_file_is_another_is_stale(tmp_path: Path) -> None:
+    """Else MD of the old weights would stand for the new ones."""
+    write_pool(StudyFolder(tmp_path).data_set("random"), [frames(8)])
+    asked = study('selection.methods=["random"]')
+    train_study(asked, tmp_path, world())
+    model = StudyFolder(tmp_path).model("random/counting")
+    written = (model / "weights.pt").read_text()
+    load_model(model)
+    (model / "weights.pt").write_text("7")
+    with pytest.raises(MlselError, match=r"weights\.pt is not the file that the training left"):
+        load_model(model)
+    with pytest.raises(MlselError, match=r"files\.weights\.pt \(.*--again"):
+        train_study(asked, tmp_path, world())
+    (item,) = model_items(asked, tmp_path)
+    assert item.state == "stale" and item.text.startswith("files.weights.pt (")
+    train_study(asked, tmp_path, world(), again=True)
+    assert (model / "weights.pt").read_text() == written
+    description = json.loads((model / "model.json").read_text())
+    del description["files"]  # as a version that did not say wrote it
+    (model / "model.json").write_text(json.dumps(description))
+    (model / "weights.pt").write_text("7")
+    train_study(asked, tmp_path, world())
+    assert load_model(model).facts == {"weights": "7"}
 
 
 def test_a_changed_baseline_makes_a_model_stale(tmp_path: Path) -> None:

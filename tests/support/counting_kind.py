@@ -19,6 +19,7 @@ from mlsel.training.frames import Frames
 class CountingModel(TrainedModel):
     kind = "counting"
     numbers = (11, 17)
+    files = ("weights.pt",)
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.facts = folder, {"weights": (folder / "weights.pt").read_text()}

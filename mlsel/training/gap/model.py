@@ -87,6 +87,7 @@ class GapModel(TrainedModel):
     """A fitted GAP."""
 
     kind = "gap"
+    files = (PRODUCT, FACTS)
     pair_style = "quip"
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ class PairModel(TrainedModel):
     """A pair potential, E = Σ_i e(Z_i) + Σ_{i<j} u(Z_i, Z_j, r_ij); half of u is each atom's."""
 
     kind = "pair"
+    files = (PRODUCT, LAMMPS_FILE)
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder, self.facts = folder, facts

@@ -30,6 +30,7 @@ class SchNetModel(TrainedModel):
     """A trained SchNet."""
 
     kind = "schnet"
+    files = (WEIGHTS, NETWORK)
     pair_style = "schnet"
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], model: Any) -> None:
