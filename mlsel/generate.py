@@ -309,16 +309,19 @@ def _finish(
 
 
 def _holds(path: Path, names: list[str], pack: bool) -> bool:
-    """Whether a pool is made of these runs, packed or linked as asked."""
+    """Whether a pool is made of these runs as they are, packed or linked as asked."""
+    from mlsel.pool.links import remade_runs
     from mlsel.pool.pool import Pool
 
     with Pool(path) as pool:
-        return [run.name for run in pool.runs] == names and pool.is_packed == pack
+        is_same = [run.name for run in pool.runs] == names and pool.is_packed == pack
+        return is_same and not remade_runs(pool)
 
 
 def items(study: Study, folder: Path) -> list[Item]:
     """Return the runs and the pool, and their states."""
     from mlsel.md.state import state_of_run
+    from mlsel.pool.links import remade_runs
     from mlsel.pool.pool import Pool
 
     if study.is_of_contents:
@@ -336,6 +339,10 @@ def items(study: Study, folder: Path) -> list[Item]:
     with Pool(path) as pool:
         names = {run.name for run in pool.runs}
         text = f"{len(pool)} frames of {len(pool.runs)} runs"
+        remade = remade_runs(pool)
+    if remade:
+        text += f", of which {remade[0]} was made anew: generate writes it anew"
+        return [*found, Item(path.name, BEGUN, text)]
     if n_done > len(names):
         text += f", while {n_done} are done: generate writes it anew"
     is_whole = names == {run.name for run in runs}

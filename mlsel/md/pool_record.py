@@ -6,11 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsel.core.errors import MlselError
+from mlsel.core.errors import MlselError, shortened
 from mlsel.core.provenance import digest
 from mlsel.core.record import Record, told
 from mlsel.study.folder import StudyFolder
-from mlsel.study.stage import STALE, Item, require_fresh
+from mlsel.study.stage import STALE, Item, command, require_fresh
 
 if TYPE_CHECKING:
     from mlsel.study.study import Study
@@ -64,6 +64,8 @@ def require_pool(study: Study, folder: Path) -> None:
         If it was made otherwise.
     """
     from mlsel.pool.elements import check_elements
+    from mlsel.pool.links import remade_runs
+    from mlsel.pool.pool import Pool
 
     if study.is_of_contents:
         return
@@ -76,3 +78,10 @@ def require_pool(study: Study, folder: Path) -> None:
         require_fresh("import", items(study, folder), study, folder)
     else:
         require_fresh("generate", stale_runs(study, folder), study, folder)
+        with Pool(StudyFolder(folder).pool) as pool:
+            remade = remade_runs(pool)
+        if remade:
+            raise MlselError(
+                f"{shortened(str(pool.path), 100)}: the run {remade[0]} was made anew since the "
+                f"pool was written. `{command('generate', study, folder)}` writes it again."
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,16 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from mlsel.cli import run_main
 from mlsel.core.arrays import FloatArray
+from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
-from mlsel.generate import generate
+from mlsel.generate import generate, items
 from mlsel.md import deck
 from mlsel.md.library import lammps_path
 from mlsel.md.npt_run import MdRun
+from mlsel.md.pool_record import require_pool
 from mlsel.md.session import Frame, LammpsSession
 from mlsel.pool.pool import Pool
 from tests.support import (
@@ -256,6 +260,31 @@ def test_another_study_in_the_same_folder_is_refused(tiny_folder: Path, tmp_path
     assert done.returncode == 2
     assert "system.cutoff (10.0 there, 9.0 now); pool.seed (1 there, 2 now)" in done.stderr
     assert hashes(tiny_folder) == before
+
+
+def test_a_run_that_was_made_anew_is_another_pool(tiny_folder: Path, tmp_path: Path) -> None:
+    """By another LAMMPS, say: else data sets and models of the old frames would go on as new."""
+    folder, study = tmp_path / "tiny", load_tiny(tmp_path)
+    shutil.copytree(tiny_folder, folder)
+    pool, (run, *_) = folder / "pool.h5", sorted((folder / "runs").glob("*/*.h5"))
+    before = pool.read_bytes()
+    with Pool(pool) as made:
+        digest = made.digest
+    os.utime(run)  # copied, with another time
+    require_pool(study, folder)
+    generate(study, folder, world())
+    assert pool.read_bytes() == before and items(study, folder)[-1].state == "done"
+    with h5py.File(run, "r+") as file:
+        (name,) = file["parameters/runs/name"].asstr()
+        file["parameters/runs/digest"][0] = "of other frames"
+    item = items(study, folder)[-1]
+    assert item.state == "begun" and f"{name} was made anew" in item.text
+    with pytest.raises(MlselError, match=rf"the run {name} was made anew since .* writes it again"):
+        require_pool(study, folder)
+    generate(study, folder, world())
+    require_pool(study, folder)
+    with Pool(pool) as made:
+        assert made.digest != digest
 
 
 def test_wrong_potential_is_told_before_any_run(tmp_path: Path) -> None:
