@@ -155,7 +155,7 @@ class Task:
         added = {key: field.default for key, field in known.items() if field.default is not MISSING}
         defaults = {
             "baseline": {} if self.baseline is None else {"files": dict(self.baseline.files)},
-            "parameters": added,
+            "parameters": {"beside": "", **added},
             "references": {"from": self.trainer.references_from},
             **self._code,
         }
