@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mlsel import cli
@@ -22,10 +22,11 @@ from mlsel.core.errors import MlselError, StageIncomplete, Stopped, shortened
 from mlsel.core.parallel import on_root, world
 from mlsel.core.progress import duration
 from mlsel.core.record import AGAIN
-from mlsel.study.parts import members, place_in_order, record_members
+from mlsel.study.parts import members, record_members
 from mlsel.study.stage import command
 from mlsel.study.study import record_study, recorded_study
 from mlsel.validate.held_against import reference_kind
+from mlsel.workflow.order import in_order, stages_until
 from mlsel.workflow.stages import IMPORT, STAGES, stages_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SELECTION, VALIDATE, REPORT = "selection", "validate", "report"
+VALIDATE, REPORT = "validate", "report"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,7 +96,7 @@ class _Run:
                 everywhere=True,
             )
         for one in self._group:
-            if any(s.name == VALIDATE for s in _until(one, self._until)):
+            if any(s.name == VALIDATE for s in stages_until(one, self._until)):
                 reference_kind(one.study)
 
     def _do(self, member: Member, stages: Sequence[Stage]) -> None:
@@ -129,33 +130,6 @@ class _Run:
     def _tell(self, text: str, *words: object) -> None:
         if self._comm.rank == 0:
             log.info(text, *words, duration(time.monotonic() - self._begun))
-
-
-def in_order(group: Sequence[Member], until: str) -> Iterator[tuple[Member, list[Stage]]]:
-    """Yield the study and its parts with stages of each, in the order in which they are done."""
-    left = {one.study.part: _until(one, until) for one in group}
-
-    def some(name: str, names: Sequence[str]) -> list[Stage]:
-        taken = [stage for stage in left[name] if stage.name in names]
-        left[name] = [stage for stage in left[name] if stage.name not in names]
-        return taken
-
-    to_select = [s.name for s in (IMPORT, *STAGES[: place_in_order(SELECTION) + 1])]
-    tested = dict.fromkeys(name for one in group for name in one.test_parts())
-    steps = [(one, to_select) for one in group if one.study.part in tested]
-    all_names = [s.name for s in (IMPORT, *STAGES)]
-    steps += [(one, all_names if one.study.part else all_names[:-1]) for one in group]
-    steps.append((group[0], all_names))
-    for one, names in steps:
-        stages = some(one.study.part, names)
-        if stages:
-            yield one, stages
-
-
-def _until(one: Member, until: str) -> list[Stage]:
-    """The stages of the study or a part that a command does."""
-    last = place_in_order(until)
-    return [stage for stage in stages_of(one.study) if place_in_order(stage.name) <= last]
 
 
 if __name__ == "__main__":

@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING
 from mlsel.cli import study_parser
 from mlsel.core.errors import MlselError
 from mlsel.core.record import told
-from mlsel.study.parts import members, record_members
+from mlsel.study.parts import members
 from mlsel.study.stage import STALE
 from mlsel.validate.held_against import reference_kind
-from mlsel.workflow.stages import stages_of
+from mlsel.workflow.order import in_order
+from mlsel.workflow.stages import STAGES, stages_of
 
 if TYPE_CHECKING:
+    from mlsel.study.parts import Member
     from mlsel.study.stage import Item, StageState
     from mlsel.study.study import Study
 
@@ -82,14 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mlsel.study.choice import choose_study
 
     study, folder = choose_study(args.study, args.output, args.set)
-    if study.parts and not args.dry_run:
-        record_members(study, folder)
-    if study.parts:
-        log.info(
-            "The jobs are of the study without its parts. Theirs: first of those that others are "
-            "measured on, then the study's, then the others': %s.",
-            told([f"`mlsel slurm -o {one.folder}`" for one in members(study, folder)[1:]]),
-        )  # fmt: skip
     words = ["-o", str(folder.resolve())]
     if args.study is not None:
         words.insert(0, str(Path(args.study).resolve()) if Path(args.study).is_file()
@@ -143,8 +137,10 @@ def jobs_of(study: Study, states: Sequence[StageState], *, use_gpus: bool = Fals
     for stage, state in zip(stages, states, strict=True):
         for item in state.undone:
             undone.setdefault(item.script or next(iter(stage.scripts)), []).append(item)
-    last = next(iter(stages[-1].scripts))
-    if undone:
+    last = next(iter(STAGES[-1].scripts))
+    if last in undone and stages[-1] is not STAGES[-1]:
+        stages = (*stages, STAGES[-1])  # its job has the verdicts, too
+    if undone and stages[-1] is STAGES[-1]:
         undone.setdefault(last, [])  # it sums up what the others do
     jobs: list[Job] = []
     for stage in stages:
@@ -195,43 +191,102 @@ def submit(
             "there is no sbatch on PATH: give this command on a login node of a Slurm cluster, or "
             "--dry-run to see what it would do."
         )
-    reference_kind(study)  # told before anything waits in a queue
+    group = members(study, folder)
+    for one in group:
+        if any(stage.name == "validate" for stage in stages_of(one.study)):
+            reference_kind(one.study)  # told before anything waits in a queue
     gpu_options, limit = _site_values(site)
-    jobs = jobs_of(study, states(study, folder), use_gpus=bool(gpu_options))
-    if not jobs:
+    jobs = {
+        one.study.part: jobs_of(
+            one.study, states(one.study, one.folder), use_gpus=bool(gpu_options)
+        )
+        for one in group
+    }
+    if not any(jobs.values()):
         log.info("%s: all is done", folder)
         return
     if not dry_run:
-        _refuse_while_queued(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / LOGS).mkdir(exist_ok=True)
-        record_study(study, folder)
-    numbers: dict[str, list[str]] = {}
-    submitted: list[dict[str, str]] = []
-    for job in jobs:
-        options = ["--parsable", "--kill-on-invalid-dep=yes"]
-        after = [number for name in job.after for number in numbers[name]]
-        if after:
-            options.append("--dependency=afterok:" + ":".join(after))
-        name = f"{job.script}-%A_%a.log" if job.parts else f"{job.script}-%j.log"
-        options.append(f"--output={(folder / LOGS).resolve() / name}")
-        if job.parts:
-            options.append(f"--array={_ranges(job.parts)}" + (f"%{limit}" if limit else ""))
-        options += gpu_options if job.on_gpu else []
-        command = [*options, str(scripts.resolve() / f"{job.script}.sbatch"), *words]
-        if dry_run:
-            number = f"<{job.script}>"
-            print(shlex.join(["sbatch", *command]))
-        else:
-            number = _sbatch(site, command)
-            log.info("%s %s%s", number, job.script,
-                     f" (parts {_ranges(job.parts)})" if job.parts else "")  # fmt: skip
-            submitted.append({"job": number, "script": job.script})
-            write_json(folder / JOBS, {"jobs": submitted})
-        numbers.setdefault(job.script, []).append(number)
+        for one in group:
+            _refuse_while_queued(one.folder)
+        for one in group:
+            (one.folder / LOGS).mkdir(parents=True, exist_ok=True)
+            record_study(one.study, one.folder)
+    queue = _Queue()
+    for one, stages in in_order(group, "report"):
+        of_stages = {script for stage in stages for script in stage.scripts}
+        if stages[-1] is stages_of(one.study)[-1]:
+            of_stages |= {*STAGES[-1].scripts}  # of a study that ends with its verdicts, too
+        # what is kept in a part's folder says of which part it is, and what --set says
+        own = ["-o", str(one.folder.resolve())] if one.study.part else words
+        for job in jobs[one.study.part]:
+            if job.script not in of_stages:
+                continue
+            options = [
+                "--parsable",
+                "--kill-on-invalid-dep=yes",
+                *queue.dependency(one, job, group),
+            ]
+            name = f"{job.script}-%A_%a.log" if job.parts else f"{job.script}-%j.log"
+            options.append(f"--output={(one.folder / LOGS).resolve() / name}")
+            if job.parts:
+                options.append(f"--array={_ranges(job.parts)}" + (f"%{limit}" if limit else ""))
+            options += gpu_options if job.on_gpu else []
+            command = [*options, str(scripts.resolve() / f"{job.script}.sbatch"), *own]
+            part = f"{one.study.part}:" if one.study.part else ""
+            if dry_run:
+                queue.add(one, job, f"<{part}{job.script}>")
+                print(shlex.join(["sbatch", *command]))
+            else:
+                number = _sbatch(site, command)
+                queue.add(one, job, number)
+                log.info("%s %s%s%s", number, part, job.script,
+                         f" (parts {_ranges(job.parts)})" if job.parts else "")  # fmt: skip
+                write_json(one.folder / JOBS, {"jobs": queue.of(one)})
     if not dry_run:
         log.info("`squeue` shows the jobs, `mlsel status %s` what is done; logs are in %s", folder,
                  folder / LOGS)  # fmt: skip
+
+
+class _Queue:
+    """The jobs that were submitted, of the study and its parts."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, one: Member, job: Job, number: str) -> None:
+        self._numbers.setdefault((one.study.part, job.script), []).append(number)
+
+    def of(self, one: Member) -> list[dict[str, str]]:
+        """Return the jobs of the study or a part, as they are kept in its folder."""
+        return [
+            {"job": number, "script": script}
+            for (part, script), numbers in self._numbers.items()
+            for number in numbers
+            if part == one.study.part
+        ]
+
+    def dependency(self, one: Member, job: Job, group: Sequence[Member]) -> list[str]:
+        """Return sbatch's option that says what a job waits for, of its own study's or another's.
+
+        For what others do as well or it can do without, a pool of the same and the reports of
+        parts, it waits until that has ended, however.
+        """
+        needed = [(one.study.part, script) for script in job.after]
+        ended: list[tuple[str, str]] = []
+        if job.script == "evaluate":
+            needed += [(name, "select") for name in one.test_parts()]
+        if job.script in ("generate", "import"):
+            made_from = one.study.as_dict("system", "pool")
+            alike = [other for other in group if other.study.as_dict("system", "pool") == made_from]
+            ended += [(other.study.part, job.script) for other in alike if other is not one]
+        if job.script == "report" and not one.study.part:
+            ended += [(other.study.part, "report") for other in group[1:]]
+        kinds = {"afterok": needed, "afterany": ended}
+        told = []
+        for kind, keys in kinds.items():
+            numbers = [number for key in keys for number in self._numbers.get(key, ())]
+            told += [":".join([kind, *numbers])] if numbers else []
+        return [f"--dependency={','.join(told)}"] if told else []
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -25,13 +25,14 @@ from mlsel.pool.pool import Pool
 from mlsel.refine.rounds import Refinement
 from mlsel.report.stage import items as report_items
 from mlsel.report.stage import write_report
-from mlsel.run import in_order
 from mlsel.selection.command import main as selection
 from mlsel.study.choice import choose_study, kept_study
 from mlsel.study.folder import StudyFolder
 from mlsel.study.parts import measured_on, members, record_members
 from mlsel.study.stage import Stage
 from mlsel.study.study import ORDER, Study, load_study, record_study, recorded_study
+from mlsel.workflow.order import in_order
+from mlsel.workflow.slurm import submit, write_scripts
 from mlsel.workflow.stages import IMPORT, STAGES, stages_of
 from mlsel.workflow.status import main as status
 from mlsel.workflow.status import states
@@ -538,3 +539,32 @@ def test_a_part_in_a_line(file: str, capsys: pytest.CaptureFixture[str]) -> None
         "not begun: generate, selection undone; `mlsel status mine/test` lists it"
     )
     assert "selection 1 of 3" in lines[1] and len(lines) == 3
+
+
+def test_the_jobs_of_a_study_and_its_parts(
+    file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_scripts(tmp_path / "slurm")
+    study, folder = load_study(file, ["parts.colder.until=validate"]), tmp_path / "mine"
+    words = [file, "-o", str(folder), "--set", "parts.colder.until=validate"]
+    submit(study, folder, tmp_path / "slurm", words, dry_run=True)
+    lines = capsys.readouterr().out.splitlines()
+    jobs = {}
+    for line in lines:
+        script = Path(next(word for word in line.split() if word.endswith(".sbatch"))).stem
+        part = Path(line.partition("-o ")[2].split()[0]).name
+        jobs[part, script] = line
+    assert [name for name, _ in jobs][:2] == ["test", "test"]
+    assert list(jobs)[-1] == ("mine", "report")
+    assert {script for name, script in jobs if name == "test"} == {"generate", "select"}
+    assert {script for name, script in jobs if name == "colder"} == {
+        script for name, script in jobs if name == "large"}  # fmt: skip
+    # another's test set must be there; a pool of the same is waited for, and so are reports
+    assert ":<test:select>" in jobs["mine", "evaluate"].partition("afterany")[0]
+    assert ":<test:select>" in jobs["large", "evaluate"] and "<generate>" in jobs["mine", "select"]
+    assert "--dependency=afterany:<generate>" in jobs["large", "generate"]
+    assert "dependency" not in jobs["colder", "generate"]
+    assert "afterany:<large:report>:<colder:report>" in jobs["mine", "report"].replace("'", "")
+    assert "--set" not in jobs["large", "train"] and not folder.exists()
+    submitted = [name for name, _ in jobs]
+    assert submitted.index("mine") < submitted.index("large") < submitted.index("colder")
