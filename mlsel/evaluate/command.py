@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlsel.cli import open_study, study_parser
 from mlsel.core import stopping
-from mlsel.core.parallel import on_root, world
+from mlsel.core.parallel import world
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,11 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     comm = world()
     study, folder = open_study(args, comm, needs_study=False)
     if args.probe:
-        from mlsel.evaluate.probe import probe_study
+        from mlsel.evaluate.probes import probe_study
 
-        for path in on_root(comm, lambda: probe_study(study, folder, args.test)):
-            if comm.rank == 0:
-                print(path)
+        with stopping.heard():
+            made = probe_study(study, folder, comm, args.test)
+        for path in made if comm.rank == 0 else ():
+            print(path)
         return 0
     from mlsel.evaluate.stage import evaluate
 

@@ -5,60 +5,30 @@ much, from about the first peak of their distances to half the shortest distance
 holds. A potential that can be run gives an energy that only rises inwards; one that has a hole
 there lets atoms fall into it sooner or later, however small its force errors are.
 
-    mlsel evaluate [STUDY] [-o DIR] --probe
-
-writes DIR/evaluation/probe.csv, a row for each model and pair of species, and the figure probe.
+What is probed of a study, and kept, stands in `mlsel.evaluate.probes`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mlsel.core.arrays import FloatArray, IntArray
 from mlsel.core.errors import MlselError
-from mlsel.core.files import write_text
 from mlsel.core.neighbours import NeighborList
-from mlsel.core.plotting import save
-from mlsel.core.provenance import digest
-from mlsel.core.record import Record
-from mlsel.evaluate.models import Entry, find_models
-from mlsel.evaluate.tested_on import require_test_set
-from mlsel.study.folder import StudyFolder
 
 if TYPE_CHECKING:
     from mlsel.pool.pool import Pool
-    from mlsel.study.study import Study
-
-log = logging.getLogger(__name__)
 
 N_FRAMES = 8
 N_DISTANCES = 48
-BOLTZMANN = 8.617333262e-5  # eV/K
 NEAR = 6.0
 """Å: pairs farther apart than this are no neighbours."""
-COLUMNS = {
-    "dataset": "",
-    "model": "",
-    "pair": "",
-    "shortest": "Angstrom",
-    "barrier": "eV",
-    "barrier_over_kT": "",
-    "hole": "eV",
-    "error": "eV",
-}
-"""The columns of probe.csv and their units."""
-
 Energies = Callable[[IntArray, FloatArray, FloatArray, tuple[bool, bool, bool]], FloatArray]
 """Numbers (N,), positions (F, N, 3) Å, cells (F, 3, 3) Å, periodic to energies (F,) eV."""
 
@@ -191,118 +161,6 @@ def barrier_and_hole(energy: FloatArray, inside: npt.NDArray[np.bool_]) -> tuple
     return float(top[first]), float(fall.max())
 
 
-def made_from(study: Study, folder: Path, entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return what decides the table of a study's probes, where these are its models."""
-    return {
-        "models": {entry.title: entry.identity for entry in entries},  # and the test set
-        "reference": digest(_reference_text(study, folder).encode()),
-        "temperature": study.validation.temperature,
-    }
-
-
-def is_probed(study: Study, folder: Path, entries: Sequence[Entry]) -> bool:
-    """Whether the table is there, of these models and the test set that they are entered for."""
-    place = StudyFolder(folder)
-    recorded = Record(place.probe_record).read()
-    return place.probe.is_file() and recorded == made_from(study, folder, entries)
-
-
-def _reference_text(study: Study, folder: Path) -> str:
-    """The potential that made the pool, "" where none of the study's did."""
-    from mlsel.md.deck import read_potential
-
-    if not StudyFolder(folder).runs_record.is_file():
-        return ""
-    return read_potential(study.system.potential, study.system.species)
-
-
-def probe_study(study: Study, folder: Path, test: Path | None = None) -> list[Path]:
-    """Probe every finished model of a study's folder; return the table and the figure.
-
-    Raises
-    ------
-    MlselError
-        If there is no test set or no finished model, or what they come from is stale.
-    """
-    from mlsel.pool.pool import Pool
-    from mlsel.training.registry import load_model
-    from mlsel.training.state import require_models
-
-    require_models(study, folder)
-    place = StudyFolder(folder)
-    test = require_test_set(study, folder, test)
-    with Pool(test) as pool:
-        entries = find_models(folder, pool.digest)
-        made = approaches(pool)
-    names = [entry.title for entry in entries]
-    pairs = list(dict.fromkeys(one.pair for one in made))
-    by_pair = {pair: [one for one in made if one.pair == pair] for pair in pairs}
-    kT = BOLTZMANN * study.validation.temperature
-    rows: list[dict[str, Any]] = []
-    curves: dict[str, dict[str, FloatArray]] = {pair: {} for pair in pairs}
-    with _reference(study, folder) as reference:
-        if reference is not None:
-            for pair in pairs:
-                curves[pair]["reference"] = by_pair[pair][0].energy(reference)
-        for name in names:
-            energies = _of_model(load_model(place.model(name)))
-            for pair in pairs:
-                found = judge(by_pair[pair], energies, reference)
-                curves[pair][name] = by_pair[pair][0].energy(energies)
-                rows.append(
-                    {
-                        "dataset": name.partition("/")[0],
-                        "model": name.partition("/")[2],
-                        "pair": pair,
-                        "shortest": found.shortest,
-                        "barrier": found.barrier,
-                        "barrier_over_kT": found.barrier / kT,
-                        "hole": found.hole,
-                        "error": found.error,
-                    }
-                )
-                log.info(
-                    "%-40s %-6s rises by %.3g eV (%.3g kT) before it falls, hole %.3g eV",
-                    name, pair, found.barrier, found.barrier / kT, found.hole,
-                )  # fmt: skip
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
-                     for row in rows)  # fmt: skip
-    write_text(place.probe, text.getvalue())
-    figure = _draw(curves, {pair: by_pair[pair][0] for pair in pairs}, place.evaluation / "probe")
-    Record(place.probe_record).write(made_from(study, folder, entries))
-    return [place.probe, *figure]
-
-
-@contextmanager
-def _reference(study: Study, folder: Path) -> Iterator[Energies | None]:
-    """Yield the potential that made the pool, None where none of the study's did."""
-    from mlsel.md.include import IncludePotential
-
-    text, system = _reference_text(study, folder), study.system
-    if not text:
-        yield None
-        return
-    with IncludePotential(text, system.species, system.potential) as potential:
-        yield lambda *frames: potential.evaluate(*frames).energy
-
-
-def _of_model(model: Any) -> Energies:
-    from mlsel.training.frames import Frames
-
-    def energies(
-        numbers: IntArray,
-        positions: FloatArray,
-        cells: FloatArray,
-        periodic: tuple[bool, bool, bool],
-    ) -> FloatArray:
-        return np.asarray(model.predict(Frames(numbers, positions, cells, periodic)).energy)
-
-    return energies
-
-
 def _neighbours(
     positions: FloatArray, cell: FloatArray, periodic: tuple[bool, bool, bool]
 ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
@@ -324,41 +182,3 @@ def _shortest(pool: Pool) -> dict[tuple[int, int], float]:
                 own = distance[(kinds[0] == a) & (kinds[1] == b)].min()
                 found[a, b] = min(found.get((a, b), np.inf), float(own))
     return found
-
-
-def _draw(
-    curves: dict[str, dict[str, FloatArray]], of_pair: dict[str, Approach], output: Path
-) -> list[Path]:
-    """Draw the first approach of each pair of species."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with plt.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
-        figure, axes = plt.subplots(
-            1, len(curves), figsize=(3.8 * len(curves), 3.8), layout="constrained", squeeze=False
-        )
-        for axis, (pair, by_model) in zip(axes[0], curves.items(), strict=True):
-            one = of_pair[pair]
-            for k, (name, energy) in enumerate(by_model.items()):
-                is_reference = name == "reference"
-                axis.plot(
-                    one.distances,
-                    energy,
-                    color="black" if is_reference else f"C{k % 10}",
-                    lw=2.0 if is_reference else 1.1,
-                    label=name,
-                )
-            axis.axvline(one.shortest, color="0.7", lw=0.8, ls=":")
-            axis.set_xlabel(f"{pair} distance / Å")
-            axis.set_ylim(-4, 12)
-        axes[0][0].set_ylabel("energy above the start / eV")
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-        figure.suptitle(
-            "two atoms pushed together; dotted: the shortest distance in the test set", fontsize=10
-        )
-        made = save(figure, output)
-        plt.close(figure)
-    return made

@@ -28,7 +28,7 @@ from mlsel.evaluate.doubts import TrainedOn
 from mlsel.evaluate.measurement import Against, Chunk, Measured, measure, write_errors
 from mlsel.evaluate.models import Entry, find_models
 from mlsel.evaluate.parts import RUN, methods_of, runs_of
-from mlsel.evaluate.probe import is_probed, probe_study
+from mlsel.evaluate.probes import is_probed, probe_study
 from mlsel.evaluate.statistics import ALL, STRESS_QUANTITY
 from mlsel.evaluate.tables import COLUMNS, as_csv, of_components, rows_of, table, worst_of
 from mlsel.evaluate.tested_on import require_test_set
@@ -74,7 +74,7 @@ def evaluate(study: Study, folder: Path, comm: MPI.Intracomm, test: Path | None 
         _measure(entries, missing, folder, test, comm)
         on_root(comm, lambda: _conclude(study, entries, test, place))
         if study.evaluation.probe and not on_root(comm, lambda: is_probed(study, folder, entries)):
-            on_root(comm, lambda: probe_study(study, folder, test))
+            probe_study(study, folder, comm, test)
     finally:
         if comm.rank == 0:
             lock.release()

@@ -47,7 +47,7 @@ def items(study: Study, folder: Path) -> list[Item]:
 
 
 def _state_of_probe(study: Study, folder: Path, entries: list[Entry]) -> tuple[str, str]:
-    from mlsel.evaluate.probe import is_probed
+    from mlsel.evaluate.probes import is_probed
 
     if not StudyFolder(folder).probe.is_file():
         return MISSING, ""

@@ -14,7 +14,7 @@ import mlsel.run
 from mlsel.core.errors import MlselError
 from mlsel.core.parallel import world
 from mlsel.core.provenance import digest
-from mlsel.evaluate.probe import probe_study
+from mlsel.evaluate.probes import probe_study
 from mlsel.evaluate.stage import evaluate
 from mlsel.md.deck import files_since, read_potential
 from mlsel.md.pool_record import record_of_runs
@@ -67,7 +67,7 @@ def stages_after(name: str) -> list[Callable[[Study, Path], object]]:
         "selection": select_study,
         "training": train_study,
         "evaluate": evaluate,
-        "probe": lambda study, folder, _: probe_study(study, folder),
+        "probe": probe_study,
         "validate": validate,
         "refine": refine_study,
     }

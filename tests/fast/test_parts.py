@@ -8,15 +8,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mlsel.run
 from mlsel.core.errors import MlselError, StageIncomplete
 from mlsel.core.parallel import world
+from mlsel.evaluate import probes
 from mlsel.evaluate.doubts import doubts
-from mlsel.evaluate.models import find_models
-from mlsel.evaluate.probe import is_probed
+from mlsel.evaluate.models import Entry, find_models
+from mlsel.evaluate.probes import is_probed, product_of
 from mlsel.evaluate.stage import evaluate
 from mlsel.evaluate.tested_on import require_test_set
 from mlsel.generate import generate
@@ -443,6 +445,20 @@ def test_a_probe_is_made_once(folder: Path) -> None:
     with Pool(test) as pool:
         entries = find_models(place, pool.digest)
     assert is_probed(twin, place, entries)
+    kept = {product_of(entry): product_of(entry).read_bytes() for entry in entries}
+    product_of(entries[0]).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        probed: list[str] = []
+        judged = probes._probed
+
+        def told(entry: Entry, *more: Any) -> probes.Probed:
+            probed.append(entry.title)
+            return judged(entry, *more)
+
+        patch.setattr(probes, "_probed", told)
+        probes.probe_study(twin, place, world())
+    assert probed == [entries[0].title]
+    assert {path: path.read_bytes() for path in kept} == kept
     assert not is_probed(twin, place, entries[:1])  # another model has come since
     hotter = load_study("files.toml", ["validation.temperature=900"]).studies_of_parts["twin"]
     assert not is_probed(hotter, place, entries)

@@ -19,7 +19,7 @@ import pytest
 
 from mlsel.core.parallel import world
 from mlsel.core.shards import Part
-from mlsel.evaluate.probe import probe_study
+from mlsel.evaluate.probes import probe_study
 from mlsel.evaluate.stage import evaluate
 from mlsel.generate import generate
 from mlsel.selection.stage import select_study
@@ -147,7 +147,7 @@ def probing(trained: Path, folder: Path) -> Work:
     study = load_study(str(_written(folder, LEARNING)), [RANDOM])
     shutil.copytree(trained, folder / "tiny")
     write_pool(folder / "tiny" / "data" / "test.h5", [frames(2, seed=9, side=4)])
-    return lambda: probe_study(study, folder / "tiny")
+    return lambda: probe_study(study, folder / "tiny", world())
 
 
 def own_gap(folder: Path) -> Work:
