@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from mlsel.core.errors import MlselError
+from mlsel.core.files import write_json
 from mlsel.training.frames import Frames, reference_energies, split
 from mlsel.training.schnet.device import choose_device
 from mlsel.training.schnet.metrics import read_metrics
 from mlsel.training.schnet.model import SchNetModel
 from mlsel.training.schnet.run import Run
 from mlsel.training.schnet.trainer import SchNetTrainer
+from mlsel.training.task import Task
 from tests.support import Tolerance
 from tests.support.training_data import frames, fully_labelled, write_pool
 
@@ -210,6 +212,21 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
     with pytest.raises(MlselError, match="damaged"):
         trainer().fit(train, validation, tmp_path)
+
+
+def test_a_model_of_before_there_were_several_baselines_is_not_stale(tmp_path: Path) -> None:
+    one = trainer()
+    one.beside = ""  # as a study sets it
+    data = write_pool(tmp_path / "data.h5", [frames(4)])
+    task = Task("data", data, None, one, None, tmp_path / "model")
+    task.out.mkdir()
+    made_from = task.made_from()
+    assert made_from["parameters"].pop("beside") == ""
+    write_json(task.out / "model.json", made_from)
+    assert task.is_done()
+    one.beside = "zbl"
+    with pytest.raises(MlselError, match="beside"):
+        task.is_done()
 
 
 def test_bad_input_is_told(tmp_path: Path) -> None:
