@@ -23,6 +23,7 @@ from mlsel.core.record import differences, read_json, settle, told
 from mlsel.pool.elements import check_elements, foreign_elements
 from mlsel.pool.pool import Pool
 from mlsel.pool.sources import digest_of, state_of
+from mlsel.pool.sources import files_of as sources_of
 from mlsel.study.folder import StudyFolder
 from mlsel.study.parts import beside
 from mlsel.study.stage import DONE, MISSING, STALE, Item
@@ -185,16 +186,21 @@ def label_options(section: ImportSection) -> LabelOptions:
 
 
 def _hashes(place: StudyFolder, paths: Sequence[Path], *, keep: bool) -> dict[str, str]:
-    """The hash of each file; those are known from before whose size and time are the same."""
+    """The hash of each file; those are known from before whose size and times are the same.
+
+    A copy can have the size and the time of what it replaces (`cp -p`, `rsync -t`); when the file
+    system itself last touched it nobody sets.
+    """
     record = place.import_record
     known = read_json(record) if record.is_file() else {}
     written = record.stat().st_mtime_ns if record.is_file() else 0
     found: dict[str, dict[str, Any]] = {}
     for path in paths:
         n_bytes, changed = state_of(path)
-        of_file: dict[str, Any] = {"bytes": n_bytes, "changed": changed}
-        before = known.get(str(path), {})
-        is_known = before.items() >= of_file.items() and changed < written - SETTLED
+        touched = max(file.stat().st_ctime_ns for file in sources_of(path))
+        of_file: dict[str, Any] = {"bytes": n_bytes, "changed": changed, "touched": touched}
+        before = {"touched": touched, **known.get(str(path), {})}  # an earlier mlsel didn't look
+        is_known = before.items() > of_file.items() and changed < written - SETTLED
         of_file["digest"] = before["digest"] if is_known else digest_of(path)
         found[str(path)] = of_file
     if keep and found != known:

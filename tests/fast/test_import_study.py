@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -153,6 +154,27 @@ def test_a_file_is_hashed_again_where_its_time_may_hide_a_change(place: StudyFol
     path.write_bytes(text.replace(b"energy=", b"energy=-", 1)[: len(text)])
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert state()[0] == "stale"
+
+
+def test_a_copy_with_the_size_and_the_time_of_what_it_replaces_is_another(
+    place: StudyFolder,
+) -> None:
+    path, long_ago = Path("aimd/a.extxyz"), 10**18
+    os.utime(path, ns=(long_ago, long_ago))
+    import_command.main(["mine.toml"])
+    assert state()[0] == "done"
+    text = path.read_bytes()
+    path.write_bytes(text.replace(b"energy=", b"energy=-", 1)[: len(text)])
+    os.utime(path, ns=(long_ago, long_ago))  # as `cp -p` would
+    assert state()[0] == "stale"
+    path.write_bytes(text)
+    os.utime(path, ns=(long_ago, long_ago))
+    assert state()[0] == "done"
+    known = json.loads(place.import_record.read_text())
+    del known["aimd/a.extxyz"]["touched"]  # as a version that did not look wrote it
+    known["aimd/a.extxyz"]["digest"] = "known"
+    place.import_record.write_text(json.dumps(known))
+    assert state()[0] == "stale"  # by the hash that is known: the file is not read
 
 
 def test_options_are_those_of_the_command(place: StudyFolder) -> None:
