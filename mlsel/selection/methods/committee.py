@@ -61,7 +61,8 @@ class Committee(Selector):
         if isinstance(given, str):
             if not given:
                 raise refuse(
-                    "committee needs predictions=FILE.npy, the forces of two models or more."
+                    "committee needs predictions=FILE.npy, the forces of two models or more: "
+                    "`mlsel predict POOL MODEL MODEL -o FILE.npy` writes them."
                 )
             if not Path(given).is_file():
                 raise refuse(f"there is no file of predictions {given}.")
