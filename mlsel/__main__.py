@@ -24,7 +24,7 @@ TOOLS = {
     "check": ("mlsel.check", "tell what in a pool may be wrong"),
     "export": ("mlsel.pool.export_command", "write a pool for other programs"),
     "label": ("mlsel.refine.label", "give frames energies and forces, by LAMMPS or ASE"),
-    "predict": ("mlsel.training.predictions", "write the forces of models on a pool's frames"),
+    "predict": ("mlsel.training.predict_command", "write the forces of models on a pool's frames"),
     "figure": ("mlsel.figure", "draw a figure"),
 }
 

@@ -1,19 +1,14 @@
 """Forces of several models on all frames of a pool: what the selection method `committee` reads.
 
-    mlsel predict pool.h5 models/random*/schnet-* -o forces.npy
-    mpirun -n 8 python -m mlsel.training.predictions pool.h5 models/random*/schnet-* -o forces.npy
-
-FILE is an array of NumPy's, float32, (models, atoms of all frames in the order of frame ids, 3), in
-eV/Å; of a pool whose frames are of one size it is (models, frames, atoms, 3). The pool needs no
-labels. Frames are shared over ranks.
+The file is an array of NumPy's, float32, in eV/Å: (models, atoms of all frames in the order of frame
+ids, 3), or, where all frames are of one size, (models, frames, atoms, 3). The pool needs no labels.
+Frames are shared over ranks.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,11 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlsel.cli import Parser, run_main
-from mlsel.core import stopping
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.files import finishing
-from mlsel.core.parallel import on_root, share, world
+from mlsel.core.parallel import on_root, share
 from mlsel.core.progress import Progress, duration
 
 if TYPE_CHECKING:
@@ -40,37 +33,6 @@ log = logging.getLogger(__name__)
 ATOMS = 20_000
 """Of a task; the neighbours of its frames are kept for all models, and take 2 kB an atom."""
 FORCE = np.dtype("<f4")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Predict, and say what was written."""
-    parser = Parser(
-        prog="mlsel predict",
-        description="Write the forces of trained models on all frames of a pool, for the selection "
-        "method committee (predictions=FILE).",
-    )
-    parser.add_argument("pool", type=Path, metavar="POOL", help="a pool or data set")
-    parser.add_argument(
-        "models", type=Path, nargs="+", metavar="MODEL", help="a folder that `mlsel training` left"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a .npy")
-    parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
-    args = parser.parse_args(argv)
-    comm = world()
-    on_root(comm, lambda: _refuse(args))
-    with stopping.heard():
-        write_predictions(args.pool, args.models, args.output, comm)
-    return 0
-
-
-def _refuse(args: argparse.Namespace) -> None:
-    if args.output.suffix != ".npy":
-        raise MlselError(f"{args.output}: predictions are an array of NumPy's: end FILE in .npy.")
-    if args.output.exists() and not args.force:
-        raise MlselError(f"{args.output} is there already: name another file, or give --force.")
-    twice = [path for path in args.models if args.models.count(path) > 1]
-    if twice:
-        raise MlselError(f"{twice[0]} is named twice: its vote would count twice.")
 
 
 def write_predictions(
@@ -184,7 +146,3 @@ def _write(file: int, data: bytes, at: int) -> None:
     while view:
         n = os.pwrite(file, view, at)
         view, at = view[n:], at + n
-
-
-if __name__ == "__main__":
-    sys.exit(run_main(main))
