@@ -1,8 +1,8 @@
 """Forces of several models on all frames of a pool: what the selection method `committee` reads.
 
-The file is an array of NumPy's, float32, in eV/Å: (models, atoms of all frames in the order of frame
-ids, 3), or, where all frames are of one size, (models, frames, atoms, 3). The pool needs no labels.
-Frames are shared over ranks.
+The file is an array of NumPy's, float32, in eV/Å: (models, atoms of all frames in the order of
+frame ids, 3), or, where all frames are of one size, (models, frames, atoms, 3). The pool needs no
+labels. Frames are shared over ranks.
 """
 
 from __future__ import annotations
