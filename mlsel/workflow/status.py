@@ -100,20 +100,18 @@ def part_line(part: Member, stages: Sequence[StageState]) -> str:
     undone = [stage for stage in stages if not stage.is_done]
     if not undone:
         return f"{part.title:20} done"
-    if all(item.state == MISSING for stage in undone for item in stage.items):
-        counts = [stage.name for stage in undone]
-        begun = "" if len(undone) < len(stages) else "not begun: "
-    else:
-        begun, counts = "", []
-        for stage in undone:
-            stale = sum(item.state == STALE for item in stage.items)
-            n_done = len(stage.items) - len(stage.undone)
-            text = f"{stage.name} {n_done} of {len(stage.items)}"
-            counts.append(text + (f" ({stale} stale)" if stale else ""))
-    at_work = "; at work: " + ", ".join(w for s in stages for w in s.workers)
-    shown = at_work if any(stage.workers for stage in stages) else ""
-    way = f"`mlsel status {part.folder}` lists it"
-    return f"{part.title:20} {begun}{', '.join(counts)} undone{shown}; {way}"
+    told = []
+    for stage in undone:
+        n_done = len(stage.items) - len(stage.undone)
+        stale = sum(item.state == STALE for item in stage.items)
+        begun = any(item.state != MISSING for item in stage.items)
+        told.append(f"{stage.name} {n_done} of {len(stage.items)}" if begun else stage.name)
+        told[-1] += f" ({stale} stale)" if stale else ""
+    is_begun = any(item.state != MISSING for stage in stages for item in stage.items)
+    text = f"undone: {', '.join(told)}" if is_begun else "not begun"
+    workers = [worker for stage in stages for worker in stage.workers]
+    at_work = f"; at work: {', '.join(workers)}" if workers else ""
+    return f"{part.title:20} {text}{at_work}; `mlsel status {part.folder}` lists it"
 
 
 def table(

@@ -551,10 +551,8 @@ def test_a_part_in_a_line(file: str, capsys: pytest.CaptureFixture[str]) -> None
     write_pool(Path("mine/large/data/random.h5"), [frames(8)])
     assert status(["mine"]) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("part ")]
-    assert lines[0].endswith(
-        "not begun: generate, selection undone; `mlsel status mine/test` lists it"
-    )
-    assert "selection 1 of 3" in lines[1] and len(lines) == 3
+    assert lines[0].endswith("not begun; `mlsel status mine/test` lists it")
+    assert "undone: generate, selection 1 of 3, training, evaluate" in lines[1] and len(lines) == 3
 
 
 def test_the_jobs_of_a_study_and_its_parts(
