@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from mlsel.core.errors import MlselError
-from mlsel.core.record import read_json
 from mlsel.evaluate.csv_table import ERRORS, read_table
 from mlsel.evaluate.doubts import doubts
 from mlsel.evaluate.seeds import COMPARED, SUMMARIZED
 from mlsel.report.page import Cell
 from mlsel.study.choice import kept_study
-from mlsel.study.folder import MODEL, StudyFolder, size_of
+from mlsel.study.folder import StudyFolder, size_of
 from mlsel.study.preset import DEFAULT_STUDY
 from mlsel.study.seeds import family
 from mlsel.study.study import Study, load_study
+from mlsel.training.description import read_description
 from mlsel.training.ending import CONVERGED, ending
 
 METHOD = "data set"
@@ -113,7 +113,7 @@ class Findings:
         for title in place.finished_models():
             if size_of(title.partition("/")[0])[1] is not None:
                 continue  # learning curves' models are told of by their curves
-            described = read_json(place.model(title) / MODEL)
+            described = read_description(place.model(title))
             versions |= described.get("versions", {})
             parameters, result = (described.get(key, {}) for key in ("parameters", "result"))
             models.append(
