@@ -265,6 +265,7 @@ def _digest(path: Path) -> str:
         known = json.loads(data)
         for part in (known, known.get("result", {})):
             part.pop("seconds", None)
+        known.get("files", {}).pop("gap.json", None)  # which says how long it took
         data = json.dumps(known).encode()
     return hashlib.sha256(data).hexdigest()
 
