@@ -30,10 +30,10 @@ def test_a_line_in_a_folder_that_is_made_later(tmp_path: Path) -> None:
         other.stdout.readline()
 
         def is_there() -> bool:
-            if not asked:  # the first time, before anything is there
+            asked.append(path.is_file() and "two" in path.read_text())
+            if len(asked) == 1:  # nothing is there yet: the other waits for this
                 assert other.stdin is not None
                 other.stdin.close()
-            asked.append(path.is_file() and "two" in path.read_text())
             return bool(asked[-1])
 
         assert until(is_there, tmp_path, 600)
