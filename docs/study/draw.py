@@ -57,6 +57,32 @@ def errors(
     save(figure, name)
 
 
+def learning() -> None:
+    """RMSE and Max by the number of configurations, mean and standard error over seeds."""
+    parts = {n: f"learn-{n}-" for n in (32, 64, 128, 256)} | {512: "own-"}
+    rows = {
+        (r["dataset"], n): r
+        for n, part in parts.items()
+        for r in read(f"{part}summary.csv")
+        if (r["potential"], r["quantity"], r["family"]) == ("charges", "force", SMALL)
+    }
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for axis, measure in zip(axes, ("rmse", "max"), strict=True):
+        for method in ("random", "force", "cur"):
+            own = [rows[method, n] for n in parts]
+            values = [1000 * float(row[measure]) for row in own]
+            bars = [1000 * float(row[f"{measure}_error"]) for row in own]
+            axis.errorbar(list(parts), values, bars, marker="o", capsize=3, label=method)
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.set_xticks(list(parts), [str(n) for n in parts])
+        axis.set_xlabel("configurations")
+    axes[0].set_ylabel("RMSE of forces, meV/Å")
+    axes[1].set_ylabel("largest error, meV/Å")
+    axes[0].legend()
+    save(figure, "learning")
+
+
 def rdf() -> None:
     """Na–Na RDFs, means over the seeds of each method, beside the reference's."""
     curves: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
@@ -84,4 +110,5 @@ def rdf() -> None:
 if __name__ == "__main__":
     errors("errors", "summary.csv", METHODS, tuple(POTENTIALS), log=False)
     errors("methods", "own-summary.csv", OWN, ("bare", "charges"), log=True)
+    learning()
     rdf()

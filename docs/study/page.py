@@ -23,9 +23,12 @@ RESULTS = HERE.parent / "results.md"
 METHODS = ("random", "single-md-random", "global-energy", "atomic-energy", "force")
 RUN = ("random", "force", "fps", "cur", "set-cover", "network-distillation")
 FROM_ALL = ("random", "global-energy", "atomic-energy", "force")
-SMALL, GAP = "schnet-small-e0.01", "gap-2b-500-f0.1"
-FAMILIES = (SMALL, "schnet-medium-e0.01", "schnet-large-e0.01", GAP)
+SMALL = "schnet-small-e0.01"
+FAMILIES = (SMALL, "schnet-medium-e0.01", "schnet-large-e0.01", "schnet-small-e0.1",
+            "schnet-medium-e0.1", "gap-2b-500-f0.1", "gap-500-f0.1")  # fmt: skip
 """Of which each part of the study has one."""
+LEARNT = {n: f"learn-{n}-" for n in (32, 64, 128, 256)} | {512: "own-"}
+"""The part of a learning curve's sets, by their number of configurations."""
 POTENTIALS = {"bare": "all is learnt", "zbl": "wide ZBL given", "charges": "ZBL and charges given"}
 RANDOM_FRAMES = "force, random frames"
 OWN = ("random", "force", "flat-force", "force-fps", "fps", "cur", "entropy", "set-cover",
@@ -74,14 +77,35 @@ def typical() -> list[str]:
 
 def larger() -> list[str]:
     """The same where all is learnt, by networks of three sizes."""
-    sizes = {"small": "", "medium": "medium-", "large": "large-"}
+    sizes = {size: f"{size}-" for size in ("small", "medium", "large")}
     return three({size: (prefix, "bare", "force") for size, prefix in sizes.items()}, METHODS)
+
+
+def weights() -> list[str]:
+    """The same by networks with the paper's two weights of the energy in the loss."""
+    columns = {"small, 0.01": "small-", "small, 0.1": "weight-",
+               "medium, 0.01": "medium-", "medium, 0.1": "medium-weight-"}  # fmt: skip
+    return three({w: (prefix, "bare", "force") for w, prefix in columns.items()}, METHODS)
+
+
+def learning() -> list[str]:
+    """Max / RMSE / MAE by the number of configurations, ZBL and charges given."""
+    methods = ("random", "force", "cur")
+    lines = [f"| configurations | {' | '.join(methods)} |", "|---:|" + "---:|" * len(methods)]
+    for n, prefix in LEARNT.items():
+        rows = three({str(n): (prefix, "charges", "force")}, methods)[2:]
+        lines.append(f"| {n} | {' | '.join(row.split('|')[2].strip() for row in rows)} |")
+    return lines
 
 
 def gap() -> list[str]:
     """Force errors of GAPs of 128 configurations."""
-    columns = {"all test frames": "force", "random frames": RANDOM_FRAMES}
-    return three({w: ("gap-", "bare", q) for w, q in columns.items()}, (*FROM_ALL, "cur"))
+    columns = {
+        "2b and SOAP": ("gap-", "bare", "force"),
+        "2b and SOAP, random frames": ("gap-", "bare", RANDOM_FRAMES),
+        "SOAP alone": ("gap-soap-", "bare", "force"),
+    }
+    return three(columns, (*FROM_ALL, "cur"))
 
 
 def positive() -> list[str]:
@@ -184,11 +208,17 @@ def correlations() -> list[str]:
         "q9999": "99.99 % quantile of force errors",
         "hole": "deepest hole when two ions are pushed together",
     }
-    lines = ["| measured without MD | rank correlation with stable time |", "|---|---:|"]
+    lines = [
+        "| measured without MD | all networks | without single-md-random's |",
+        "|---|---:|---:|",
+    ]
     for name, words in names.items():
-        keys = [k for k in measured[name] if k[0] == "bare"]
-        r, error = spearman([measured[name][k] for k in keys], [survived[k] for k in keys])
-        lines.append(f"| {words} | {r:+.2f} ± {error:.2f} |")
+        bare = [k for k in measured[name] if k[0] == "bare"]
+        cells = []
+        for keys in (bare, [k for k in bare if k[1] != "single-md-random"]):
+            r, error = spearman([measured[name][k] for k in keys], [survived[k] for k in keys])
+            cells.append(f"{r:+.2f} ± {error:.2f}")
+        lines.append(f"| {words} | {' | '.join(cells)} |")
     return lines
 
 
@@ -225,6 +255,8 @@ TABLES = {
     "typical": typical,
     "differences": differences,
     "larger": larger,
+    "weights": weights,
+    "learning": learning,
     "own": own,
     "gap": gap,
     "positive": positive,
