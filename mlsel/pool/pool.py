@@ -259,6 +259,13 @@ class Pool:
                 self._order = self._read_order()
         return self._order[0][ids], self._order[1][ids]
 
+    def atom_starts(self) -> IntArray:
+        """Return where each frame's atoms begin among those of all frames, and their number at the
+        end, (F + 1)."""
+        run_of, _ = self.locate(np.arange(self.n_frames))
+        sizes = np.array([run.n_atoms for run in self.runs], dtype=np.int64)[run_of]
+        return np.concatenate([[0], np.cumsum(sizes)])
+
     def _read_order(self) -> tuple[IntArray, IntArray]:
         order = self._file["parameters/frames"]
         run, row = order["run"][()].astype(np.int64), order["row"][()].astype(np.int64)

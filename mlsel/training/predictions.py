@@ -18,7 +18,7 @@ import numpy as np
 
 from mlsel.core.errors import MlselError, shortened
 from mlsel.core.files import finishing
-from mlsel.core.parallel import on_root, share
+from mlsel.core.parallel import on_root, share, wait_for_all
 from mlsel.core.progress import Progress, duration
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ def write_predictions(
         error.is_everywhere = True  # all ranks open the same
         raise
     with Pool(pool_file) as pool, ExitStack() as stack:
-        sizes = pool_sizes(pool)
-        starts = np.concatenate([[0], np.cumsum(sizes)])
+        starts = pool.atom_starts()
         shape: tuple[int, ...] = (len(models), int(starts[-1]), 3)
-        if len(set(sizes.tolist())) == 1:
-            shape = (len(models), len(sizes), int(sizes[0]), 3)
+        sizes = set(np.diff(starts).tolist())
+        if len(sizes) == 1:
+            shape = (len(models), pool.n_frames, sizes.pop(), 3)
         partial = on_root(comm, lambda: stack.enter_context(finishing(path)))
         offset = on_root(comm, lambda: _begin(partial, shape))
         progress = Progress(pool.n_frames, lambda _, rate: f"{rate:.0f} frames/s")
@@ -80,18 +80,12 @@ def write_predictions(
         share(comm, tasks, work, on_report=lambda i, _: progress.advance(len(tasks[i])))
         progress.end()
         os.fsync(file.fileno())
-        comm.Barrier()  # all have written before rank 0 gives the file its name
+        wait_for_all(comm)  # all have written before rank 0 gives the file its name
     if comm.rank == 0:
         log.info(
             "%s: forces of %d models on %d frames, in %s",
-            path, len(models), len(sizes), duration(progress.elapsed),
+            path, len(models), len(starts) - 1, duration(progress.elapsed),
         )  # fmt: skip
-
-
-def pool_sizes(pool: Pool) -> IntArray:
-    """Return the number of atoms of each frame."""
-    run_of, _ = pool.locate(np.arange(pool.n_frames))
-    return np.array([run.n_atoms for run in pool.runs], dtype=np.int64)[run_of]
 
 
 def _begin(partial: Path, shape: tuple[int, ...]) -> int:

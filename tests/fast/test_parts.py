@@ -39,24 +39,10 @@ from mlsel.workflow.stages import IMPORT, STAGES, stages_of
 from mlsel.workflow.status import main as status
 from mlsel.workflow.status import states
 from tests.fast.test_import_study import write_frames
+from tests.support import TINY_STUDY
 from tests.support.crash_points import Trial, Work
 from tests.support.training_data import frames, write_pool
 
-SYSTEM = """
-[system]
-species = ["Na", "Cl"]
-potential = "nacl-tosi-fumi"
-n_atoms = 64
-[pool]
-temperatures = [1300, 1800]
-pressures = [1, 10000]
-melt_temperature = 3000
-melt = 0.1
-equilibration = 0.2
-frames_per_run = 30
-sampling_interval = 20
-checkpoint_interval = 100
-"""
 PARTS = """
 [selection]
 methods = ["random"]
@@ -84,7 +70,7 @@ temperatures = { from = 1000, to = 1200, n = 2 }
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    Path("mine.toml").write_text(SYSTEM + PARTS, encoding="utf-8")
+    Path("mine.toml").write_text(TINY_STUDY + PARTS, encoding="utf-8")
     return "mine.toml"
 
 
@@ -149,7 +135,7 @@ def test_a_part_is_not_called_like_a_folder_of_a_study(name: str, file: str) -> 
 
 def test_no_key_of_a_file_says_of_which_part_it_is(file: str) -> None:
     for key in ("part", "source"):
-        Path("other.toml").write_text(f'{key} = "a"\n' + SYSTEM, encoding="utf-8")
+        Path("other.toml").write_text(f'{key} = "a"\n' + TINY_STUDY, encoding="utf-8")
         with pytest.raises(MlselError, match=f"unknown key {key}"):
             load_study("other.toml")
 

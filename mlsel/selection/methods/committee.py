@@ -68,9 +68,7 @@ class Committee(Selector):
                 raise refuse(f"there is no file of predictions {given}.")
             given = np.load(given, mmap_mode="r")
         pool = task.pool
-        run_of, _ = pool.locate(np.arange(pool.n_frames))
-        sizes = np.array([run.n_atoms for run in pool.runs])[run_of]
-        starts = np.concatenate([[0], np.cumsum(sizes)])
+        starts = pool.atom_starts()
         flat = given.reshape(len(given), -1, 3) if given.size % (3 * len(given)) == 0 else given
         if given.ndim not in (3, 4) or flat.shape[1:] != (starts[-1], 3) or len(given) < 2:
             raise refuse(
