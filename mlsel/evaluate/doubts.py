@@ -93,8 +93,13 @@ def _contents(pool: Pool) -> IntArray:
 def doubts(study: Study | None, folder: Path) -> list[str]:
     """Return what is to be said of the tables in DIR/evaluation, a sentence each."""
     place, test = StudyFolder(folder), measured_on(study, folder)
-    if not (place.errors.is_file() and test.is_file() and place.finished_models()):
+    if not (place.errors.is_file() and place.finished_models()):
         return []
+    if not test.is_file():
+        return [
+            f"The test set {shortened(str(test), 120)} is not there: whether these errors were "
+            "measured on it, and whether a model was trained on its frames, can't be told."
+        ]
     with Pool(test) as pool:
         entries = find_models(folder, pool.digest)
     stale = [

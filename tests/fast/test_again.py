@@ -256,6 +256,9 @@ def test_errors_on_frames_that_were_trained_on_are_told(
         "Whether 1 model (random/counting) had frames of test.h5 to train on is not known: what it "
         f"was trained on is no longer in {place.data}."
     ]
+    place.test_set.unlink()
+    (told,) = doubts(None, tmp_path)
+    assert "test.h5 is not there" in told and "can't be told" in told
 
 
 def test_verdicts_on_models_that_changed_since_are_told(tmp_path: Path) -> None:
